@@ -1,0 +1,184 @@
+//! What a model takes and gives, and the check of tensors against it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{DType, NamedTensor, TensorError};
+
+/// One dimension of a model's input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dim {
+    /// Always this size.
+    Fixed(usize),
+    /// Any size; the model may have a name for it, such as `batch`.
+    Any(Option<Arc<str>>),
+}
+
+impl Dim {
+    /// The size as KServe V2 metadata writes it: -1 when it may vary.
+    pub fn to_wire(&self) -> i64 {
+        match self {
+            Self::Fixed(size) => i64::try_from(*size).unwrap_or(i64::MAX),
+            Self::Any(_) => -1,
+        }
+    }
+}
+
+/// The name, type and dimensions of one input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// As the model file has it.
+    pub name: Arc<str>,
+    /// The element type.
+    pub dtype: DType,
+    /// The dimensions, the batch axis included.
+    pub dims: Vec<Dim>,
+}
+
+/// A model's inputs and outputs, read from its file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Signature {
+    /// What the model takes.
+    pub inputs: Vec<TensorSpec>,
+    /// What it gives.
+    pub outputs: Vec<TensorSpec>,
+}
+
+impl TensorSpec {
+    /// Whether the first dimension may vary, so that rows of several requests can
+    /// share a batch.
+    pub fn is_batchable(&self) -> bool {
+        matches!(self.dims.first(), Some(Dim::Any(_)))
+    }
+
+    /// Checks one tensor's type and shape; the message names the tensor.
+    ///
+    /// # Errors
+    /// [`TensorError::Signature`] with what was expected.
+    pub fn check(&self, tensor: &crate::Tensor) -> Result<(), TensorError> {
+        if tensor.dtype() != self.dtype {
+            return Err(TensorError::Signature(format!(
+                "'{}' has datatype {}, the model expects {}",
+                self.name,
+                tensor.dtype(),
+                self.dtype
+            )));
+        }
+        let dims = tensor.shape().dims();
+        let fits = dims.len() == self.dims.len()
+            && self.dims.iter().zip(dims).all(|(want, got)| match want {
+                Dim::Fixed(size) => size == got,
+                Dim::Any(_) => true,
+            });
+        if fits {
+            return Ok(());
+        }
+        Err(TensorError::Signature(format!(
+            "'{}' has shape {}, the model expects {}",
+            self.name,
+            tensor.shape(),
+            DimsDisplay(&self.dims)
+        )))
+    }
+}
+
+impl Signature {
+    /// Whether every input and output has a first dimension that may vary.
+    pub fn is_batchable(&self) -> bool {
+        !self.inputs.is_empty() && self.inputs.iter().chain(&self.outputs).all(TensorSpec::is_batchable)
+    }
+
+    /// Checks a request's inputs and puts them in the model's order, which a batch
+    /// relies on. Returns how many rows the request has: its share of a batch of at
+    /// most `rows_max` rows, or 1 where the model takes no batches (`rows_max` 0).
+    ///
+    /// # Errors
+    /// [`TensorError::Signature`] for a missing, unknown, doubled or unfit input,
+    /// and for rows that are none, too many, or unequal among the inputs.
+    pub fn check_inputs(&self, inputs: &mut Vec<NamedTensor>, rows_max: usize) -> Result<usize, TensorError> {
+        let fault = |message: String| Err(TensorError::Signature(message));
+        if inputs.len() != self.inputs.len() {
+            let wanted: Vec<&str> = self.inputs.iter().map(|spec| &*spec.name).collect();
+            return fault(format!("{} inputs given, the model expects {}: {wanted:?}", inputs.len(), wanted.len()));
+        }
+        let mut rows = None;
+        for (place, spec) in self.inputs.iter().enumerate() {
+            let Some(at) = inputs.iter().skip(place).position(|input| input.name == spec.name) else {
+                return fault(format!("input '{}' is missing", spec.name));
+            };
+            inputs.swap(place, place + at);
+            let tensor = &inputs[place].tensor;
+            spec.check(tensor)?;
+            if rows_max == 0 {
+                continue;
+            }
+            let got = tensor.shape().rows();
+            if *rows.get_or_insert(got) != got {
+                return fault(format!("input '{}' has {got} rows, another has {}", spec.name, rows.unwrap_or(0)));
+            }
+        }
+        match rows {
+            None => Ok(1),
+            Some(0) => fault("the batch dimension is 0".to_owned()),
+            Some(rows) if rows > rows_max => {
+                fault(format!("the batch dimension is {rows}, at most {rows_max} is allowed"))
+            }
+            Some(rows) => Ok(rows),
+        }
+    }
+}
+
+struct DimsDisplay<'a>(&'a [Dim]);
+
+impl fmt::Display for DimsDisplay<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dims: Vec<String> = self.0.iter().map(|dim| dim.to_wire().to_string()).collect();
+        write!(f, "[{}]", dims.join(","))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Shape, Tensor};
+
+    fn signature() -> Signature {
+        let spec = |name: &str, dims| TensorSpec { name: name.into(), dtype: DType::F32, dims };
+        let rows = || Dim::Any(Some("n".into()));
+        Signature {
+            inputs: vec![spec("a", vec![rows(), Dim::Fixed(2)]), spec("b", vec![rows()])],
+            outputs: vec![spec("y", vec![rows()])],
+        }
+    }
+
+    fn input(name: &str, dims: &[usize]) -> NamedTensor {
+        let shape = Shape::new(dims).expect("fits");
+        let data = Bytes::from(vec![0; shape.elements() * 4]);
+        NamedTensor { name: name.into(), tensor: Tensor::dense(DType::F32, shape, data).expect("valid") }
+    }
+
+    #[test]
+    fn inputs_are_put_in_order_and_their_rows_counted() {
+        let mut inputs = vec![input("b", &[3]), input("a", &[3, 2])];
+        assert_eq!(signature().check_inputs(&mut inputs, 8), Ok(3));
+        assert_eq!(&*inputs[0].name, "a");
+    }
+
+    #[test]
+    fn inputs_that_do_not_fit_are_refused_by_name() {
+        let refused = [
+            vec![input("a", &[3, 2])],
+            vec![input("a", &[3, 2]), input("a", &[3, 2])],
+            vec![input("a", &[3, 2]), input("c", &[3])],
+            vec![input("a", &[3, 3]), input("b", &[3])],
+            vec![input("a", &[3, 2]), input("b", &[2])],
+            vec![input("a", &[0, 2]), input("b", &[0])],
+            vec![input("a", &[9, 2]), input("b", &[9])],
+        ];
+        for (case, mut inputs) in refused.into_iter().enumerate() {
+            assert!(signature().check_inputs(&mut inputs, 8).is_err(), "case {case}");
+        }
+    }
+}
