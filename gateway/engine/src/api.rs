@@ -71,8 +71,12 @@ pub trait Instance: Send {
     /// and all dimensions but the first agree. With `max_batch_size` 0 there is one
     /// member, passed through whole.
     ///
+    /// An interrupt ends the run as soon as the engine can: at once before it starts,
+    /// between two operators in ONNX Runtime, not at all once rten has begun.
+    ///
     /// # Errors
-    /// The run failed or was interrupted: no member has a result.
+    /// The run failed or was interrupted: no member has a result. The instance can
+    /// run the next batch all the same.
     fn run(&mut self, members: &[&[NamedTensor]], interrupt: &Interrupt) -> Result<BatchOutput, EngineError>;
 }
 
@@ -96,9 +100,13 @@ pub struct Timings {
     pub scatter: Duration,
 }
 
-/// Where to look for ONNX Runtime, and what to do without it.
+/// Where to look for ONNX Runtime. The caller fills it in, from its configuration
+/// and environment: the engine crate reads neither.
 #[derive(Debug, Clone, Default)]
 pub struct EngineSearch {
-    /// The shared library, when the configuration names one.
+    /// The shared library, when the configuration names one. No other is tried then.
     pub onnxruntime_library: Option<PathBuf>,
+    /// Otherwise tried in order: files, folders that hold the library, or bare file
+    /// names for the system's loader.
+    pub candidates: Vec<PathBuf>,
 }

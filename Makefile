@@ -1,0 +1,45 @@
+# Every command a person or CI needs. `make help` lists them.
+
+SHELL := /bin/bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice
+export SLUICE_BENCH_DIR ?= $(CACHE)/bench
+
+.PHONY: help setup demo serve test check guests guests-check train-movies bench clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: ## Fetch what a build or a test needs; does nothing the second time
+	@scripts/setup.sh
+
+demo: ## Set up, build, serve the movie ranking, show a first prediction
+	@scripts/demo.sh
+
+serve: ## Serve CONFIG (default config/demo.toml) from a release build
+	cargo run --release --bin sluice -- serve --config $(or $(CONFIG),config/demo.toml)
+
+test: setup ## Run all tests
+	@scripts/make-bench-models.sh
+	cargo test --workspace
+	@scripts/build-guests.sh --check
+
+check: ## Formatting, lints, licences and duplicate dependencies
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@scripts/deny.sh
+
+guests: ## Rebuild the committed plugins from their source
+	@scripts/build-guests.sh
+
+guests-check: ## Prove that the committed plugins are what their source builds
+	@scripts/build-guests.sh --check
+
+train-movies: ## Train the demo's model again and print its evaluation
+	@scripts/train-movies.sh
+
+bench: setup ## Measure: WASM plugins, native code, bare engine, bare HTTP; one run
+	@scripts/make-bench-models.sh
+	cargo run --release -p sluice-bench
+
+clean: ## Remove build output; fetched things in the cache stay
+	cargo clean

@@ -1,0 +1,423 @@
+//! A closed-loop load generator: each connection sends its next request when it has its answer.
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// How long an answer may be overdue when the measurement ends. A connection
+/// that still waits then is counted as one error, so that a server that hangs
+/// fails the run and does not hang it.
+pub const OVERDUE_MAX: Duration = Duration::from_secs(10);
+
+/// Pause before a connection that failed is opened again: without it, a server
+/// that is gone would be measured by how fast it refuses.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Bytes of a wrong answer that the report shows: enough for a line of text.
+const ERROR_BYTES_SHOWN: usize = 200;
+
+/// Looks at the answer to the body of that index and says what is wrong with it.
+///
+/// Runs on the load generator's thread between two requests: its time is not in
+/// the latencies, but it is taken from the throughput.
+pub type Check = Arc<dyn Fn(usize, &[u8]) -> Result<(), String> + Send + Sync>;
+
+/// What to send, and for how long.
+#[derive(Clone)]
+pub struct LoadPlan {
+    /// The server.
+    pub address: SocketAddr,
+    /// Path and query of every request, which is a POST.
+    pub path: String,
+    /// Headers of every request; `host` and `content-length` come by themselves.
+    pub headers: Vec<(String, String)>,
+    /// What is sent, over and over: each connection goes through all of them in
+    /// order, starting at a place of its own. At least one.
+    pub bodies: Arc<Vec<Bytes>>,
+    /// Connections, each with one request under way. At least one.
+    pub concurrency: usize,
+    /// How long to send before the measurement begins.
+    pub warmup: Duration,
+    /// How long to measure.
+    pub duration: Duration,
+    /// Looks at every answer with status 200, also of the warm-up.
+    pub check: Option<Check>,
+}
+
+impl fmt::Debug for LoadPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadPlan")
+            .field("address", &self.address)
+            .field("path", &self.path)
+            .field("bodies", &self.bodies.len())
+            .field("concurrency", &self.concurrency)
+            .field("warmup", &self.warmup)
+            .field("duration", &self.duration)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What came back while it was measured. Latencies are those of right answers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LoadReport {
+    /// Right answers: status 200, and the check has nothing to say.
+    pub requests: u64,
+    /// Wrong answers, none, and connections that failed.
+    pub errors: u64,
+    /// Right answers in a second.
+    pub throughput_per_s: f64,
+    /// Half of the answers came within this many microseconds.
+    pub p50_us: u64,
+    /// Nine in ten of them.
+    pub p90_us: u64,
+    /// Ninety-nine in a hundred of them.
+    pub p99_us: u64,
+    /// All of them.
+    pub max_us: u64,
+    /// The first error that was seen, also in the warm-up.
+    pub first_error: Option<String>,
+}
+
+impl LoadReport {
+    /// The report as one JSON object, for a file of results.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "requests": self.requests,
+            "errors": self.errors,
+            "throughput_per_s": self.throughput_per_s,
+            "p50_us": self.p50_us,
+            "p90_us": self.p90_us,
+            "p99_us": self.p99_us,
+            "max_us": self.max_us,
+            "first_error": self.first_error,
+        })
+    }
+}
+
+/// Runs the plan on a thread of its own, with a runtime of its own, so that load
+/// and server do not share workers even when they share a process.
+///
+/// Never fails: what cannot even be started is an error in the report. If the
+/// future is dropped, the load runs to its end and nobody reads the report.
+pub async fn run(plan: LoadPlan) -> LoadReport {
+    let (done, report) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("load".to_owned()).spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let report = match runtime {
+            Ok(runtime) => runtime.block_on(measure(plan)),
+            Err(error) => failed(format!("cannot start a runtime: {error}")),
+        };
+        // Whoever asked may have left.
+        let _ = done.send(report);
+    });
+    match thread {
+        Ok(_) => report.await.unwrap_or_else(|_| failed("the load generator panicked".to_owned())),
+        Err(error) => failed(format!("cannot start a thread: {error}")),
+    }
+}
+
+/// Resident memory of a process, where the system has `/proc`.
+#[must_use]
+pub fn rss_bytes(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kibibytes.checked_mul(1024)
+}
+
+fn failed(reason: String) -> LoadReport {
+    LoadReport { errors: 1, first_error: Some(reason), ..LoadReport::default() }
+}
+
+/// What one connection has seen.
+#[derive(Default)]
+struct Seen {
+    latencies_us: Vec<u64>,
+    errors: u64,
+    first_error: Option<(Instant, String)>,
+}
+
+/// What all connections share.
+struct Shared {
+    plan: LoadPlan,
+    uri: Uri,
+    headers: HeaderMap,
+    begin: Instant,
+    end: Instant,
+}
+
+async fn measure(plan: LoadPlan) -> LoadReport {
+    let (uri, headers) = match request_parts(&plan) {
+        Ok(parts) => parts,
+        Err(reason) => return failed(reason),
+    };
+    let begin = Instant::now() + plan.warmup;
+    let end = begin + plan.duration;
+    let shared = Arc::new(Shared { plan, uri, headers, begin, end });
+    let mut connections = JoinSet::new();
+    for number in 0..shared.plan.concurrency {
+        connections.spawn(connection(Arc::clone(&shared), number));
+    }
+    let mut all = Seen::default();
+    while !connections.is_empty() {
+        match timeout_at(end + OVERDUE_MAX, connections.join_next()).await {
+            Ok(Some(Ok(seen))) => all.add(seen),
+            Ok(Some(Err(error))) => all.fail(format!("a connection's task failed: {error}"), true),
+            Ok(None) => break,
+            Err(_) => {
+                connections.abort_all();
+                let overdue = connections.len();
+                (0..overdue).for_each(|_| all.fail(format!("no answer within {OVERDUE_MAX:?}"), true));
+                break;
+            }
+        }
+    }
+    all.report(shared.plan.duration)
+}
+
+fn request_parts(plan: &LoadPlan) -> Result<(Uri, HeaderMap), String> {
+    if plan.bodies.is_empty() || plan.concurrency == 0 || plan.duration.is_zero() {
+        return Err("a plan needs a body, a connection and a duration".to_owned());
+    }
+    let uri: Uri = plan.path.parse().map_err(|error| format!("path: {error}"))?;
+    let mut headers = HeaderMap::new();
+    let host = plan.address.to_string();
+    headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|error| format!("host: {error}"))?);
+    for (name, value) in &plan.headers {
+        let value = HeaderValue::try_from(value).map_err(|error| format!("header {name}: {error}"))?;
+        let name = HeaderName::try_from(name).map_err(|error| format!("header {name}: {error}"))?;
+        headers.append(name, value);
+    }
+    Ok((uri, headers))
+}
+
+/// One connection's life: sends until the end, and connects again after a failure.
+async fn connection(shared: Arc<Shared>, number: usize) -> Seen {
+    let bodies = &shared.plan.bodies;
+    let mut seen = Seen::default();
+    let mut sender = None;
+    let mut index = number * bodies.len() / shared.plan.concurrency;
+    loop {
+        let sent = Instant::now();
+        if sent >= shared.end {
+            return seen;
+        }
+        let answer = match exchange(&shared, &mut sender, index).await {
+            Ok((answered, status, body)) => shared.check(index, status, &body).map(|()| answered),
+            Err(reason) => {
+                sender = None;
+                sleep(RECONNECT_PAUSE).await;
+                Err(reason)
+            }
+        };
+        let measured = |time: Instant| time >= shared.begin && time < shared.end;
+        match answer {
+            Ok(answered) if measured(answered) => seen.latencies_us.push(micros(answered - sent)),
+            Ok(_) => {}
+            Err(reason) => seen.fail(reason, measured(Instant::now())),
+        }
+        index = (index + 1) % bodies.len();
+    }
+}
+
+/// One request and its whole answer, over the connection that is open or a new
+/// one, and when the answer was complete.
+async fn exchange(
+    shared: &Shared,
+    open: &mut Option<SendRequest<Full<Bytes>>>,
+    index: usize,
+) -> Result<(Instant, StatusCode, Bytes), String> {
+    if open.as_ref().is_none_or(SendRequest::is_closed) {
+        *open = Some(connect(shared.plan.address).await.map_err(|error| format!("connect: {error}"))?);
+    }
+    let Some(sender) = open else { return Err("no connection".to_owned()) };
+    let mut request = Request::new(Full::new(shared.plan.bodies[index].clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = shared.uri.clone();
+    *request.headers_mut() = shared.headers.clone();
+    sender.ready().await.map_err(|error| format!("send: {error}"))?;
+    let response = sender.send_request(request).await.map_err(|error| format!("send: {error}"))?;
+    let status = response.status();
+    let body = response.into_body().collect().await.map_err(|error| format!("receive: {error}"))?.to_bytes();
+    Ok((Instant::now(), status, body))
+}
+
+async fn connect(
+    address: SocketAddr,
+) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, driver) = handshake(TokioIo::new(stream)).await?;
+    // It ends with its sender, or fails with the request under way.
+    tokio::spawn(driver);
+    Ok(sender)
+}
+
+fn micros(latency: Duration) -> u64 {
+    u64::try_from(latency.as_micros()).unwrap_or(u64::MAX)
+}
+
+impl Shared {
+    /// A status other than 200 is an error that carries the beginning of the answer.
+    fn check(&self, index: usize, status: StatusCode, body: &[u8]) -> Result<(), String> {
+        if status != StatusCode::OK {
+            let start = String::from_utf8_lossy(&body[..body.len().min(ERROR_BYTES_SHOWN)]);
+            return Err(format!("status {status}: {start}"));
+        }
+        let check = self.plan.check.as_ref();
+        check.map_or(Ok(()), |check| check(index, body)).map_err(|reason| format!("body {index}: {reason}"))
+    }
+}
+
+impl Seen {
+    fn fail(&mut self, reason: String, measured: bool) {
+        self.errors += u64::from(measured);
+        self.first_error.get_or_insert_with(|| (Instant::now(), reason));
+    }
+
+    fn add(&mut self, other: Self) {
+        self.latencies_us.extend(other.latencies_us);
+        self.errors += other.errors;
+        let errors = [self.first_error.take(), other.first_error];
+        self.first_error = errors.into_iter().flatten().min_by_key(|(time, _)| *time);
+    }
+
+    fn report(mut self, duration: Duration) -> LoadReport {
+        self.latencies_us.sort_unstable();
+        let requests = self.latencies_us.len();
+        LoadReport {
+            requests: requests as u64,
+            errors: self.errors,
+            throughput_per_s: requests as f64 / duration.as_secs_f64(),
+            p50_us: percentile(&self.latencies_us, 50),
+            p90_us: percentile(&self.latencies_us, 90),
+            p99_us: percentile(&self.latencies_us, 99),
+            max_us: percentile(&self.latencies_us, 100),
+            first_error: self.first_error.map(|(_, reason)| reason),
+        }
+    }
+}
+
+/// The smallest of the sorted values that `percent` of them do not exceed; 0 if
+/// there are none.
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    rank.checked_sub(1).and_then(|place| sorted.get(place)).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::echo::Echo;
+
+    fn plan(address: SocketAddr) -> LoadPlan {
+        LoadPlan {
+            address,
+            path: "/echo?x=1".to_owned(),
+            headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+            bodies: Arc::new(vec![Bytes::from_static(b"{\"a\":1}"), Bytes::from(vec![b'x'; 100_000])]),
+            concurrency: 8,
+            warmup: Duration::from_millis(100),
+            duration: Duration::from_millis(400),
+            check: None,
+        }
+    }
+
+    fn run_now(plan: LoadPlan) -> LoadReport {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(run(plan))
+    }
+
+    #[test]
+    fn an_echo_answers_every_body_as_it_was_sent() {
+        let echo = Echo::start(1).expect("a server");
+        let mut plan = plan(echo.address());
+        let bodies = Arc::clone(&plan.bodies);
+        plan.check = Some(Arc::new(move |index, body| {
+            (bodies[index] == body).then_some(()).ok_or_else(|| "another body".to_owned())
+        }));
+        let report = run_now(plan);
+        assert_eq!((report.errors, &report.first_error), (0, &None));
+        assert!(report.requests > 50 && report.throughput_per_s > 100.0, "{report:?}");
+        assert!(0 < report.p50_us && report.p50_us <= report.p90_us, "{report:?}");
+        assert!(report.p90_us <= report.p99_us && report.p99_us <= report.max_us, "{report:?}");
+        assert_eq!(report.to_json()["requests"], report.requests);
+    }
+
+    #[test]
+    fn an_answer_that_fails_its_check_is_an_error_and_no_request() {
+        let echo = Echo::start(1).expect("a server");
+        let check: Check = Arc::new(|index, _| if index == 1 { Err("wrong".to_owned()) } else { Ok(()) });
+        let report = run_now(LoadPlan { check: Some(check), ..plan(echo.address()) });
+        assert!(report.errors > 0 && report.requests > 0, "{report:?}");
+        assert_eq!(report.first_error.as_deref(), Some("body 1: wrong"));
+    }
+
+    #[test]
+    fn a_status_other_than_200_is_an_error_that_shows_the_answer() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut request = [0; 4096];
+                while std::io::Read::read(&mut stream, &mut request).is_ok_and(|read| read > 0) {
+                    let answer = b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 4\r\n\r\nfull";
+                    if std::io::Write::write_all(&mut stream, answer).is_err() {
+                        break;
+                    }
+                }
+            }
+        });
+        let bodies = Arc::new(vec![Bytes::from_static(b"{}")]);
+        let report = run_now(LoadPlan { bodies, concurrency: 1, ..plan(address) });
+        assert_eq!(report.requests, 0);
+        // More than reconnecting with a pause would give: the connection is kept.
+        assert!(report.errors > 100, "{report:?}");
+        assert_eq!(report.first_error.as_deref(), Some("status 429 Too Many Requests: full"));
+    }
+
+    #[test]
+    fn a_server_that_is_gone_is_reported_and_not_counted() {
+        let echo = Echo::start(1).expect("a server");
+        let address = echo.address();
+        drop(echo);
+        let report = run_now(plan(address));
+        assert_eq!((report.requests, report.max_us), (0, 0));
+        assert!(report.errors > 0 && report.first_error.is_some(), "{report:?}");
+    }
+
+    #[test]
+    fn a_plan_that_cannot_be_sent_is_refused() {
+        let nothing = LoadPlan { bodies: Arc::default(), ..plan(SocketAddr::from(([127, 0, 0, 1], 9))) };
+        assert_eq!(run_now(nothing).errors, 1);
+    }
+
+    #[test]
+    fn percentiles_are_exact() {
+        let values: Vec<u64> = (1..=200).collect();
+        assert_eq!([50, 90, 99, 100].map(|percent| percentile(&values, percent)), [100, 180, 198, 200]);
+        assert_eq!(percentile(&[7], 50), 7);
+        assert_eq!(percentile(&[], 99), 0);
+    }
+
+    #[test]
+    fn the_memory_of_this_process_is_known_and_that_of_none_is_not() {
+        if cfg!(target_os = "linux") {
+            let rss = rss_bytes(std::process::id()).expect("this process has memory");
+            assert!((1 << 16..1 << 40).contains(&rss), "{rss} bytes");
+        }
+        assert_eq!(rss_bytes(u32::MAX), None);
+    }
+}

@@ -1,0 +1,230 @@
+//! The thin shell around [`Batcher`]: one mutex, and the instances' threads.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::batcher::{Batcher, Step, Ticket};
+use crate::entry::{Batch, Entry, Rejected};
+use crate::policy::Policy;
+use crate::time::{Clock, Time};
+
+/// What a thread gets from [`Queue::next`].
+#[derive(Debug)]
+pub enum Work<T> {
+    /// Run this batch.
+    Run(Batch<T>),
+    /// Answer these: their deadline has passed. Never empty.
+    Expired(Vec<Entry<T>>),
+}
+
+/// A model's queue, shared by those who submit and the instances that run.
+///
+/// # How threads are woken
+/// Of the threads asleep in [`Queue::next`] one watches the clock (`watch` is
+/// when it will wake by itself), the others sleep until told. Whoever changes
+/// the queue, by submitting to it or by leaving with work, wakes one thread if
+/// something is due before `watch`. Nobody wakes a second thread while a woken
+/// one is on its way: that one looks at the whole queue, and passes the wake on
+/// if it leaves something behind.
+pub struct Queue<T> {
+    state: Mutex<State<T>>,
+    wake: Condvar,
+    clock: Arc<dyn Clock>,
+}
+
+struct State<T> {
+    batcher: Batcher<T>,
+    /// Threads asleep in `next`.
+    idle: usize,
+    /// When a sleeping thread will wake by itself, at the latest.
+    watch: Option<Time>,
+    /// A thread was told to wake and has not come round yet.
+    waking: bool,
+}
+
+impl<T> Queue<T> {
+    /// An empty queue. Deadlines and delays are times of `clock`.
+    #[must_use]
+    pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
+        let state = State { batcher: Batcher::new(policy), idle: 0, watch: None, waking: false };
+        Self { state: Mutex::new(state), wake: Condvar::new(), clock }
+    }
+
+    /// Queues an entry and wakes an instance if something is due. Does not block.
+    ///
+    /// Dropping the guard cancels the entry, so a caller that leaves needs to do
+    /// nothing else.
+    ///
+    /// # Errors
+    /// The entry itself, with the reason, when it is not admitted.
+    pub fn submit(self: &Arc<Self>, entry: Entry<T>) -> Result<Admitted<T>, (Rejected, Entry<T>)> {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let ticket = state.batcher.push(now, entry)?;
+        self.wake_for(state);
+        Ok(Admitted { queue: Arc::clone(self), ticket: Some(ticket) })
+    }
+
+    /// Blocks the calling thread, an instance that is free, until there is work
+    /// for it. `None` once the queue has drained: the instance may end.
+    pub fn next(&self) -> Option<Work<T>> {
+        let mut state = self.lock();
+        loop {
+            let until = match state.batcher.poll(self.clock.now()) {
+                Step::Release(batch) => {
+                    self.wake_for(state);
+                    return Some(Work::Run(batch));
+                }
+                Step::Expired(entries) => {
+                    self.wake_for(state);
+                    return Some(Work::Expired(entries));
+                }
+                Step::Drained => return None,
+                Step::Idle => None,
+                Step::WaitUntil(time) => Some(time),
+            };
+            state = self.sleep(state, until);
+        }
+    }
+
+    /// Takes out the entries whose deadline has passed. Instances do this before
+    /// each batch; call it from a timer so that entries are answered in time
+    /// also while all instances are busy, or if there is none.
+    pub fn take_expired(&self) -> Vec<Entry<T>> {
+        let now = self.clock.now();
+        self.lock().batcher.expire(now)
+    }
+
+    /// Batches by another policy from now on. Nothing that waits is lost.
+    pub fn set_policy(&self, policy: Policy) {
+        let mut state = self.lock();
+        state.batcher.set_policy(policy);
+        self.wake_for(state);
+    }
+
+    /// The policy in force.
+    pub fn policy(&self) -> Policy {
+        self.lock().batcher.policy().clone()
+    }
+
+    /// Admits nothing more. What waits is still run, without delay; then every
+    /// thread in [`Queue::next`] gets `None`. For good.
+    pub fn drain(&self) {
+        self.lock().batcher.drain();
+        self.wake.notify_all();
+    }
+
+    /// Entries that wait.
+    pub fn depth(&self) -> usize {
+        self.lock().batcher.len()
+    }
+
+    /// Threads that wait for work in [`Queue::next`].
+    pub fn idle(&self) -> usize {
+        self.lock().idle
+    }
+
+    /// When a sleeping thread will wake by itself, for tests that must not run
+    /// ahead of it.
+    #[cfg(test)]
+    pub(crate) fn watch(&self) -> Option<Time> {
+        self.lock().watch
+    }
+
+    fn cancel(&self, ticket: Ticket) -> Option<Entry<T>> {
+        self.lock().batcher.cancel(ticket)
+    }
+
+    /// Every change of the state is complete before its lock is released, or it
+    /// panicked in a way that a second panic here would only spread.
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Releases the lock, then wakes a thread if one should look at the queue.
+    fn wake_for(&self, mut state: MutexGuard<'_, State<T>>) {
+        let wake = state.should_wake();
+        drop(state);
+        if wake {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Sleeps until told to wake, or until `until` if no other thread will wake
+    /// by then. Returns too early at worst: the caller looks again.
+    fn sleep<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<T>>,
+        until: Option<Time>,
+    ) -> MutexGuard<'a, State<T>> {
+        let watched = until.filter(|&until| state.watch.is_none_or(|watch| until < watch));
+        // Nothing but the wait itself stands between the two counts.
+        let timeout = watched.map(|until| until.since(self.clock.now()));
+        state.watch = watched.or(state.watch);
+        state.idle += 1;
+        state = match timeout {
+            Some(timeout) => self.wake.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0,
+            None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+        };
+        state.idle -= 1;
+        state.waking = false;
+        // Another thread may watch an earlier time by now: that stays. If one
+        // still sleeps until the same time, it wakes once for nothing.
+        if watched.is_some() && state.watch == watched {
+            state.watch = None;
+        }
+        state
+    }
+}
+
+impl<T> State<T> {
+    fn should_wake(&mut self) -> bool {
+        let Some(due) = self.batcher.due() else { return false };
+        if self.idle == 0 || self.waking || self.watch.is_some_and(|watch| watch <= due) {
+            return false;
+        }
+        self.waking = true;
+        true
+    }
+}
+
+impl<T> fmt::Debug for Queue<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("Queue")
+            .field("policy", state.batcher.policy())
+            .field("depth", &state.batcher.len())
+            .field("idle", &state.idle)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An admitted entry. Dropping it cancels the entry if it still waits; the
+/// payload is then dropped by the same thread, outside of the queue's lock. An
+/// entry that has been released runs on, and only its answer goes nowhere.
+#[must_use = "dropping it cancels the entry"]
+pub struct Admitted<T> {
+    queue: Arc<Queue<T>>,
+    ticket: Option<Ticket>,
+}
+
+impl<T> Admitted<T> {
+    /// The answer has come, so there is nothing left to cancel: saves the look
+    /// into the queue that dropping takes.
+    pub fn finish(mut self) {
+        self.ticket = None;
+    }
+}
+
+impl<T> Drop for Admitted<T> {
+    fn drop(&mut self) {
+        // `cancel` has released the lock by the time the entry is dropped.
+        drop(self.ticket.and_then(|ticket| self.queue.cancel(ticket)));
+    }
+}
+
+impl<T> fmt::Debug for Admitted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admitted").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,172 @@
+//! Compiled code, kept between starts.
+//!
+//! Compiled code is native code: whoever can write a file here runs code in the
+//! gateway. So the directory is made by us and closed to others, every file is
+//! hashed before it is loaded, and code that somebody sends is never taken.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use crate::error::LoadError;
+
+/// The subdirectory of the configured directory. Its name changes with the
+/// format of the files.
+const DIRECTORY: &str = "compiled-v1";
+
+/// What every file starts with.
+const MAGIC: &[u8; 8] = b"sluice\x01\n";
+
+/// Magic, component digest, engine hash, code digest.
+const HEADER_BYTES: usize = 8 + 32 + 32 + 32;
+
+/// Files that are kept. A plugin has one for each version of itself and of the
+/// gateway; the oldest go first.
+const FILES_MAX: usize = 256;
+
+/// A digest, as SHA-256 makes it.
+pub(crate) type Sha = [u8; 32];
+
+pub(crate) fn sha256(bytes: &[u8]) -> Sha {
+    Sha256::digest(bytes).into()
+}
+
+pub(crate) fn hex(digest: &Sha) -> String {
+    use std::fmt::Write as _;
+    digest.iter().fold(String::with_capacity(64), |mut out, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}
+
+/// See the module's description.
+pub(crate) struct Cache {
+    directory: PathBuf,
+    /// Settings and version of wasmtime: code for others cannot be loaded.
+    engine_hash: Sha,
+}
+
+impl Cache {
+    /// Opens the cache in `parent`, making what is missing.
+    ///
+    /// # Errors
+    /// [`LoadError::Io`] when the directory cannot be made, or is open to
+    /// others, or belongs to somebody else.
+    pub(crate) fn open(parent: &Path, engine: &Engine) -> Result<Self, LoadError> {
+        let directory = parent.join(DIRECTORY);
+        let fail = |error: io::Error| LoadError::Io(format!("code cache {}: {error}", directory.display()));
+        fs::create_dir_all(parent).map_err(fail)?;
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(fail(error)),
+            _ => {}
+        }
+        let found = fs::symlink_metadata(&directory).map_err(fail)?;
+        if !found.is_dir() || found.mode() & 0o077 != 0 {
+            return Err(fail(io::Error::other("must be a directory that only its owner can enter (mode 0700)")));
+        }
+        // What we make belongs to us, so it tells who we are.
+        let probe = directory.join(format!(".probe-{}", std::process::id()));
+        let made = File::create(&probe).and_then(|file| file.metadata()).map_err(fail)?;
+        fs::remove_file(&probe).map_err(fail)?;
+        if made.uid() != found.uid() {
+            return Err(fail(io::Error::other("belongs to another user")));
+        }
+        let mut hasher = ShaHasher(Sha256::new());
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        Ok(Self { directory, engine_hash: hasher.0.finalize().into() })
+    }
+
+    /// The compiled component, if it is here and whole.
+    pub(crate) fn load(&self, engine: &Engine, digest: &Sha) -> Option<Component> {
+        let file = fs::read(self.path(digest)).ok()?;
+        let code = self.check(&file, digest)?;
+        deserialize(engine, code)
+    }
+
+    /// The code in a file that was written for this component and this engine,
+    /// and has not changed since.
+    fn check<'a>(&self, file: &'a [u8], digest: &Sha) -> Option<&'a [u8]> {
+        let (header, code) = file.split_at_checked(HEADER_BYTES)?;
+        (header == self.header(digest, code)).then_some(code)
+    }
+
+    fn header(&self, digest: &Sha, code: &[u8]) -> Vec<u8> {
+        [MAGIC.as_slice(), digest, &self.engine_hash, &sha256(code)].concat()
+    }
+
+    /// Keeps compiled code. Failing costs only the next start some time, so it
+    /// is logged and no more.
+    pub(crate) fn store(&self, component: &Component, digest: &Sha) {
+        if let Err(error) = self.try_store(component, digest) {
+            tracing::warn!(error, "compiled plugin cannot be cached");
+        }
+    }
+
+    fn try_store(&self, component: &Component, digest: &Sha) -> Result<(), String> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let code = component.serialize().map_err(|error| error.to_string())?;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let part = self.directory.join(format!(".part-{}-{number}", std::process::id()));
+        let written = self.write(&part, &code, digest).and_then(|()| fs::rename(&part, self.path(digest)));
+        if written.is_err() {
+            let _ = fs::remove_file(&part);
+        }
+        written.and_then(|()| self.prune()).map_err(|error| error.to_string())
+    }
+
+    fn write(&self, path: &Path, code: &[u8], digest: &Sha) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(&self.header(digest, code))?;
+        file.write_all(code)?;
+        file.sync_all()
+    }
+
+    /// Removes the oldest files above [`FILES_MAX`].
+    fn prune(&self) -> io::Result<()> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            files.push((entry.metadata()?.modified()?, entry.path()));
+        }
+        files.sort();
+        let excess = files.len().saturating_sub(FILES_MAX);
+        files.into_iter().take(excess).try_for_each(|(_, path)| fs::remove_file(path))
+    }
+
+    fn path(&self, digest: &Sha) -> PathBuf {
+        let engine = hex(&self.engine_hash);
+        self.directory.join(format!("{}-{}.cwasm", hex(digest), &engine[..16]))
+    }
+}
+
+/// Loads compiled code that [`Cache::check`] let through.
+#[allow(unsafe_code, reason = "wasmtime cannot check native code; the cache vouches for it")]
+fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+    // SAFETY: `code` must be what `Component::serialize` gave. `Cache::write` is
+    // the only writer of the directory, which no other user can enter, and the
+    // bytes were just compared with the digest written beside them; they are in
+    // our memory, so they cannot change after that.
+    unsafe { Component::deserialize(engine, code) }.ok()
+}
+
+/// A hasher whose result is the same in every process, unlike the standard one.
+struct ShaHasher(Sha256);
+
+impl Hasher for ShaHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest: Sha = self.0.clone().finalize().into();
+        digest.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+    }
+}

@@ -1,0 +1,295 @@
+//! The life of one guest call: a place, a store, a deadline, an outcome.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sluice_tensor::NamedTensor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracing::Instrument;
+use wasmtime::component::Instance as Exported;
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+
+use crate::bindings::exports::sluice::plugin::{handler, postprocess, preprocess};
+use crate::bindings::sluice::plugin::types;
+use crate::budget::Budget;
+use crate::error::{CallError, HostFault};
+use crate::host::convert::{
+    answer_from_guest, failure_from_guest, request_to_guest, results_from_guest, tensors_to_guest,
+};
+use crate::host::logging::clean;
+use crate::plugin::Inner;
+use crate::spawn::AbortOnDrop;
+use crate::state::{self, State};
+use crate::types::{Answer, CallContext, Prepared, Request};
+
+/// Most bytes of a trap's text: a backtrace of the longest kind.
+const TRAP_BYTES_MAX: usize = 8 << 10;
+
+/// What an instance is to do.
+pub(crate) enum Job {
+    Preprocess(Request),
+    Postprocess { carry: Bytes, outputs: Vec<NamedTensor> },
+    Handle(Request),
+}
+
+/// What it did.
+pub(crate) enum Done {
+    Prepared(Prepared),
+    Answer(Answer),
+}
+
+/// Runs a job on the guest threads. Cancel-safe: see [`crate::Plugin`].
+pub(crate) async fn call(plugin: &Arc<Inner>, call: CallContext, job: Job) -> Result<Done, CallError> {
+    // Before the store: a full pool fails at once, a semaphore waits.
+    let places = admit(plugin, call.deadline).await?;
+    let span = call.span.clone();
+    let work = run(places, Arc::clone(plugin), call, job).instrument(span);
+    match AbortOnDrop::new(plugin.shared.handle.spawn(work)).await {
+        Ok(outcome) => outcome,
+        Err(error) if error.is_panic() => Err(CallError::Internal("guest call panicked".to_owned())),
+        Err(_) => Err(CallError::Closed),
+    }
+}
+
+/// A place among the plugin's calls, and one among everybody's.
+pub(crate) struct Places {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+/// Waits for a place. The plugin's own comes first, so that one plugin's
+/// waiting calls do not take everybody's places.
+async fn admit(plugin: &Inner, deadline: Instant) -> Result<Places, CallError> {
+    let patience = Instant::now() + plugin.options.limits.permit_wait_max;
+    let take = |from: &Arc<Semaphore>| Arc::clone(from).acquire_owned();
+    let both = async {
+        let own = take(&plugin.calls).await.map_err(|_| CallError::Closed)?;
+        let all = take(&plugin.shared.calls).await.map_err(|_| CallError::Closed)?;
+        Ok(Places { _own: own, _all: all })
+    };
+    match tokio::time::timeout_at(deadline.min(patience), both).await {
+        Ok(places) => places,
+        Err(_) if deadline <= patience => Err(CallError::Deadline),
+        Err(_) => Err(CallError::Overloaded),
+    }
+}
+
+/// Serves the job within its budget and the request's deadline. `places` is the
+/// first parameter, so it is dropped last: after the store.
+async fn run(places: Places, plugin: Arc<Inner>, call: CallContext, job: Job) -> Result<Done, CallError> {
+    let deadline = call.deadline;
+    if deadline <= Instant::now() {
+        return Err(CallError::Deadline);
+    }
+    let budget = Arc::new(Budget::start(plugin.options.limits.call_timeout));
+    let served = Box::pin(serve(&plugin, call, &budget, job));
+    let outcome = within(&budget, deadline, served).await;
+    drop(places);
+    outcome
+}
+
+/// The work's outcome, or which of its limits came first. Dropping the work
+/// drops the store and ends the guest.
+pub(crate) async fn within<T>(
+    budget: &Budget,
+    deadline: Instant,
+    work: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    tokio::select! {
+        biased;
+        outcome = work => outcome,
+        () = budget.watch() => Err(CallError::Timeout),
+        () = tokio::time::sleep_until(deadline) => Err(CallError::Deadline),
+    }
+}
+
+async fn serve(plugin: &Inner, call: CallContext, budget: &Arc<Budget>, job: Job) -> Result<Done, CallError> {
+    let mut instance = match plugin.take_idle() {
+        Some(mut instance) => {
+            state::next_call(&mut instance.store, call, Arc::clone(budget));
+            instance
+        }
+        None => start(plugin, call, Arc::clone(budget)).await?,
+    };
+    let outcome = instance.run(plugin, job).await;
+    if matches!(outcome, Ok(_) | Err(CallError::Failure(_))) {
+        plugin.put_back(instance);
+    }
+    outcome
+}
+
+/// An instance, and the calls that it may still serve.
+pub(crate) struct Instance {
+    pub(crate) store: Store<State>,
+    exported: Exported,
+    uses_left: u32,
+}
+
+/// Makes an instance and runs its `init`.
+pub(crate) async fn start(plugin: &Inner, call: CallContext, budget: Arc<Budget>) -> Result<Instance, CallError> {
+    let mut store = state::new_store(plugin, call, budget);
+    let exported = match plugin.pre.instantiate_async(&mut store).await {
+        Ok(exported) => exported,
+        Err(error) => return Err(classify(error, store.data())),
+    };
+    if let Some(lifecycle) = &plugin.exports.lifecycle {
+        let started = match lifecycle.load(&mut store, &exported) {
+            Ok(guest) => guest.call_init(&mut store, &plugin.options.config_json).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(Ok(())) => {}
+            Ok(Err(message)) => return Err(CallError::Init(clean(&message, TRAP_BYTES_MAX))),
+            Err(error) => return Err(classify(error, store.data())),
+        }
+    }
+    Ok(Instance { store, exported, uses_left: plugin.uses() })
+}
+
+impl Instance {
+    /// Whether it has calls left and the last one left nothing behind.
+    pub(crate) fn may_serve_again(&mut self) -> bool {
+        self.uses_left > 0 && self.store.data_mut().is_clean()
+    }
+
+    /// Checks that the exports have the types of the contract.
+    pub(crate) fn check_exports(&mut self, plugin: &Inner) -> wasmtime::Result<()> {
+        if let Some(hook) = &plugin.exports.preprocess {
+            hook.load(&mut self.store, &self.exported)?;
+        }
+        if let Some(hook) = &plugin.exports.postprocess {
+            hook.load(&mut self.store, &self.exported)?;
+        }
+        if let Some(hook) = &plugin.exports.handler {
+            hook.load(&mut self.store, &self.exported)?;
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, plugin: &Inner, job: Job) -> Result<Done, CallError> {
+        self.uses_left = self.uses_left.saturating_sub(1);
+        let answered = match job {
+            Job::Preprocess(request) => self.preprocess(plugin, request).await.map(Reply::Prepared),
+            Job::Postprocess { carry, outputs } => self.postprocess(plugin, carry, outputs).await.map(Reply::Answer),
+            Job::Handle(request) => self.handle(plugin, request).await.map(Reply::Answer),
+        };
+        let state = self.store.data_mut();
+        match answered {
+            Err(Fault::Guest(error)) => Err(classify(error, state)),
+            Err(Fault::Call(error)) => Err(error),
+            Ok(Reply::Prepared(Err(failure)) | Reply::Answer(Err(failure))) => Err(failure_from_guest(failure)),
+            Ok(Reply::Answer(Ok(answer))) => Ok(Done::Answer(answer_from_guest(state, answer)?)),
+            Ok(Reply::Prepared(Ok(prepared))) => Ok(Done::Prepared(match prepared {
+                preprocess::Prepared::Answer(answer) => Prepared::Answer(answer_from_guest(state, answer)?),
+                preprocess::Prepared::Run(run) => Prepared::Run {
+                    inputs: results_from_guest(state, run.inputs)?,
+                    carry: Bytes::from(run.carry),
+                },
+            })),
+        }
+    }
+
+    fn context(&self) -> types::Context {
+        let call = &self.store.data().call;
+        types::Context { request_id: call.request_id.to_string(), pipeline: call.pipeline.to_string() }
+    }
+
+    async fn preprocess(
+        &mut self,
+        plugin: &Inner,
+        request: Request,
+    ) -> Result<Result<preprocess::Prepared, types::Failure>, Fault> {
+        let hook = plugin.exports.preprocess.as_ref().ok_or_else(|| missing("preprocess"))?;
+        let guest = hook.load(&mut self.store, &self.exported)?;
+        let request = request_to_guest(self.store.data_mut(), request)?;
+        let items = [preprocess::Item { context: self.context(), request }];
+        one(guest.call_process(&mut self.store, &items).await?)
+    }
+
+    async fn postprocess(
+        &mut self,
+        plugin: &Inner,
+        carry: Bytes,
+        outputs: Vec<NamedTensor>,
+    ) -> Result<Result<types::Answer, types::Failure>, Fault> {
+        let hook = plugin.exports.postprocess.as_ref().ok_or_else(|| missing("postprocess"))?;
+        let guest = hook.load(&mut self.store, &self.exported)?;
+        let outputs = tensors_to_guest(self.store.data_mut(), outputs)?;
+        let items = [postprocess::Item { context: self.context(), carry: Vec::from(carry), outputs }];
+        one(guest.call_process(&mut self.store, &items).await?)
+    }
+
+    async fn handle(
+        &mut self,
+        plugin: &Inner,
+        request: Request,
+    ) -> Result<Result<types::Answer, types::Failure>, Fault> {
+        let hook = plugin.exports.handler.as_ref().ok_or_else(|| missing("handle"))?;
+        let guest: handler::Guest = hook.load(&mut self.store, &self.exported)?;
+        let request = request_to_guest(self.store.data_mut(), request)?;
+        let context = self.context();
+        Ok(guest.call_handle(&mut self.store, &context, &request).await?)
+    }
+}
+
+/// What a hook returned, before it is checked.
+enum Reply {
+    Prepared(Result<preprocess::Prepared, types::Failure>),
+    Answer(Result<types::Answer, types::Failure>),
+}
+
+/// Why a hook returned nothing.
+enum Fault {
+    /// As wasmtime tells it.
+    Guest(wasmtime::Error),
+    Call(CallError),
+}
+
+impl From<wasmtime::Error> for Fault {
+    fn from(error: wasmtime::Error) -> Self {
+        Self::Guest(error)
+    }
+}
+
+fn missing(hook: &str) -> Fault {
+    Fault::Call(CallError::Internal(format!("plugin has no {hook} hook")))
+}
+
+/// The result for the one item that was given.
+fn one<T>(results: Vec<T>) -> Result<T, Fault> {
+    let count = results.len();
+    match <[T; 1]>::try_from(results) {
+        Ok([result]) => Ok(result),
+        Err(_) => Err(Fault::Call(CallError::Output(format!("{count} results for one item")))),
+    }
+}
+
+/// What kind of failure it was, and so who is told what.
+fn classify(error: wasmtime::Error, state: &State) -> CallError {
+    if let Some(fault) = error.downcast_ref::<HostFault>() {
+        return match fault {
+            HostFault::Output(message) => CallError::Output(message.clone()),
+            HostFault::Memory => CallError::Memory,
+        };
+    }
+    if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
+        return CallError::Overloaded;
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(Trap::StackOverflow) => return CallError::Stack,
+        Some(Trap::Interrupt) => return CallError::Timeout,
+        _ => {}
+    }
+    if state.limiter.refused() {
+        return CallError::Memory;
+    }
+    let text = clean(&format!("{error:?}").replace('\n', "; "), TRAP_BYTES_MAX);
+    let is_table_full =
+        matches!(error.downcast_ref(), Some(wasmtime::component::ResourceTableError::Full));
+    // wasmtime has no type for these two.
+    let cause = error.root_cause().to_string();
+    let is_too_much = cause.contains("fuel allocated for hostcalls") || cause.contains("too many component handles");
+    let is_crash = error.downcast_ref::<WasmBacktrace>().is_some() || error.downcast_ref::<Trap>().is_some();
+    if is_table_full || is_too_much || !is_crash { CallError::Output(text) } else { CallError::Trap(text) }
+}

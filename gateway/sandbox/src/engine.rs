@@ -1,0 +1,189 @@
+//! What all plugins share: wasmtime's engine, its pool, the guests' threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::Semaphore;
+use wasmtime::component::Linker;
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
+};
+
+use crate::cache::Cache;
+use crate::config::SandboxConfig;
+use crate::error::LoadError;
+use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use crate::state::State;
+
+/// Stack that guest code may use. Enough for every program that is not lost in
+/// recursion; a guest that needs more gets 502 `plugin_stack`.
+const WASM_STACK_BYTES: usize = 512 << 10;
+
+/// The whole stack of a guest call: guest code, and host functions on top of
+/// it, which get the other half.
+const CALL_STACK_BYTES: usize = 1 << 20;
+
+/// Memory kept with a free pool slot where the kernel can tell which pages were
+/// touched (`PAGEMAP_SCAN`, Linux 6.7): resetting them is then cheaper than
+/// faulting them in again. Most hooks touch less than this.
+const RESIDENT_BYTES: usize = 1 << 20;
+
+/// The same where it cannot: all of it is cleared after every call.
+const RESIDENT_BYTES_WITHOUT_SCAN: usize = 64 << 10;
+
+/// Table memory kept with a free slot.
+const TABLE_RESIDENT_BYTES: usize = 512 << 10;
+
+/// Elements of one table: the function pointers of a large program. Python's
+/// runtime has some 20,000.
+const TABLE_ELEMENTS_MAX: usize = 50_000;
+
+/// Tables of one core module. One is the rule; languages with reference types
+/// have a few more.
+const TABLES_PER_MODULE_MAX: u32 = 4;
+
+/// Core instances and tables for each slot of the pool, on average: a component
+/// with an adapter has several.
+const CORE_INSTANCES_PER_SLOT: u32 = 4;
+const TABLES_PER_SLOT: u32 = 2;
+const MEMORIES_PER_SLOT: u32 = 2;
+
+/// Frames of a trap's backtrace: enough to find the place, little enough for a
+/// log line.
+const BACKTRACE_FRAMES_MAX: usize = 20;
+
+/// The largest pool: 16 TiB of address space.
+const INSTANCES_MAX: usize = 2000;
+
+/// See the module's description.
+pub(crate) struct Shared {
+    pub(crate) engine: Engine,
+    pub(crate) linker: Linker<State>,
+    pub(crate) handle: Handle,
+    runtime: Option<Runtime>,
+    /// Calls under way, over all plugins.
+    pub(crate) calls: Arc<Semaphore>,
+    /// Idle instances that wait to be used again, over all plugins. They hold
+    /// slots of the pool beyond those that calls may take, so that no plugin's
+    /// idle instances keep another plugin's calls out.
+    pub(crate) idle: Arc<Semaphore>,
+    pub(crate) cache: Option<Cache>,
+    pub(crate) memory_bytes_max: usize,
+}
+
+impl Shared {
+    pub(crate) fn new(config: SandboxConfig) -> Result<Self, LoadError> {
+        if config.instances_max == 0 || config.instances_max > INSTANCES_MAX {
+            let message = format!("instances_max must be 1 to {INSTANCES_MAX}, not {}", config.instances_max);
+            return Err(LoadError::Limits(message));
+        }
+        let idle_max = (config.instances_max / 4).max(1);
+        let slots = u32::try_from(config.instances_max + idle_max)
+            .map_err(|_| LoadError::Limits("instances_max does not fit".to_owned()))?;
+        let engine = Engine::new(&engine_config(slots, config.memory_bytes_max))
+            .map_err(|error| LoadError::Compile(format!("engine settings are refused: {error:#}")))?;
+        let mut linker = Linker::new(&engine);
+        crate::host::link(&mut linker).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        let cache = config.cache_dir.map(|dir| Cache::open(&dir, &engine)).transpose()?;
+        let runtime = guest_runtime(config.guest_threads)?;
+        start_ticker(engine.weak(), config.epoch_tick)?;
+        Ok(Self {
+            engine,
+            linker,
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+            calls: Arc::new(Semaphore::new(config.instances_max)),
+            idle: Arc::new(Semaphore::new(idle_max)),
+            cache,
+            memory_bytes_max: config.memory_bytes_max,
+        })
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The last plugin may be dropped on any thread, also on one of these:
+        // waiting for the threads could wait for itself.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn engine_config(slots: u32, memory_bytes_max: usize) -> Config {
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(slots, memory_bytes_max)))
+        // Async exports are not in the contract, and support for them taxes
+        // every call.
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(CALL_STACK_BYTES)
+        .memory_init_cow(true)
+        .force_memory_init_memfd(true)
+        // Only for foreign debuggers, and slow to register.
+        .native_unwind_info(false)
+        .wasm_backtrace_max_frames(std::num::NonZero::new(BACKTRACE_FRAMES_MAX))
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        // The same input must give the same bytes.
+        .cranelift_nan_canonicalization(true)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .shared_memory(false);
+    config
+}
+
+fn pool_config(slots: u32, memory_bytes_max: usize) -> PoolingAllocationConfig {
+    let resident = if PoolingAllocationConfig::is_pagemap_scan_available() {
+        RESIDENT_BYTES
+    } else {
+        RESIDENT_BYTES_WITHOUT_SCAN
+    };
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(slots)
+        .total_stacks(slots)
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_SLOT))
+        .total_tables(slots.saturating_mul(TABLES_PER_SLOT).max(TABLES_MAX))
+        .total_memories(slots.saturating_mul(MEMORIES_PER_SLOT).max(MEMORIES_MAX))
+        .max_memory_size(memory_bytes_max)
+        .max_memories_per_component(MEMORIES_MAX)
+        .max_tables_per_component(TABLES_MAX)
+        .max_core_instances_per_component(CORE_INSTANCES_MAX)
+        .max_tables_per_module(TABLES_PER_MODULE_MAX)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .pagemap_scan(Enabled::Auto)
+        .linear_memory_keep_resident(resident)
+        .table_keep_resident(TABLE_RESIDENT_BYTES.min(resident));
+    pool
+}
+
+fn guest_runtime(threads: usize) -> Result<Runtime, LoadError> {
+    let next = AtomicUsize::new(0);
+    Builder::new_multi_thread()
+        .worker_threads(threads.max(1))
+        .thread_name_fn(move || format!("sluice-guest-{}", next.fetch_add(1, Ordering::Relaxed)))
+        .enable_time()
+        // Else the first guest of each thread pays for it.
+        .on_thread_start(Engine::tls_eager_initialize)
+        .build()
+        .map_err(|error| LoadError::Io(format!("guest threads cannot be started: {error}")))
+}
+
+/// Moves the epoch on, until the engine is gone.
+fn start_ticker(engine: EngineWeak, tick: Duration) -> Result<(), LoadError> {
+    let work = move || {
+        while let Some(engine) = engine.upgrade() {
+            engine.increment_epoch();
+            drop(engine);
+            std::thread::sleep(tick);
+        }
+    };
+    std::thread::Builder::new()
+        .name("sluice-epoch".to_owned())
+        .spawn(work)
+        .map(drop)
+        .map_err(|error| LoadError::Io(format!("epoch thread cannot be started: {error}")))
+}

@@ -1,0 +1,149 @@
+//! `sluice:plugin/inference`: models, for pipeline plugins.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sluice_tensor::NamedTensor;
+use tracing::Instrument;
+use wasmtime::component::{HasSelf, Linker, Resource};
+
+use super::convert::{SourceError, tensors_from_guest, tensors_to_guest};
+use crate::CallContext;
+use crate::bindings::sluice::plugin::inference::{self, Error, Host, HostPending};
+use crate::bindings::sluice::plugin::types;
+use crate::error::InferenceError;
+use crate::spawn::AbortOnDrop;
+use crate::state::State;
+
+/// Model calls that one plugin call may have under way. Each holds a place in
+/// a model's queue; more answer `overloaded` to the plugin.
+const PENDING_MAX: usize = 64;
+
+/// The models that a plugin may call.
+///
+/// Called on guest threads: it must wait without blocking. The future is
+/// dropped when the call is cancelled; that must give back its place in the
+/// queue.
+#[async_trait]
+pub trait Inference: Send + Sync {
+    /// Runs a model and waits for its outputs.
+    async fn infer(
+        &self,
+        call: &CallContext,
+        model: &str,
+        inputs: Vec<NamedTensor>,
+    ) -> Result<Vec<NamedTensor>, InferenceError>;
+}
+
+type Outputs = Result<Vec<NamedTensor>, InferenceError>;
+
+/// A model call that a guest submitted; `None` once it has waited.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Pending(Option<AbortOnDrop<Outputs>>);
+
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    inference::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+impl From<InferenceError> for Error {
+    fn from(error: InferenceError) -> Self {
+        match error {
+            InferenceError::NotFound(message) => Self::NotFound(message),
+            InferenceError::InvalidInput(message) => Self::InvalidInput(message),
+            InferenceError::Overloaded => Self::Overloaded,
+            InferenceError::Deadline => Self::Deadline,
+            InferenceError::Failed(message) => Self::Failed(message),
+        }
+    }
+}
+
+/// What the guest gets: an error of the model is a value, not a trap.
+type Answer<T> = wasmtime::Result<Result<T, Error>>;
+
+/// A model call that may be made.
+struct Ready {
+    models: Arc<dyn Inference>,
+    inputs: Vec<NamedTensor>,
+}
+
+impl State {
+    fn ready(&mut self, model: &str, inputs: Vec<types::NamedSource>) -> Answer<Ready> {
+        let Some(models) = self.grants.inference.clone() else {
+            return Ok(Err(Error::NotFound(model.to_owned())));
+        };
+        match tensors_from_guest(self, inputs) {
+            Ok(inputs) => Ok(Ok(Ready { models, inputs })),
+            Err(SourceError::Invalid(message)) => Ok(Err(Error::InvalidInput(message))),
+            Err(SourceError::Trap(error)) => Err(error),
+        }
+    }
+
+    fn outputs(&mut self, outputs: Outputs) -> Answer<Vec<types::NamedTensor>> {
+        match outputs {
+            Ok(tensors) => {
+                let bytes = tensors.iter().map(|named| named.tensor.byte_len()).fold(0, usize::saturating_add);
+                self.charge_host(bytes)?;
+                Ok(Ok(tensors_to_guest(self, tensors)?))
+            }
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+}
+
+impl Host for State {
+    async fn infer(&mut self, model: String, inputs: Vec<types::NamedSource>) -> Answer<Vec<types::NamedTensor>> {
+        let ready = match self.ready(&model, inputs)? {
+            Ok(ready) => ready,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (call, budget) = (self.call.clone(), Arc::clone(&self.budget));
+        let outputs = {
+            let _waiting = budget.wait();
+            ready.models.infer(&call, &model, ready.inputs).await
+        };
+        self.outputs(outputs)
+    }
+
+    fn submit(&mut self, model: String, inputs: Vec<types::NamedSource>) -> Answer<Resource<Pending>> {
+        if self.pending >= PENDING_MAX {
+            return Ok(Err(Error::Overloaded));
+        }
+        let Ready { models, inputs } = match self.ready(&model, inputs)? {
+            Ok(ready) => ready,
+            Err(error) => return Ok(Err(error)),
+        };
+        let bytes = inputs.iter().map(|named| named.tensor.byte_len()).fold(0, usize::saturating_add);
+        self.charge_host(bytes)?;
+        let call = self.call.clone();
+        let span = call.span.clone();
+        let work = async move { models.infer(&call, &model, inputs).await };
+        let task = tokio::spawn(work.instrument(span));
+        let pending = self.table.push(Pending(Some(AbortOnDrop::new(task))))?;
+        self.pending += 1;
+        Ok(Ok(pending))
+    }
+}
+
+impl HostPending for State {
+    async fn wait(&mut self, pending: Resource<Pending>) -> Answer<Vec<types::NamedTensor>> {
+        let Some(task) = self.table.get_mut(&pending)?.0.take() else {
+            return Err(wasmtime::format_err!("pending model call was waited for before"));
+        };
+        self.pending = self.pending.saturating_sub(1);
+        let budget = Arc::clone(&self.budget);
+        let joined = {
+            let _waiting = budget.wait();
+            task.await
+        };
+        let outputs = joined.unwrap_or_else(|_| Err(InferenceError::Failed("model call panicked".to_owned())));
+        self.outputs(outputs)
+    }
+
+    fn drop(&mut self, pending: Resource<Pending>) -> wasmtime::Result<()> {
+        let abandoned = self.table.delete(pending)?;
+        if abandoned.0.is_some() {
+            self.pending = self.pending.saturating_sub(1);
+        }
+        Ok(())
+    }
+}

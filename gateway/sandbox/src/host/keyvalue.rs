@@ -1,0 +1,210 @@
+//! `wasi:keyvalue`: look-ups in the stores that the configuration grants.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use wasmtime::component::{HasSelf, Linker, Resource};
+
+use crate::bindings::wasi::keyvalue::store::{Error, Host, HostBucket, KeyResponse};
+use crate::bindings::wasi::keyvalue::{batch, store};
+use crate::error::{HostFault, KeyValueError};
+use crate::state::State;
+
+/// A store of values that plugins look up.
+///
+/// Called on guest threads: an implementation that waits must do so without
+/// blocking. The future is dropped when the call is cancelled.
+#[async_trait]
+pub trait KeyValue: Send + Sync {
+    /// The value of a key.
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, KeyValueError>;
+
+    /// The values of keys, in the order of the keys.
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+        let mut values = Vec::with_capacity(keys.len());
+        for key in keys {
+            values.push(self.get(key).await?);
+        }
+        Ok(values)
+    }
+
+    /// Stores a value.
+    async fn set(&self, key: &str, value: Bytes) -> Result<(), KeyValueError>;
+
+    /// Removes a key; it is no error if there is none.
+    async fn delete(&self, key: &str) -> Result<(), KeyValueError>;
+
+    /// Whether there is such a key.
+    async fn exists(&self, key: &str) -> Result<bool, KeyValueError>;
+
+    /// Some keys, and where to go on.
+    async fn list_keys(&self, cursor: Option<u64>) -> Result<KeyPage, KeyValueError>;
+}
+
+/// A page of keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyPage {
+    /// The keys.
+    pub keys: Vec<String>,
+    /// What gives the next page; `None` on the last.
+    pub cursor: Option<u64>,
+}
+
+/// A store that a guest has opened.
+#[expect(unreachable_pub, reason = "the generated bindings re-export it")]
+pub struct Bucket(Arc<dyn KeyValue>);
+
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    store::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    batch::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+impl From<KeyValueError> for Error {
+    fn from(error: KeyValueError) -> Self {
+        match error {
+            KeyValueError::ReadOnly => Self::AccessDenied,
+            KeyValueError::Other(message) => Self::Other(message),
+        }
+    }
+}
+
+/// A handle together with what using it needs.
+type Opened = (Arc<dyn KeyValue>, Arc<crate::budget::Budget>);
+
+impl State {
+    fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Opened> {
+        Ok((Arc::clone(&self.table.get(bucket)?.0), Arc::clone(&self.budget)))
+    }
+
+    /// Refuses values before they are copied: a few short keys, repeated, can
+    /// name any amount of data.
+    fn check_values<'a>(&self, values: impl Iterator<Item = &'a Option<Bytes>>) -> wasmtime::Result<()> {
+        let total: usize = values.flatten().map(Bytes::len).fold(0, usize::saturating_add);
+        if total > self.hostcall_bytes {
+            return Err(HostFault::Output(format!("look-up of {total} bytes is above the limit of one call")).into());
+        }
+        Ok(())
+    }
+}
+
+impl Host for State {
+    async fn open(&mut self, identifier: String) -> wasmtime::Result<Result<Resource<Bucket>, Error>> {
+        // A store that exists and is not granted looks like one that does not.
+        let Some(granted) = self.grants.keyvalue.get(&identifier) else {
+            return Ok(Err(Error::NoSuchStore));
+        };
+        let bucket = Bucket(Arc::clone(granted));
+        Ok(Ok(self.table.push(bucket)?))
+    }
+}
+
+impl HostBucket for State {
+    async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
+        let (store, budget) = self.bucket(&bucket)?;
+        let found = {
+            let _waiting = budget.wait();
+            store.get(&key).await
+        };
+        match found {
+            Ok(value) => {
+                self.check_values(std::iter::once(&value))?;
+                Ok(Ok(value.map(Vec::from)))
+            }
+            Err(error) => Ok(Err(error.into())),
+        }
+    }
+
+    async fn set(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+        value: Vec<u8>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let (store, budget) = self.bucket(&bucket)?;
+        let _waiting = budget.wait();
+        Ok(store.set(&key, Bytes::from(value)).await.map_err(Error::from))
+    }
+
+    async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<(), Error>> {
+        let (store, budget) = self.bucket(&bucket)?;
+        let _waiting = budget.wait();
+        Ok(store.delete(&key).await.map_err(Error::from))
+    }
+
+    async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<bool, Error>> {
+        let (store, budget) = self.bucket(&bucket)?;
+        let _waiting = budget.wait();
+        Ok(store.exists(&key).await.map_err(Error::from))
+    }
+
+    async fn list_keys(
+        &mut self,
+        bucket: Resource<Bucket>,
+        cursor: Option<u64>,
+    ) -> wasmtime::Result<Result<KeyResponse, Error>> {
+        let (store, budget) = self.bucket(&bucket)?;
+        let _waiting = budget.wait();
+        let page = store.list_keys(cursor).await;
+        Ok(page.map(|page| KeyResponse { keys: page.keys, cursor: page.cursor }).map_err(Error::from))
+    }
+
+    async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
+        self.table.delete(bucket)?;
+        Ok(())
+    }
+}
+
+/// A key and its value, or that there is none.
+type Found = Option<(String, Vec<u8>)>;
+
+impl batch::Host for State {
+    async fn get_many(
+        &mut self,
+        bucket: Resource<Bucket>,
+        keys: Vec<String>,
+    ) -> wasmtime::Result<Result<Vec<Found>, Error>> {
+        let (store, budget) = self.bucket(&bucket)?;
+        let found = {
+            let _waiting = budget.wait();
+            store.get_many(&keys).await
+        };
+        let values = match found {
+            Ok(values) => values,
+            Err(error) => return Ok(Err(error.into())),
+        };
+        self.check_values(values.iter())?;
+        let pair = |(key, value): (String, Option<Bytes>)| value.map(|value| (key, Vec::from(value)));
+        Ok(Ok(keys.into_iter().zip(values).map(pair).collect()))
+    }
+
+    async fn set_many(
+        &mut self,
+        bucket: Resource<Bucket>,
+        pairs: Vec<(String, Vec<u8>)>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let (store, budget) = self.bucket(&bucket)?;
+        let _waiting = budget.wait();
+        for (key, value) in pairs {
+            if let Err(error) = store.set(&key, Bytes::from(value)).await {
+                return Ok(Err(error.into()));
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn delete_many(
+        &mut self,
+        bucket: Resource<Bucket>,
+        keys: Vec<String>,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let (store, budget) = self.bucket(&bucket)?;
+        let _waiting = budget.wait();
+        for key in keys {
+            if let Err(error) = store.delete(&key).await {
+                return Ok(Err(error.into()));
+            }
+        }
+        Ok(Ok(()))
+    }
+}

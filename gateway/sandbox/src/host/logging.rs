@@ -1,0 +1,185 @@
+//! `wasi:logging`: a plugin's lines, under its name, cut, escaped and counted.
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::component::{HasSelf, Linker};
+
+use crate::bindings::wasi::logging::logging::{self, Host, Level};
+use crate::state::State;
+
+/// Most bytes of one line; more is cut at a character. Longer lines are dumps
+/// of data, which belong in no log.
+const LINE_BYTES_MAX: usize = 1024;
+
+/// Most bytes of the `context` that goes with a line.
+const CONTEXT_BYTES_MAX: usize = 128;
+
+/// What a line costs beside its text: even empty lines must end.
+const LINE_OVERHEAD_BYTES: usize = 16;
+
+/// How important a line is, as `wasi:logging` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Step by step.
+    Trace,
+    /// For the plugin's author.
+    Debug,
+    /// Worth knowing.
+    Info,
+    /// Odd, but handled.
+    Warn,
+    /// A request failed.
+    Error,
+    /// The plugin cannot work.
+    Critical,
+}
+
+/// Where the lines of plugins go.
+///
+/// What arrives was cut and escaped: it holds no control characters and no
+/// line breaks. Called on a guest thread, so it must not block.
+pub trait LogSink: Send + Sync {
+    /// Takes one line.
+    fn log(&self, plugin: &str, request_id: &str, level: LogLevel, context: &str, message: &str);
+}
+
+/// The log of one instance: whose it is, and what it may still write.
+pub(crate) struct CallLog {
+    plugin: Arc<str>,
+    sink: Arc<dyn LogSink>,
+    bytes_per_call: usize,
+    /// Shared with the standard output of WASI, which outlives a host call.
+    current: Mutex<Current>,
+}
+
+struct Current {
+    request_id: Arc<str>,
+    bytes_left: usize,
+    is_full: bool,
+}
+
+impl CallLog {
+    pub(crate) fn new(
+        plugin: Arc<str>,
+        sink: Arc<dyn LogSink>,
+        request_id: Arc<str>,
+        bytes_per_call: usize,
+    ) -> Self {
+        let current = Mutex::new(Current { request_id, bytes_left: bytes_per_call, is_full: false });
+        Self { plugin, sink, bytes_per_call, current }
+    }
+
+    /// Attributes what follows to another request, with a fresh allowance.
+    pub(crate) fn next_call(&self, request_id: Arc<str>) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Current { request_id, bytes_left: self.bytes_per_call, is_full: false };
+    }
+
+    /// Writes one line, or the note that there will be no more.
+    pub(crate) fn line(&self, level: LogLevel, context: &str, message: &str) {
+        let request_id = {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            if current.is_full {
+                return;
+            }
+            let cost = message.len().min(LINE_BYTES_MAX) + context.len().min(CONTEXT_BYTES_MAX) + LINE_OVERHEAD_BYTES;
+            if let Some(left) = current.bytes_left.checked_sub(cost) {
+                current.bytes_left = left;
+            } else {
+                current.is_full = true;
+            }
+            let request_id = Arc::clone(&current.request_id);
+            if current.is_full {
+                drop(current);
+                let note = "log limit of the call reached, further lines are dropped";
+                self.sink.log(&self.plugin, &request_id, LogLevel::Warn, "", note);
+                return;
+            }
+            request_id
+        };
+        let context = clean(context, CONTEXT_BYTES_MAX);
+        let message = clean(message, LINE_BYTES_MAX);
+        self.sink.log(&self.plugin, &request_id, level, &context, &message);
+    }
+}
+
+/// The text, cut, with everything escaped that could forge lines, move the
+/// cursor or turn the writing direction.
+pub(crate) fn clean(text: &str, bytes_max: usize) -> String {
+    let cut = text.floor_char_boundary(bytes_max);
+    let mut out = String::with_capacity(cut);
+    for char in text[..cut].chars() {
+        let is_format = matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+        if char.is_control() || is_format {
+            // Writing to a string cannot fail.
+            let _ = write!(out, "{}", char.escape_default());
+        } else {
+            out.push(char);
+        }
+    }
+    if cut < text.len() {
+        out.push('…');
+    }
+    out
+}
+
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    logging::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+}
+
+impl Host for State {
+    fn log(&mut self, level: Level, context: String, message: String) -> wasmtime::Result<()> {
+        let level = match level {
+            Level::Trace => LogLevel::Trace,
+            Level::Debug => LogLevel::Debug,
+            Level::Info => LogLevel::Info,
+            Level::Warn => LogLevel::Warn,
+            Level::Error => LogLevel::Error,
+            Level::Critical => LogLevel::Critical,
+        };
+        self.log.line(level, &context, &message);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Default)]
+    struct Lines(Mutex<Vec<String>>);
+
+    impl LogSink for Lines {
+        fn log(&self, plugin: &str, request_id: &str, level: LogLevel, context: &str, message: &str) {
+            let line = format!("{plugin} {request_id} {level:?} {context} {message}");
+            self.0.lock().expect("not poisoned").push(line);
+        }
+    }
+
+    #[test]
+    fn control_characters_cannot_forge_a_line_or_reach_a_terminal() {
+        assert_eq!(clean("a\nERROR fake\x1b[2J\u{202e}é", 100), "a\\nERROR fake\\u{1b}[2J\\u{202e}é");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_at_a_character() {
+        assert_eq!(clean("éé", 3), "é…");
+    }
+
+    #[test]
+    fn a_flood_ends_with_one_note_and_the_next_call_may_log_again() {
+        let sink = Arc::new(Lines::default());
+        let log = CallLog::new("p".into(), Arc::clone(&sink) as Arc<dyn LogSink>, "r1".into(), 100);
+        for _ in 0..1000 {
+            log.line(LogLevel::Info, "c", "0123456789");
+        }
+        log.next_call("r2".into());
+        log.line(LogLevel::Error, "c", "again");
+        let lines = sink.0.lock().expect("not poisoned").clone();
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        assert_eq!(lines[2], "p r1 Info c 0123456789");
+        assert!(lines[3].starts_with("p r1 Warn  log limit"), "{}", lines[3]);
+        assert_eq!(lines[4], "p r2 Error c again");
+    }
+}

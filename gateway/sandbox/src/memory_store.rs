@@ -1,0 +1,165 @@
+//! A key-value store in memory, filled once from a file.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{PoisonError, RwLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::KeyValueError;
+use crate::host::{KeyPage, KeyValue};
+
+/// Keys that one page of a listing holds: what a plugin gets at once.
+const PAGE_KEYS: usize = 1000;
+
+/// Most bytes of keys and values that plugins may write into one store, so that
+/// a plugin cannot fill the gateway's memory. What the store started with does
+/// not count.
+const WRITTEN_BYTES_MAX: usize = 64 << 20;
+
+/// What an entry costs beside its bytes.
+const ENTRY_BYTES: usize = 64;
+
+/// A store in memory. Values are shared, never copied.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    entries: RwLock<Entries>,
+    is_read_only: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    values: BTreeMap<String, Bytes>,
+    /// Bytes written since the start, less what was removed again.
+    written_bytes: usize,
+}
+
+fn cost(key: &str, value: &Bytes) -> usize {
+    key.len() + value.len() + ENTRY_BYTES
+}
+
+impl MemoryStore {
+    /// A store with these entries.
+    pub fn new(values: BTreeMap<String, Bytes>, is_read_only: bool) -> Self {
+        Self { entries: RwLock::new(Entries { values, written_bytes: 0 }), is_read_only }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&BTreeMap<String, Bytes>) -> T) -> T {
+        // A writer that panicked left the map whole: every change is one call.
+        look(&self.entries.read().unwrap_or_else(PoisonError::into_inner).values)
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Entries) -> Result<T, KeyValueError>) -> Result<T, KeyValueError> {
+        if self.is_read_only {
+            return Err(KeyValueError::ReadOnly);
+        }
+        change(&mut self.entries.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[async_trait]
+impl KeyValue for MemoryStore {
+    async fn get(&self, key: &str) -> Result<Option<Bytes>, KeyValueError> {
+        Ok(self.read(|values| values.get(key).cloned()))
+    }
+
+    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, KeyValueError> {
+        Ok(self.read(|values| keys.iter().map(|key| values.get(key).cloned()).collect()))
+    }
+
+    async fn set(&self, key: &str, value: Bytes) -> Result<(), KeyValueError> {
+        self.write(|entries| {
+            let freed = entries.values.get(key).map_or(0, |old| cost(key, old));
+            let written = entries.written_bytes.saturating_sub(freed).saturating_add(cost(key, &value));
+            if written > WRITTEN_BYTES_MAX {
+                return Err(KeyValueError::Other("store is full".to_owned()));
+            }
+            entries.written_bytes = written;
+            entries.values.insert(key.to_owned(), value);
+            Ok(())
+        })
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
+        self.write(|entries| {
+            if let Some(old) = entries.values.remove(key) {
+                entries.written_bytes = entries.written_bytes.saturating_sub(cost(key, &old));
+            }
+            Ok(())
+        })
+    }
+
+    async fn exists(&self, key: &str) -> Result<bool, KeyValueError> {
+        Ok(self.read(|values| values.contains_key(key)))
+    }
+
+    /// The cursor is how many keys to skip, so a page costs as much as all
+    /// pages before it: listing is for tools, not for requests.
+    async fn list_keys(&self, cursor: Option<u64>) -> Result<KeyPage, KeyValueError> {
+        let skip = usize::try_from(cursor.unwrap_or(0)).unwrap_or(usize::MAX);
+        Ok(self.read(|values| {
+            let all = values.range::<str, _>((Bound::Unbounded, Bound::Unbounded));
+            let keys: Vec<String> = all.skip(skip).take(PAGE_KEYS).map(|(key, _)| key.clone()).collect();
+            let next = skip.saturating_add(keys.len());
+            let cursor = if next < values.len() { u64::try_from(next).ok() } else { None };
+            KeyPage { keys, cursor }
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block_on<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(work)
+    }
+
+    #[test]
+    fn a_read_only_store_refuses_every_change() {
+        let store = MemoryStore::new(BTreeMap::from([("a".to_owned(), Bytes::from_static(b"1"))]), true);
+        block_on(async {
+            assert_eq!(store.set("a", Bytes::new()).await, Err(KeyValueError::ReadOnly));
+            assert_eq!(store.delete("a").await, Err(KeyValueError::ReadOnly));
+            assert_eq!(store.get("a").await, Ok(Some(Bytes::from_static(b"1"))));
+        });
+    }
+
+    #[test]
+    fn look_ups_keep_the_order_of_the_keys() {
+        let store = MemoryStore::new(BTreeMap::from([("a".to_owned(), Bytes::from_static(b"1"))]), false);
+        let keys = ["b", "a", "a"].map(str::to_owned);
+        let one = Some(Bytes::from_static(b"1"));
+        assert_eq!(block_on(store.get_many(&keys)), Ok(vec![None, one.clone(), one]));
+    }
+
+    #[test]
+    fn a_listing_pages_through_every_key_once() {
+        let values = (0..2500).map(|i| (format!("{i:05}"), Bytes::new())).collect();
+        let store = MemoryStore::new(values, true);
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        loop {
+            let page = block_on(store.list_keys(cursor)).expect("a page");
+            seen.extend(page.keys);
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, (0..2500).map(|i| format!("{i:05}")).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn writing_is_bounded_and_removing_makes_room() {
+        let store = MemoryStore::new(BTreeMap::new(), false);
+        let half = Bytes::from(vec![0; WRITTEN_BYTES_MAX / 2]);
+        block_on(async {
+            store.set("a", half.clone()).await.expect("fits");
+            assert!(store.set("b", half.clone()).await.is_err());
+            store.set("a", half.clone()).await.expect("replacing needs no more room");
+            store.delete("a").await.expect("removed");
+            store.set("b", half).await.expect("fits again");
+        });
+    }
+}

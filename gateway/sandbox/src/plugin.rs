@@ -1,0 +1,193 @@
+//! A loaded plugin, and what is known of it.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use sluice_tensor::NamedTensor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wasmtime::component::InstancePre;
+
+use crate::call::{self, Done, Instance, Job};
+use crate::config::{PluginLimits, WasiPolicy};
+use crate::engine::Shared;
+use crate::error::CallError;
+use crate::host::Grants;
+use crate::host::logging::LogSink;
+use crate::state::{Exports, State};
+use crate::types::{Answer, CallContext, Prepared, Request};
+use crate::world::World;
+
+/// How a plugin is to be run.
+#[derive(Clone)]
+pub struct PluginOptions {
+    /// Its name in the configuration and in the log.
+    pub name: Arc<str>,
+    /// Its table in the configuration, as JSON: what `init` gets.
+    pub config_json: String,
+    /// Calls that one instance serves. 1 is a fresh instance for every call, so
+    /// that no call can leave anything behind for another; more is faster for
+    /// languages with a slow start.
+    pub reuse: u32,
+    /// What it may use of WASI.
+    pub wasi: WasiPolicy,
+    /// Its limits.
+    pub limits: PluginLimits,
+    /// Its capabilities.
+    pub grants: Grants,
+    /// Where its lines go.
+    pub log: Arc<dyn LogSink>,
+}
+
+impl fmt::Debug for PluginOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginOptions")
+            .field("name", &self.name)
+            .field("reuse", &self.reuse)
+            .field("wasi", &self.wasi)
+            .field("limits", &self.limits)
+            .field("grants", &self.grants)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a loaded plugin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PluginInfo {
+    /// Its name in the configuration.
+    pub name: Arc<str>,
+    /// SHA-256 of the component, in hexadecimal.
+    pub digest: String,
+    /// What it implements.
+    pub world: World,
+    /// The interfaces it imports: its permission request.
+    pub imports: Vec<String>,
+    /// Bytes of the component.
+    pub size_bytes: usize,
+    /// Whether its compiled code came from the cache.
+    pub compiled_from_cache: bool,
+}
+
+/// A loaded plugin. Clones share it.
+///
+/// Every call is cancel-safe: dropping the future ends the guest at its next
+/// epoch tick, throws its instance away and then frees its place.
+#[derive(Clone)]
+pub struct Plugin(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) options: PluginOptions,
+    pub(crate) info: PluginInfo,
+    pub(crate) pre: InstancePre<State>,
+    pub(crate) exports: Exports,
+    pub(crate) calls: Arc<Semaphore>,
+    idle: Mutex<Vec<Idle>>,
+}
+
+/// An instance that waits to be used again, and its place among those of all
+/// plugins.
+struct Idle {
+    instance: Instance,
+    _place: OwnedSemaphorePermit,
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Plugin").field(&self.0.info).finish()
+    }
+}
+
+impl Plugin {
+    /// What is known of it.
+    pub fn info(&self) -> &PluginInfo {
+        &self.0.info
+    }
+
+    /// Calls under way.
+    pub fn calls_in_flight(&self) -> usize {
+        self.0.options.limits.concurrency.saturating_sub(self.0.calls.available_permits())
+    }
+
+    /// Turns a request into the model's inputs, or into an answer.
+    ///
+    /// # Errors
+    /// See [`CallError`]; [`CallError::Internal`] if the world has no such hook.
+    pub async fn preprocess(&self, call: CallContext, request: Request) -> Result<Prepared, CallError> {
+        match call::call(&self.0, call, Job::Preprocess(request)).await? {
+            Done::Prepared(prepared) => Ok(prepared),
+            Done::Answer(_) => Err(mixed_up()),
+        }
+    }
+
+    /// Turns the model's outputs into the answer.
+    ///
+    /// # Errors
+    /// See [`CallError`]; [`CallError::Internal`] if the world has no such hook.
+    pub async fn postprocess(
+        &self,
+        call: CallContext,
+        carry: Bytes,
+        outputs: Vec<NamedTensor>,
+    ) -> Result<Answer, CallError> {
+        match call::call(&self.0, call, Job::Postprocess { carry, outputs }).await? {
+            Done::Answer(answer) => Ok(answer),
+            Done::Prepared(_) => Err(mixed_up()),
+        }
+    }
+
+    /// Answers a request, calling models on the way.
+    ///
+    /// # Errors
+    /// See [`CallError`]; [`CallError::Internal`] if the world has no such hook.
+    pub async fn handle(&self, call: CallContext, request: Request) -> Result<Answer, CallError> {
+        match call::call(&self.0, call, Job::Handle(request)).await? {
+            Done::Answer(answer) => Ok(answer),
+            Done::Prepared(_) => Err(mixed_up()),
+        }
+    }
+}
+
+fn mixed_up() -> CallError {
+    CallError::Internal("a hook answered for another".to_owned())
+}
+
+impl Inner {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        options: PluginOptions,
+        info: PluginInfo,
+        pre: InstancePre<State>,
+        exports: Exports,
+    ) -> Self {
+        let calls = Arc::new(Semaphore::new(options.limits.concurrency));
+        Self { shared, options, info, pre, exports, calls, idle: Mutex::default() }
+    }
+
+    /// An instance that served before.
+    pub(crate) fn take_idle(&self) -> Option<Instance> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop().map(|idle| idle.instance)
+    }
+
+    /// Keeps an instance for another call, if it has any left, is clean, and
+    /// there is room; else drops it.
+    pub(crate) fn put_back(&self, mut instance: Instance) {
+        if !instance.may_serve_again() {
+            return;
+        }
+        let Ok(place) = Arc::clone(&self.shared.idle).try_acquire_owned() else { return };
+        let idle = Idle { instance, _place: place };
+        // No more than `concurrency` are ever alive, so this needs no bound.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
+    }
+
+    /// Calls that a new instance will serve: up to a quarter fewer than allowed,
+    /// by chance, so that instances started together do not end together, and
+    /// a guest cannot count on its next call.
+    pub(crate) fn uses(&self) -> u32 {
+        let most = self.options.reuse.max(1);
+        let chance = u32::try_from(RandomState::new().hash_one(0) % u64::from(most / 4 + 1)).unwrap_or(0);
+        most - chance
+    }
+}

@@ -1,0 +1,119 @@
+//! What a store holds beside the guest: its capabilities, limits and handles.
+
+use std::sync::Arc;
+
+use sluice_tensor::Tensor;
+use wasmtime::component::{InstancePre, Resource, ResourceTable};
+use wasmtime::{Store, UpdateDeadline};
+use wasmtime_wasi::WasiCtx;
+
+use crate::CallContext;
+use crate::bindings::exports::sluice::plugin::{handler, lifecycle, postprocess, preprocess};
+use crate::budget::Budget;
+use crate::error::HostFault;
+use crate::host::Grants;
+use crate::host::inference::Pending;
+use crate::host::logging::CallLog;
+use crate::host::tensors::Writer;
+use crate::limiter::Limiter;
+use crate::plugin::{Inner, PluginOptions};
+
+/// The data of one store.
+pub(crate) struct State {
+    pub(crate) table: ResourceTable,
+    pub(crate) limiter: Limiter,
+    pub(crate) grants: Grants,
+    pub(crate) log: Arc<CallLog>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) call: CallContext,
+    /// Most bytes that a host function may return at once.
+    pub(crate) hostcall_bytes: usize,
+    /// Made on first use: most plugins import nothing of WASI.
+    pub(crate) wasi: Option<WasiCtx>,
+    /// Model calls that were submitted and not yet waited for.
+    pub(crate) pending: usize,
+}
+
+impl State {
+    /// Hands a tensor to the guest.
+    pub(crate) fn push_tensor(&mut self, tensor: Tensor) -> wasmtime::Result<Resource<Tensor>> {
+        Ok(self.table.push(tensor)?)
+    }
+
+    /// Accounts for memory that the host holds for the guest.
+    pub(crate) fn charge_host(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        if self.limiter.charge_host(bytes) { Ok(()) } else { Err(HostFault::Memory.into()) }
+    }
+
+    /// Whether nothing of the finished call is left. Buckets and WASI streams
+    /// may stay: plugins open them once, in `init`.
+    pub(crate) fn is_clean(&mut self) -> bool {
+        !self.table.iter_mut().any(|entry| entry.is::<Tensor>() || entry.is::<Writer>() || entry.is::<Pending>())
+    }
+}
+
+/// The exports of one component that we call, looked up once at load.
+pub(crate) struct Exports {
+    pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
+    pub(crate) preprocess: Option<preprocess::GuestIndices>,
+    pub(crate) postprocess: Option<postprocess::GuestIndices>,
+    pub(crate) handler: Option<handler::GuestIndices>,
+}
+
+impl Exports {
+    pub(crate) fn find(pre: &InstancePre<State>) -> Self {
+        Self {
+            lifecycle: lifecycle::GuestIndices::new(pre).ok(),
+            preprocess: preprocess::GuestIndices::new(pre).ok(),
+            postprocess: postprocess::GuestIndices::new(pre).ok(),
+            handler: handler::GuestIndices::new(pre).ok(),
+        }
+    }
+}
+
+/// A store for one instance of the plugin, armed for its first call.
+pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) -> Store<State> {
+    let PluginOptions { limits, grants, log, name, .. } = &plugin.options;
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(limits.resources);
+    let state = State {
+        table,
+        limiter: Limiter::new(limits.memory_bytes),
+        grants: grants.clone(),
+        log: Arc::new(CallLog::new(
+            Arc::clone(name),
+            Arc::clone(log),
+            Arc::clone(&call.request_id),
+            limits.log_bytes_per_call,
+        )),
+        budget,
+        call,
+        hostcall_bytes: limits.hostcall_bytes,
+        wasi: None,
+        pending: 0,
+    };
+    let mut store = Store::new(&plugin.shared.engine, state);
+    store.limiter(|state| &mut state.limiter);
+    store.set_hostcall_fuel(limits.hostcall_bytes);
+    store.set_max_component_handles(limits.resources);
+    store.epoch_deadline_callback(|store| {
+        if store.data().budget.left().is_zero() {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        // One tick of computing, then the others' turn.
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    store.set_epoch_deadline(1);
+    store
+}
+
+/// Arms a store that served before for another call.
+pub(crate) fn next_call(store: &mut Store<State>, call: CallContext, budget: Arc<Budget>) {
+    store.set_epoch_deadline(1);
+    let state = store.data_mut();
+    state.limiter.next_call();
+    state.log.next_call(Arc::clone(&call.request_id));
+    state.budget = budget;
+    state.call = call;
+    state.pending = 0;
+}

@@ -1,0 +1,85 @@
+//! What goes into a plugin and comes out: plain data.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sluice_tensor::NamedTensor;
+use tokio::time::Instant;
+
+/// Most bytes of a plugin's failure message that reach the caller; more is cut
+/// at a character. Enough for a sentence, too little to smuggle a page.
+pub const FAILURE_MESSAGE_BYTES_MAX: usize = 1024;
+
+/// A body as the caller sent it.
+#[derive(Debug, Clone)]
+pub struct HttpBody {
+    /// The `content-type` header.
+    pub content_type: Option<String>,
+    /// The bytes.
+    pub data: Bytes,
+}
+
+/// What the caller sent.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// A raw V1 body.
+    Body(HttpBody),
+    /// The tensors of a V2 call.
+    Tensors(Vec<NamedTensor>),
+}
+
+/// A body for the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpAnswer {
+    /// 200 to 299.
+    pub status: u16,
+    /// Printable ASCII, fit for a header.
+    pub content_type: String,
+    /// The bytes.
+    pub data: Bytes,
+}
+
+/// What the caller gets.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// A body.
+    Body(HttpAnswer),
+    /// The tensors of a V2 answer.
+    Tensors(Vec<NamedTensor>),
+}
+
+/// A plugin's own refusal of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// 400 to 599.
+    pub status: u16,
+    /// For the caller; at most [`FAILURE_MESSAGE_BYTES_MAX`].
+    pub message: String,
+}
+
+/// What a `preprocess` hook decided.
+#[derive(Debug, Clone)]
+pub enum Prepared {
+    /// Run the model.
+    Run {
+        /// The model's inputs, valid tensors but not yet checked against its signature.
+        inputs: Vec<NamedTensor>,
+        /// For `postprocess` of the same request.
+        carry: Bytes,
+    },
+    /// Answer at once.
+    Answer(Answer),
+}
+
+/// What a call knows beside its data.
+#[derive(Debug, Clone)]
+pub struct CallContext {
+    /// The caller's request id, or one the gateway made.
+    pub request_id: Arc<str>,
+    /// The pipeline that was called.
+    pub pipeline: Arc<str>,
+    /// When the whole request must be answered.
+    pub deadline: Instant,
+    /// The request's span: the guest's work is recorded in it.
+    pub span: tracing::Span,
+}

@@ -1,0 +1,146 @@
+//! Makes components out of a few lines of WebAssembly text.
+
+use std::path::Path;
+
+use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+use wit_parser::Resolve;
+
+/// Interfaces outside the contract that some guests ask for.
+const FOREIGN: &str = r"
+package wasi:cli@0.2.0;
+interface exit { exit: func(status: result); }
+";
+const CLOCK: &str = r"
+package wasi:random@0.2.0;
+interface random { get-random-u64: func() -> u64; }
+";
+const EVIL: &str = r"
+package evil:net@1.0.0;
+interface sockets { connect: func(port: u32) -> u32; }
+";
+
+/// What a guest's world imports: those that the module does not use vanish.
+const IMPORTS: &str = r"
+    include sluice:plugin/platform@0.1.0;
+    import sluice:plugin/inference@0.1.0;
+    import wasi:cli/exit@0.2.0;
+    import wasi:random/random@0.2.0;
+    import evil:net/sockets@1.0.0;
+";
+
+/// Memory, an allocator and answers, for every guest.
+///
+/// Memory: 16.. the content type, 256.. the answer's record, 1024.. free for
+/// the guest, 65536.. the allocator's.
+const PRELUDE: &str = r#"
+    (memory (export "memory") 2)
+    (global $next (mut i32) (i32.const 65536))
+    (func $realloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
+        (local $at i32)
+        (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
+        (global.set $next (i32.add (local.get $at) (local.get 3)))
+        (if (i32.gt_u (global.get $next) (i32.shl (memory.size) (i32.const 16)))
+            (then (drop (memory.grow (i32.add (i32.shr_u (local.get 3) (i32.const 16)) (i32.const 1))))))
+        (local.get $at))
+    (data (i32.const 16) "text/plain")
+    (func $answer (param $data i32) (param $len i32) (result i32)
+        (i32.store8 (i32.const 256) (i32.const 0))
+        (i32.store8 (i32.const 260) (i32.const 0))
+        (i32.store16 (i32.const 264) (i32.const 200))
+        (i32.store (i32.const 268) (i32.const 16))
+        (i32.store (i32.const 272) (i32.const 10))
+        (i32.store (i32.const 276) (local.get $data))
+        (i32.store (i32.const 280) (local.get $len))
+        (i32.const 256))
+    (func $failure (param $status i32) (param $text i32) (param $len i32) (result i32)
+        (i32.store8 (i32.const 256) (i32.const 1))
+        (i32.store16 (i32.const 260) (local.get $status))
+        (i32.store (i32.const 264) (local.get $text))
+        (i32.store (i32.const 268) (local.get $len))
+        (i32.const 256))
+"#;
+
+/// A pipeline plugin. `parts` are module fields (imports first); `body` is its
+/// `handle`, whose parameters `$data` and `$len` are the request's body (for
+/// tensors, `$list` and `$count` are the handles); it gives the answer's address.
+pub(crate) fn pipeline(imports: &str, fields: &str, body: &str) -> Vec<u8> {
+    let handle = format!(
+        r#"(func (export "sluice:plugin/handler@0.1.0#handle")
+            (param $id i32) (param $id_len i32) (param i32 i32) (param $kind i32) (param $list i32)
+            (param $count i32) (param i32) (param $data i32) (param $len i32) (result i32)
+            {body})"#
+    );
+    component("export sluice:plugin/handler@0.1.0;", &format!("{imports}{PRELUDE}{fields}{handle}"))
+}
+
+/// A pipeline plugin that exports `init` too; `init` is its body, whose
+/// parameters are `$config` and `$len`, and which gives the result's address.
+pub(crate) fn with_init(fields: &str, init: &str, body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"{PRELUDE}{fields}
+        (func (export "sluice:plugin/lifecycle@0.1.0#init") (param $config i32) (param $len i32) (result i32) {init})
+        (func (export "sluice:plugin/handler@0.1.0#handle")
+            (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {body})"#
+    );
+    component("export sluice:plugin/handler@0.1.0; export sluice:plugin/lifecycle@0.1.0;", &text)
+}
+
+/// A preprocessor; `body` gives the address of the result list's pointer and length.
+pub(crate) fn preprocessor(fields: &str, body: &str) -> Vec<u8> {
+    let text = format!(
+        r#"{PRELUDE}{fields}
+        (func (export "sluice:plugin/preprocess@0.1.0#process") (param $items i32) (param $count i32) (result i32)
+            {body})"#
+    );
+    component("export sluice:plugin/preprocess@0.1.0;", &text)
+}
+
+/// A component of the world with these exports, from the fields of a module.
+pub(crate) fn component(exports: &str, fields: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/plugin-0.1.0");
+    resolve.push_path(&wit).unwrap();
+    for (number, text) in [FOREIGN, CLOCK, EVIL].into_iter().enumerate() {
+        resolve.push_str(format!("{number}.wit"), text).unwrap();
+    }
+    let world = format!("package test:guest;\nworld guest {{ {IMPORTS} {exports} }}");
+    let package = resolve.push_str("guest.wit", &world).unwrap();
+    let world = resolve.select_world(&[package], Some("guest")).unwrap();
+    let mut module = wat::parse_str(format!("(module {fields})")).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
+}
+
+/// The component with more core instances, each with a memory of its own.
+pub(crate) fn add_memories(mut component: Vec<u8>, count: usize, pages: usize) -> Vec<u8> {
+    const CORE_MODULE: u8 = 1;
+    const CORE_INSTANCE: u8 = 2;
+    let module = wat::parse_str(format!("(module (memory {pages}))")).unwrap();
+    let index = sections(&component).filter(|&id| id == CORE_MODULE).count();
+    component.extend([CORE_MODULE, u8::try_from(module.len()).unwrap()]);
+    component.extend(module);
+    for _ in 0..count {
+        // One instance, by instantiating that module without arguments.
+        component.extend([CORE_INSTANCE, 4, 1, 0, u8::try_from(index).unwrap(), 0]);
+    }
+    component
+}
+
+/// The kinds of the sections of a component.
+fn sections(component: &[u8]) -> impl Iterator<Item = u8> {
+    let mut at = 8;
+    std::iter::from_fn(move || {
+        let id = *component.get(at)?;
+        let (mut size, mut shift) = (0, 0);
+        loop {
+            at += 1;
+            size |= usize::from(component[at] & 0x7f) << shift;
+            shift += 7;
+            if component[at] & 0x80 == 0 {
+                break;
+            }
+        }
+        at += 1 + size;
+        Some(id)
+    })
+}

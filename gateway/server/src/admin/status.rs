@@ -1,0 +1,67 @@
+//! `GET /admin/v1/status`: what is served, from which files, and how the last
+//! reload went.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::Admin;
+use crate::catalog::{LoadedPlugin, Model, Pipeline, Snapshot, Stages, engine_name};
+
+pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let snapshot = admin.catalog.snapshot();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "generation": snapshot.generation,
+        "in_flight": admin.admission.in_flight(),
+        "last_reload": admin.reloader.last(),
+        "models": snapshot.models.values().map(|model| describe_model(model)).collect::<Vec<_>>(),
+        "plugins": snapshot.plugins.values().map(|plugin| describe_plugin(plugin)).collect::<Vec<_>>(),
+        "pipelines": snapshot.pipelines.values().map(|pipeline| describe_pipeline(&snapshot, pipeline)).collect::<Vec<_>>(),
+    }))
+}
+
+fn describe_model(model: &Model) -> Value {
+    let config = model.config();
+    json!({
+        "name": &**model.name(),
+        "version": &*config.version,
+        "digest": model.digest(),
+        "engine": engine_name(model.engine()),
+        "instances": config.instances,
+        "max_batch_size": config.max_batch_size,
+        "ready": model.is_ready(),
+    })
+}
+
+fn describe_plugin(plugin: &LoadedPlugin) -> Value {
+    let name = plugin.hook.name();
+    match &plugin.info {
+        Some(info) => json!({
+            "name": name,
+            "world": info.world.to_string(),
+            "digest": info.digest,
+            "bytes": info.size_bytes,
+            "imports": info.imports,
+        }),
+        None => json!({ "name": name, "world": "native" }),
+    }
+}
+
+fn describe_pipeline(snapshot: &Snapshot, pipeline: &Pipeline) -> Value {
+    let ready = snapshot.is_ready(&pipeline.name);
+    match &pipeline.stages {
+        Stages::Whole { plugin } => {
+            json!({ "name": &*pipeline.name, "ready": ready, "plugin": plugin.hook.name() })
+        }
+        Stages::Staged { pre, model, post } => json!({
+            "name": &*pipeline.name,
+            "ready": ready,
+            "pre": pre.as_ref().map(|plugin| plugin.hook.name()),
+            "model": &**model.name(),
+            "post": post.as_ref().map(|plugin| plugin.hook.name()),
+        }),
+    }
+}

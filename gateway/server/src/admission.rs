@@ -1,0 +1,113 @@
+//! Room 2: who may come in. A request is admitted, or refused cheaply, before its
+//! body is read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::error::{Error, Kind, Result};
+
+/// Counts what is inside and refuses what does not fit.
+#[derive(Debug)]
+pub struct Admission {
+    requests: Arc<Semaphore>,
+    body_kib: Arc<Semaphore>,
+    in_flight: AtomicUsize,
+    idle: Notify,
+}
+
+/// A request's place inside. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Permit {
+    admission: Arc<Admission>,
+    _request: OwnedSemaphorePermit,
+    _body: OwnedSemaphorePermit,
+}
+
+impl Admission {
+    /// Room for `requests_max` requests whose bodies hold `body_bytes_max` bytes together.
+    pub fn new(requests_max: usize, body_bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            requests: Arc::new(Semaphore::new(requests_max.min(Semaphore::MAX_PERMITS))),
+            body_kib: Arc::new(Semaphore::new((body_bytes_max >> 10).min(Semaphore::MAX_PERMITS))),
+            in_flight: AtomicUsize::new(0),
+            idle: Notify::new(),
+        })
+    }
+
+    /// Takes a place for a request whose body may have `body_bytes` bytes.
+    ///
+    /// # Errors
+    /// [`Kind::Overloaded`] when it is full. It never waits: a caller that is told at
+    /// once can go elsewhere.
+    pub fn admit(self: &Arc<Self>, body_bytes: usize) -> Result<Permit> {
+        let full = |_| Error::new(Kind::Overloaded, "the gateway has as much work as it may hold");
+        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(full)?;
+        let kib = u32::try_from(body_bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        let body = Arc::clone(&self.body_kib).try_acquire_many_owned(kib).map_err(full)?;
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        Ok(Permit { admission: Arc::clone(self), _request: request, _body: body })
+    }
+
+    /// How many requests are inside.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Waits until nobody is inside, at most `grace`. Says whether it came to that.
+    pub async fn wait_idle(&self, grace: Duration) -> bool {
+        let deadline = Instant::now() + grace;
+        loop {
+            let idle = self.idle.notified();
+            if self.in_flight() == 0 {
+                return true;
+            }
+            if tokio::time::timeout_at(deadline, idle).await.is_err() {
+                return self.in_flight() == 0;
+            }
+        }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.admission.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.admission.idle.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_places_come_back() {
+        let admission = Admission::new(2, 4 << 10);
+        let first = admission.admit(3 << 10).expect("fits");
+        assert_eq!(admission.admit(2 << 10).expect_err("bytes").kind(), Kind::Overloaded);
+        let second = admission.admit(10).expect("fits");
+        assert_eq!(admission.admit(0).expect_err("count").kind(), Kind::Overloaded);
+        assert_eq!(admission.in_flight(), 2);
+        drop((first, second));
+        assert_eq!(admission.in_flight(), 0);
+        assert!(admission.admit(4 << 10).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_what_is_inside() {
+        let admission = Admission::new(2, 4 << 10);
+        let permit = admission.admit(0).expect("fits");
+        assert!(!admission.wait_idle(Duration::from_secs(1)).await);
+        let waiter = tokio::spawn({
+            let admission = Arc::clone(&admission);
+            async move { admission.wait_idle(Duration::from_secs(60)).await }
+        });
+        tokio::task::yield_now().await;
+        drop(permit);
+        assert!(waiter.await.expect("no panic"));
+    }
+}

@@ -1,0 +1,259 @@
+//! From a config to a running gateway, and to its end. Every part is built here,
+//! from its own piece of the config, and handed to the rooms that use it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sluice_batch::MonotonicClock;
+use sluice_engine::EngineSearch;
+use sluice_sandbox::{Sandbox, SandboxConfig};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Admin};
+use crate::admission::Admission;
+use crate::catalog::{BuildError, Builder, Catalog, Overrides as Natives, Stages, engine_name};
+use crate::config::{self, Config};
+use crate::ingress::http::{self, Front};
+use crate::ingress::listener::Listener;
+use crate::lifecycle::drain::{Drained, Phase, drain};
+use crate::lifecycle::reload::Reloader;
+use crate::observe::{Metrics, SpanCounters};
+
+/// What a start may be given beside the config.
+#[derive(Default)]
+pub struct StartOptions {
+    /// Flags that win over the file, now and at each reload.
+    pub overrides: config::Overrides,
+    /// Native stand-ins for plugins: the benchmark's.
+    pub natives: Natives,
+    /// What became of the spans, for the metrics.
+    pub span_counters: SpanCounters,
+}
+
+/// Why the gateway did not start. No port is open then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration cannot be served.
+    #[error("{0}")]
+    Build(#[from] BuildError),
+    /// The sandbox cannot run on this machine.
+    #[error("sandbox: {0}")]
+    Sandbox(#[from] sluice_sandbox::LoadError),
+    /// An address cannot be bound.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The builder's thread panicked.
+    #[error("the start panicked")]
+    Panicked,
+}
+
+/// A running gateway.
+pub struct Gateway {
+    catalog: Arc<Catalog>,
+    admission: Arc<Admission>,
+    reloader: Arc<Reloader>,
+    phase: watch::Sender<Phase>,
+    servers: TaskTracker,
+    http: SocketAddr,
+    admin: SocketAddr,
+    config: Arc<Config>,
+}
+
+/// Builds what outlives a snapshot.
+///
+/// # Errors
+/// The sandbox cannot run on this machine.
+pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartError> {
+    let metrics = Arc::new(Metrics::new(options.span_counters));
+    let sandbox = Sandbox::new(SandboxConfig {
+        guest_threads: or_cores(config.sandbox.guest_threads),
+        instances_max: config.sandbox.instances_max,
+        memory_bytes_max: config.sandbox.memory_bytes_max,
+        cache_dir: config.sandbox.cache_dir.clone(),
+        epoch_tick: config.sandbox.epoch_tick,
+        ..SandboxConfig::default()
+    })?;
+    Ok(Builder {
+        sandbox,
+        clock: Arc::new(MonotonicClock::new()),
+        metrics,
+        engine_search: engine_search(config),
+        natives: options.natives,
+    })
+}
+
+impl Gateway {
+    /// Loads everything, then opens the ports.
+    ///
+    /// # Errors
+    /// Whatever keeps it from serving; nothing is left running.
+    pub async fn start(config: Config, options: StartOptions) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let loading = Arc::clone(&config);
+        let overrides = options.overrides.clone();
+        let build = move || {
+            let builder = builder(&loading, options)?;
+            let catalog = builder.build(loading, None)?.start();
+            Ok::<_, StartError>((Arc::new(builder), Arc::new(catalog)))
+        };
+        let (builder, catalog) = tokio::task::spawn_blocking(build).await.map_err(|_| StartError::Panicked)??;
+
+        let limits = &config.server.limits;
+        let metrics = Arc::clone(&builder.metrics);
+        let admission = Admission::new(limits.in_flight_max, limits.in_flight_bytes_max);
+        let (phase, phase_seen) = watch::channel(Phase::Serving);
+        let reloader = Reloader::new(
+            config.source.clone(),
+            overrides,
+            builder,
+            Arc::clone(&catalog),
+            Arc::clone(&metrics),
+        );
+        let front = http::router(Arc::new(Front {
+            catalog: Arc::clone(&catalog),
+            admission: Arc::clone(&admission),
+            metrics: Arc::clone(&metrics),
+            limits: limits.clone(),
+            phase: phase_seen.clone(),
+        }));
+        let back = admin::router(Arc::new(Admin {
+            catalog: Arc::clone(&catalog),
+            admission: Arc::clone(&admission),
+            metrics,
+            reloader: Arc::clone(&reloader),
+            phase: phase_seen.clone(),
+        }));
+        let (front, http) = bind(config.server.http, front, limits)?;
+        let (back, admin) = bind(config.server.admin, back, limits)?;
+        let servers = TaskTracker::new();
+        servers.spawn(front.serve(phase_seen.clone()));
+        // The admin listener outlives the drain, so that it can be watched.
+        tokio::spawn(back.serve(phase_seen));
+        Ok(Self { catalog, admission, reloader, phase, servers, http, admin, config })
+    }
+
+    /// Where predictions are served.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Where administration is served.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Applies changes of the config and of the files it names until `signal`, then
+    /// drains.
+    pub async fn run_until(self, signal: impl Future<Output = ()>) -> Drained {
+        let reloads = tokio::spawn(reload_on_change(Arc::clone(&self.catalog), Arc::clone(&self.reloader)));
+        signal.await;
+        reloads.abort();
+        tracing::info!(in_flight = self.admission.in_flight(), "draining");
+        let server = &self.config.server;
+        let drained = drain(&self.admission, &self.phase, server.drain_delay, server.drain).await;
+        self.servers.close();
+        // Connections close within moments once nothing is in flight on them.
+        if drained == Drained::Clean {
+            let _ = tokio::time::timeout(server.drain, self.servers.wait()).await;
+        }
+        drained
+    }
+
+    /// A table of what is served, and where, for people.
+    pub fn describe(&self) -> String {
+        let snapshot = self.catalog.snapshot();
+        let mut rows: BTreeMap<&str, (String, String)> = BTreeMap::new();
+        for (name, pipeline) in &snapshot.pipelines {
+            let (what, route) = match &pipeline.stages {
+                Stages::Whole { plugin } => (format!("plugin {}", plugin.hook.name()), "v1"),
+                Stages::Staged { pre, model, post } => {
+                    let before = pre.as_ref().map_or_else(String::new, |plugin| format!("{} -> ", plugin.hook.name()));
+                    let after = post.as_ref().map_or_else(String::new, |plugin| format!(" -> {}", plugin.hook.name()));
+                    let route = if pre.is_some() { "v1" } else { "v2" };
+                    (format!("{before}[{}]{after}", model.name()), route)
+                }
+            };
+            rows.insert(name, (what, self.url(route, name)));
+        }
+        for (name, model) in &snapshot.models {
+            let what = format!("model on {}", engine_name(model.engine()));
+            rows.insert(name, (what, self.url("v2", name)));
+        }
+        let widest = |column: fn(&(&str, &str)) -> usize| {
+            rows.iter().map(|(name, (what, _))| column(&(name, what))).max().unwrap_or(0)
+        };
+        let (name_width, what_width) = (widest(|row| row.0.len()), widest(|row| row.1.len()));
+        let mut text = format!("sluice {} serves\n", env!("CARGO_PKG_VERSION"));
+        for (name, (what, url)) in &rows {
+            let _ = writeln!(text, "  {name:name_width$}  {what:what_width$}  POST {url}");
+        }
+        let _ = writeln!(text, "  metrics and status  http://{}/metrics  /admin/v1/status", self.admin);
+        text
+    }
+
+    fn url(&self, protocol: &str, name: &str) -> String {
+        let verb = if protocol == "v1" { ":predict" } else { "/infer" };
+        format!("http://{}/{protocol}/models/{name}{verb}", self.http)
+    }
+}
+
+fn bind(
+    address: SocketAddr,
+    router: axum::Router,
+    limits: &config::Limits,
+) -> Result<(Listener, SocketAddr), StartError> {
+    let fault = |source| StartError::Listen { address, source };
+    let listener = Listener::bind(address, router, limits).map_err(fault)?;
+    let bound = listener.address().map_err(fault)?;
+    Ok((listener, bound))
+}
+
+/// Reloads whenever the config file, or a file that it names, has changed.
+async fn reload_on_change(catalog: Arc<Catalog>, reloader: Arc<Reloader>) {
+    let files = move || catalog.snapshot().config.files();
+    match config::watch(files) {
+        Ok(mut watcher) => loop {
+            watcher.changed().await;
+            reloader.reload().await;
+        },
+        Err(error) => tracing::error!(%error, "cannot watch the configuration, reload it over the admin API"),
+    }
+}
+
+/// Where ONNX Runtime may be: what the config names, then `ORT_DYLIB_PATH`, then
+/// what the project's set-up has fetched, newest first.
+fn engine_search(config: &Config) -> EngineSearch {
+    let from_environment = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
+    let mut fetched: Vec<PathBuf> = cache
+        .and_then(|cache| std::fs::read_dir(cache.join("sluice/onnxruntime")).ok())
+        .into_iter()
+        .flatten()
+        .filter_map(|version| Some(version.ok()?.path().join("lib/libonnxruntime.so")))
+        .collect();
+    fetched.sort_unstable_by(|a, b| b.cmp(a));
+    EngineSearch {
+        onnxruntime_library: config.engine.onnxruntime_library.clone(),
+        candidates: from_environment.into_iter().chain(fetched).collect(),
+    }
+}
+
+/// A number of threads; 0 is one for each core.
+fn or_cores(threads: usize) -> usize {
+    match threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}

@@ -1,0 +1,247 @@
+//! A model that is served: its queue, and the instance threads behind it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sluice_batch::{Clock, Entry, Policy, Queue, Rejected, ShapeKey, Time};
+use sluice_engine::EngineKind;
+use sluice_tensor::{NamedTensor, Signature};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::worker::{BatchWatch, Job, Worker};
+use crate::config;
+use crate::error::{Error, Kind, Result};
+use crate::observe::{ModelMetrics, PipelineMetrics};
+use crate::pipeline::CheckedInputs;
+
+/// A loaded model. Dropping it drains its queue and ends its threads.
+pub struct Model {
+    config: config::Model,
+    digest: String,
+    engine: EngineKind,
+    signature: Signature,
+    queue: Arc<Queue<Job>>,
+    clock: Arc<dyn Clock>,
+    /// Instance threads that can still take a batch.
+    ready_instances: Arc<AtomicUsize>,
+    metrics: Arc<ModelMetrics>,
+    request_metrics: Arc<PipelineMetrics>,
+}
+
+/// What a [`Model`] is made from.
+pub(super) struct Loaded {
+    pub(super) config: config::Model,
+    pub(super) digest: String,
+    pub(super) engine: EngineKind,
+    pub(super) model: Arc<dyn sluice_engine::Model>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<ModelMetrics>,
+    pub(super) request_metrics: Arc<PipelineMetrics>,
+}
+
+impl Model {
+    /// Starts the instance threads of a model that was loaded.
+    pub(super) fn start(loaded: Loaded) -> std::result::Result<Arc<Self>, String> {
+        let Loaded { config, digest, engine, model, clock, metrics, request_metrics } = loaded;
+        let signature = model.signature().clone();
+        if config.max_batch_size > 0 && !signature.is_batchable() {
+            return Err("its inputs and outputs have no common first dimension that may vary: \
+                        set max_batch_size = 0 to serve it without batches"
+                .to_owned());
+        }
+        let queue = Arc::new(Queue::new(policy(&config), Arc::clone(&clock)));
+        let ready_instances = Arc::new(AtomicUsize::new(0));
+        for number in 0..config.instances {
+            let instance = model.instance().map_err(|error| error.to_string())?;
+            let worker = Worker {
+                model_name: Arc::clone(&config.name),
+                model: Arc::clone(&model),
+                instance,
+                queue: Arc::clone(&queue),
+                ready_instances: Arc::clone(&ready_instances),
+                metrics: Arc::clone(&metrics),
+            };
+            worker.spawn(number).map_err(|error| format!("cannot start an instance thread: {error}"))?;
+        }
+        Ok(Arc::new(Self {
+            config,
+            digest,
+            engine,
+            signature,
+            queue,
+            clock,
+            ready_instances,
+            metrics,
+            request_metrics,
+        }))
+    }
+
+    /// The public name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.config.name
+    }
+
+    /// How it was configured.
+    pub fn config(&self) -> &config::Model {
+        &self.config
+    }
+
+    /// The SHA-256 of the model's file, in hex.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// What runs it.
+    pub fn engine(&self) -> EngineKind {
+        self.engine
+    }
+
+    /// Inputs and outputs, as the file has them.
+    pub fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    /// Most rows of a batch; 0 for a model that takes none.
+    pub fn max_batch_size(&self) -> usize {
+        self.config.max_batch_size
+    }
+
+    /// Where requests that call it directly are counted.
+    pub(super) fn request_metrics(&self) -> &Arc<PipelineMetrics> {
+        &self.request_metrics
+    }
+
+    /// Whether an instance can take a batch.
+    pub fn is_ready(&self) -> bool {
+        self.ready_instances.load(Ordering::Acquire) > 0
+    }
+
+    /// Runs rows in a batch with other requests' rows, and waits for the outputs.
+    ///
+    /// Cancel-safe: dropping the future takes the rows out of the queue; once they
+    /// are on the engine it abandons the result, and the run itself is interrupted
+    /// when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// Queue full, shutting down, deadline passed, model not ready, engine failed.
+    pub async fn infer(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Vec<NamedTensor>> {
+        if !self.is_ready() {
+            return Err(Error::new(Kind::ModelUnavailable, format!("model '{}' is not ready", self.config.name)));
+        }
+        let (reply, answer) = oneshot::channel();
+        let caller = Arc::new(Caller::default());
+        let entry = Entry {
+            rows: inputs.rows,
+            deadline: Some(self.queue_deadline(deadline)),
+            shape: shape_key(&inputs.inputs),
+            payload: Job {
+                rows: inputs.rows,
+                inputs: inputs.inputs,
+                reply,
+                caller: Arc::clone(&caller),
+                queued: Instant::now(),
+                span: tracing::Span::current(),
+            },
+        };
+        let _leave = LeaveOnDrop(caller);
+        let queued = self.queue.submit(entry).map_err(|(why, _)| self.refusal(&why))?;
+        self.metrics.queue_depth(self.queue.depth());
+        // The worker drops a job only when its thread is going away.
+        let outcome = answer.await.map_err(|_| Error::new(Kind::Draining, "the model was taken away"))?;
+        queued.finish();
+        outcome
+    }
+
+    /// Changes the batching policy; what is queued stays queued.
+    pub(super) fn set_policy(&self, policy: Policy) {
+        self.queue.set_policy(policy);
+    }
+
+    /// Whether loading it again would change nothing but the batching policy.
+    pub(super) fn is_same_but_policy(&self, config: &config::Model, digest: &str) -> bool {
+        let mut same = self.config.clone();
+        same.max_queue_delay = config.max_queue_delay;
+        same.max_queue_size = config.max_queue_size;
+        self.digest == digest && same == *config
+    }
+
+    fn queue_deadline(&self, deadline: Instant) -> Time {
+        Time(self.clock.now().0 + deadline.saturating_duration_since(Instant::now()))
+    }
+
+    fn refusal(&self, why: &Rejected) -> Error {
+        let name = &self.config.name;
+        match why {
+            Rejected::QueueFull => Error::new(Kind::QueueFull, format!("the queue of model '{name}' is full")),
+            Rejected::Draining => Error::new(Kind::Draining, format!("model '{name}' is being taken away")),
+            _ => Error::new(Kind::BadShape, format!("more rows than model '{name}' takes")),
+        }
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        self.queue.drain();
+    }
+}
+
+pub(super) fn policy(config: &config::Model) -> Policy {
+    Policy {
+        max_batch_size: config.max_batch_size,
+        max_queue_delay: config.max_queue_delay,
+        max_queue_size: config.max_queue_size,
+    }
+}
+
+/// Rows may share a batch when all their dimensions but the first agree.
+fn shape_key(inputs: &[NamedTensor]) -> ShapeKey {
+    // FNV-1a: short, and equal shapes are all that matters.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for input in inputs {
+        let dims = input.tensor.shape().dims();
+        for dim in dims.iter().skip(1) {
+            hash = (hash ^ *dim as u64).wrapping_mul(0x0100_0000_01b3);
+        }
+        hash = (hash ^ u64::MAX).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash
+}
+
+/// Whether the caller of a job is still there, and which batch it is in.
+#[derive(Default)]
+pub(super) struct Caller(Mutex<CallerState>);
+
+#[derive(Default)]
+struct CallerState {
+    gone: bool,
+    batch: Option<Arc<BatchWatch>>,
+}
+
+impl Caller {
+    /// The job joins a batch. Says whether its caller is still there.
+    pub(super) fn join(&self, batch: &Arc<BatchWatch>) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.batch = Some(Arc::clone(batch));
+        !state.gone
+    }
+
+    fn leave(&self) {
+        let batch = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.gone = true;
+            state.batch.take()
+        };
+        if let Some(batch) = batch {
+            batch.one_left();
+        }
+    }
+}
+
+struct LeaveOnDrop(Arc<Caller>);
+
+impl Drop for LeaveOnDrop {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}

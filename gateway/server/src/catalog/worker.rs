@@ -1,0 +1,231 @@
+//! An instance thread: takes a batch, runs it, hands out the results.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use sluice_batch::{Batch, Entry, Queue, Work};
+use sluice_engine::{EngineError, Instance, Interrupt, Timings};
+use sluice_tensor::NamedTensor;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::model::Caller;
+use crate::error::{Error, Kind, Result};
+use crate::observe::ModelMetrics;
+
+/// One request's rows in a model's queue.
+pub(super) struct Job {
+    pub(super) inputs: Vec<NamedTensor>,
+    pub(super) rows: usize,
+    pub(super) reply: oneshot::Sender<Result<Vec<NamedTensor>>>,
+    pub(super) caller: Arc<Caller>,
+    pub(super) queued: Instant,
+    pub(super) span: tracing::Span,
+}
+
+/// Interrupts a batch when the last caller who waits for it has left.
+pub(super) struct BatchWatch {
+    waiting: AtomicUsize,
+    interrupt: Interrupt,
+}
+
+impl BatchWatch {
+    pub(super) fn one_left(&self) {
+        if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.interrupt.trigger();
+        }
+    }
+}
+
+/// What an instance thread owns.
+pub(super) struct Worker {
+    pub(super) model_name: Arc<str>,
+    pub(super) model: Arc<dyn sluice_engine::Model>,
+    pub(super) instance: Box<dyn Instance>,
+    pub(super) queue: Arc<Queue<Job>>,
+    pub(super) ready_instances: Arc<AtomicUsize>,
+    pub(super) metrics: Arc<ModelMetrics>,
+}
+
+/// Panics of one instance after which it is given up: a rebuilt session that
+/// panics again and again only burns requests.
+const PANICS_MAX: usize = 3;
+
+impl Worker {
+    pub(super) fn spawn(self, number: usize) -> io::Result<()> {
+        self.ready_instances.fetch_add(1, Ordering::AcqRel);
+        // Linux shows the first 15 bytes of a thread's name.
+        let name = format!("run-{number}-{}", self.model_name);
+        std::thread::Builder::new().name(name).spawn(move || self.work()).map(drop)
+    }
+
+    fn work(mut self) {
+        let mut panics = 0;
+        while let Some(work) = self.queue.next() {
+            match work {
+                Work::Expired(entries) => expire(entries),
+                Work::Run(batch) => {
+                    if self.run(batch).is_err() {
+                        panics += 1;
+                        if panics >= PANICS_MAX || !self.rebuild() {
+                            tracing::error!(model = %self.model_name, "instance is given up after a panic");
+                            break;
+                        }
+                    }
+                }
+            }
+            self.metrics.queue_depth(self.queue.depth());
+        }
+        if self.ready_instances.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Nobody is left to answer what is queued.
+            self.queue.drain();
+            while let Some(work) = self.queue.next() {
+                match work {
+                    Work::Expired(entries) => expire(entries),
+                    Work::Run(batch) => answer_all(batch.entries, &unavailable()),
+                }
+            }
+        }
+    }
+
+    /// A fresh instance in place of one that panicked.
+    fn rebuild(&mut self) -> bool {
+        match self.model.instance() {
+            Ok(instance) => {
+                self.instance = instance;
+                true
+            }
+            Err(error) => {
+                tracing::error!(model = %self.model_name, %error, "cannot rebuild the instance");
+                false
+            }
+        }
+    }
+
+    fn run(&mut self, batch: Batch<Job>) -> Result<(), Panicked> {
+        let watch =
+            Arc::new(BatchWatch { waiting: AtomicUsize::new(batch.entries.len()), interrupt: Interrupt::default() });
+        let (reason, rows) = (batch.reason.as_str(), batch.rows);
+        let mut jobs = Vec::with_capacity(batch.entries.len());
+        for entry in batch.entries {
+            if entry.payload.caller.join(&watch) {
+                jobs.push(entry.payload);
+            } else {
+                watch.one_left();
+            }
+        }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        // The batch belongs to all of its members; its span hangs below the first.
+        let span = tracing::debug_span!(parent: &jobs[0].span, "execute", model = %self.model_name, rows,
+            requests = jobs.len(), reason);
+        let _entered = span.enter();
+        for job in &jobs {
+            self.metrics.queue_wait(job.queued.elapsed());
+        }
+        match self.attempt(&jobs, rows, reason, &watch.interrupt) {
+            Ok(outputs) => reply(jobs, outputs),
+            Err(error) if jobs.len() == 1 => return self.refuse(jobs, error),
+            Err(error @ (Failure::Panicked | Failure::Engine(EngineError::Interrupted))) => {
+                return self.refuse(jobs, error);
+            }
+            Err(Failure::Engine(error)) => {
+                // One poisonous request must hurt only itself: each runs apart, once.
+                tracing::warn!(%error, "batch failed, its members run apart");
+                for job in jobs {
+                    match self.attempt(std::slice::from_ref(&job), job.rows, "apart", &watch.interrupt) {
+                        Ok(outputs) => reply(vec![job], outputs),
+                        Err(error) => self.refuse(vec![job], error)?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt(
+        &mut self,
+        jobs: &[Job],
+        rows: usize,
+        reason: &'static str,
+        interrupt: &Interrupt,
+    ) -> Result<Vec<Vec<NamedTensor>>, Failure> {
+        let members: Vec<&[NamedTensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
+        let instance = &mut self.instance;
+        match catch_unwind(AssertUnwindSafe(|| instance.run(&members, interrupt))) {
+            Ok(Ok(output)) => {
+                let Timings { gather, compute, scatter } = output.timings;
+                self.metrics.batch(reason, rows, gather, compute, scatter);
+                Ok(output.members)
+            }
+            Ok(Err(error)) => Err(Failure::Engine(error)),
+            Err(_) => Err(Failure::Panicked),
+        }
+    }
+
+    /// Answers the jobs of a failed run. A panic is passed on: the instance's
+    /// state is unknown after it.
+    fn refuse(&self, jobs: Vec<Job>, failure: Failure) -> Result<(), Panicked> {
+        let name = &self.model_name;
+        match failure {
+            Failure::Engine(error) => {
+                refuse_jobs(jobs, &self.to_error(&error));
+                Ok(())
+            }
+            Failure::Panicked => {
+                tracing::error!(model = %name, "an engine thread panicked");
+                refuse_jobs(jobs, &Error::new(Kind::Engine, format!("model '{name}' failed to run")));
+                Err(Panicked)
+            }
+        }
+    }
+
+    fn to_error(&self, error: &EngineError) -> Error {
+        let name = &self.model_name;
+        let answer = match error {
+            EngineError::Input(what) => Error::new(Kind::BadShape, what.clone()),
+            EngineError::Interrupted => return Error::new(Kind::Deadline, "nobody waited for the run any more"),
+            EngineError::OutOfMemory(_) => Error::new(Kind::Engine, format!("model '{name}' ran out of memory")),
+            _ => Error::new(Kind::Engine, format!("model '{name}' failed to run")),
+        };
+        tracing::warn!(model = %name, %error, "run failed");
+        answer.with_detail(error.to_string())
+    }
+}
+
+/// Why a run has no result.
+enum Failure {
+    Engine(EngineError),
+    Panicked,
+}
+
+/// The instance panicked: its state is unknown.
+struct Panicked;
+
+fn unavailable() -> Error {
+    Error::new(Kind::ModelUnavailable, "the model's instances are gone")
+}
+
+fn reply(jobs: Vec<Job>, outputs: Vec<Vec<NamedTensor>>) {
+    for (job, outputs) in jobs.into_iter().zip(outputs) {
+        // The caller may have left meanwhile: its result is abandoned.
+        let _ = job.reply.send(Ok(outputs));
+    }
+}
+
+fn refuse_jobs(jobs: Vec<Job>, error: &Error) {
+    for job in jobs {
+        let _ = job.reply.send(Err(error.clone()));
+    }
+}
+
+fn answer_all(entries: Vec<Entry<Job>>, error: &Error) {
+    refuse_jobs(entries.into_iter().map(|entry| entry.payload).collect(), error);
+}
+
+fn expire(entries: Vec<Entry<Job>>) {
+    answer_all(entries, &Error::new(Kind::Deadline, "the request's deadline passed in the queue"));
+}

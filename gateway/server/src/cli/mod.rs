@@ -1,0 +1,73 @@
+//! The command line: one file for each sub-command.
+
+mod check;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Overrides;
+
+/// Exit code for a configuration that cannot be served (EX_CONFIG).
+const EXIT_CONFIG: u8 = 78;
+
+/// Exit code for requests that were cut off at the end of a drain.
+const EXIT_CUT: u8 = 75;
+
+/// An inference gateway that runs product teams' code in a sandbox, between HTTP
+/// and the models.
+#[derive(Debug, Parser)]
+#[command(name = "sluice", version, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve what a configuration file describes, until SIGTERM or Ctrl-C.
+    Serve(ConfigArguments),
+    /// Check a configuration file: parse it, load every model and plugin, then exit.
+    Check(ConfigArguments),
+}
+
+#[derive(Debug, Args)]
+struct ConfigArguments {
+    /// The configuration file (TOML, YAML or JSON).
+    #[arg(short, long, env = "SLUICE_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+    /// Address for predictions over HTTP, in place of the file's.
+    #[arg(long, value_name = "ADDRESS")]
+    http: Option<std::net::SocketAddr>,
+    /// Address for administration and metrics, in place of the file's.
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<std::net::SocketAddr>,
+}
+
+impl ConfigArguments {
+    fn overrides(&self) -> Overrides {
+        let flags = [("server.http", self.http), ("server.admin", self.admin)];
+        let given = flags.into_iter().filter_map(|(key, address)| Some((key, address?)));
+        given.fold(Overrides::from_environment(), |overrides, (key, address)| overrides.flag(key, address))
+    }
+}
+
+/// Runs one command to its end.
+pub fn run(arguments: Arguments) -> ExitCode {
+    match arguments.command {
+        Command::Serve(arguments) => serve::serve(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+    }
+}
+
+/// The runtime that serves connections. Guests have one of their own.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().thread_name("serve").enable_all().build()
+}
+
+#[expect(clippy::print_stderr, reason = "before the log is set up, and for people at a terminal")]
+fn complain(what: &dyn std::fmt::Display) {
+    eprintln!("sluice: {what}");
+}

@@ -1,0 +1,129 @@
+//! The type of the file: every key optional, unknown keys refused. What the keys mean
+//! is said in `config/sluice.toml`; what they become in [`super::types`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+use super::types::{EngineChoice, LogFormat};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ConfigFile {
+    pub(super) server: ServerFile,
+    pub(super) engine: EngineFile,
+    pub(super) sandbox: SandboxFile,
+    pub(super) telemetry: TelemetryFile,
+    pub(super) stores: BTreeMap<String, StoreFile>,
+    pub(super) models: BTreeMap<String, ModelFile>,
+    pub(super) plugins: BTreeMap<String, PluginFile>,
+    pub(super) pipelines: BTreeMap<String, PipelineFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ServerFile {
+    pub(super) http: Option<SocketAddr>,
+    pub(super) grpc: Option<SocketAddr>,
+    pub(super) admin: Option<SocketAddr>,
+    pub(super) drain_ms: Option<u64>,
+    pub(super) drain_delay_ms: Option<u64>,
+    pub(super) limits: LimitsFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct LimitsFile {
+    pub(super) body_bytes_max: Option<u64>,
+    pub(super) body_timeout_ms: Option<u64>,
+    pub(super) header_timeout_ms: Option<u64>,
+    pub(super) header_bytes_max: Option<u64>,
+    pub(super) headers_max: Option<u64>,
+    pub(super) connections_max: Option<u64>,
+    pub(super) streams_max: Option<u64>,
+    pub(super) in_flight_max: Option<u64>,
+    pub(super) in_flight_bytes_max: Option<u64>,
+    pub(super) request_timeout_default_ms: Option<u64>,
+    pub(super) request_timeout_max_ms: Option<u64>,
+    pub(super) json_depth_max: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct EngineFile {
+    pub(super) default: Option<EngineChoice>,
+    pub(super) onnxruntime_library: Option<String>,
+    pub(super) threads: Option<u64>,
+    pub(super) spinning: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SandboxFile {
+    pub(super) guest_threads: Option<u64>,
+    pub(super) instances_max: Option<u64>,
+    pub(super) memory_bytes_max: Option<u64>,
+    pub(super) plugin_bytes_max: Option<u64>,
+    pub(super) cache_dir: Option<String>,
+    pub(super) epoch_tick_ms: Option<u64>,
+    pub(super) strict: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TelemetryFile {
+    pub(super) otlp_endpoint: Option<String>,
+    pub(super) sample_ratio: Option<f64>,
+    pub(super) service_name: Option<String>,
+    pub(super) log_format: Option<LogFormat>,
+    pub(super) log_filter: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StoreFile {
+    pub(super) file: Option<String>,
+    pub(super) bytes_max: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ModelFile {
+    pub(super) file: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) engine: Option<EngineChoice>,
+    pub(super) instances: Option<u64>,
+    pub(super) threads: Option<u64>,
+    pub(super) spinning: Option<bool>,
+    pub(super) max_batch_size: Option<u64>,
+    pub(super) max_queue_delay_microseconds: Option<u64>,
+    pub(super) max_queue_size: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PluginFile {
+    pub(super) file: Option<String>,
+    pub(super) config: serde_json::Map<String, serde_json::Value>,
+    pub(super) reuse: Option<u64>,
+    pub(super) memory_bytes: Option<u64>,
+    pub(super) call_timeout_ms: Option<u64>,
+    pub(super) init_timeout_ms: Option<u64>,
+    pub(super) log_bytes_per_call: Option<u64>,
+    pub(super) resources: Option<u64>,
+    pub(super) concurrency: Option<u64>,
+    pub(super) stores: Vec<String>,
+    pub(super) models: Vec<String>,
+    pub(super) strict: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PipelineFile {
+    pub(super) pre: Option<String>,
+    pub(super) model: Option<String>,
+    pub(super) post: Option<String>,
+    pub(super) plugin: Option<String>,
+    pub(super) timeout_ms: Option<u64>,
+}

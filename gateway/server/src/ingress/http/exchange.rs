@@ -1,0 +1,175 @@
+//! What surrounds a prediction, whatever the protocol: the request's id and span,
+//! admission, the deadline, the body, and in the end the answer or the error, and
+//! the count of it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+use super::{Front, body};
+use crate::catalog::Snapshot;
+use crate::error::{Error, Kind, Result};
+use crate::ingress::wire_error::{self, wire_error};
+use crate::observe::{self, OTHER, PipelineMetrics};
+use crate::pipeline::Call;
+
+/// The caller's id of a request, echoed in the answer and in our logs and traces.
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How long the caller is willing to wait, in milliseconds.
+pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+
+/// Longest request id that is taken over; a longer or odd one is replaced.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// A prediction that was let in, with its whole body.
+pub(super) struct Admitted {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) call: Call,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    arrived: Instant,
+    timeout_max: Duration,
+}
+
+impl Admitted {
+    /// Shortens the deadline to what the request's own `timeout` asks for; it can
+    /// never lengthen it.
+    pub(super) fn shorten_deadline(&mut self, timeout: Duration) {
+        self.call.deadline = self.call.deadline.min(self.arrived + timeout.min(self.timeout_max));
+    }
+}
+
+/// Runs one prediction for `target`: admits it, reads its body, hands both to
+/// `work`, and answers with what comes of it.
+pub(super) async fn predict<W, F>(front: Arc<Front>, target: &str, request: Request, work: W) -> Response
+where
+    W: FnOnce(Admitted) -> F + Send,
+    F: Future<Output = Result<Response>> + Send,
+{
+    let request_id = request_id(request.headers());
+    let snapshot = front.catalog.snapshot();
+    let metrics = snapshot.metrics(target).map_or_else(|| front.metrics.pipeline(OTHER), Arc::clone);
+    let arrived = Instant::now();
+    let span = tracing::debug_span!("predict", target, request_id = &*request_id, code = tracing::field::Empty);
+    observe::set_parent(&span, request.headers());
+    let inside = async {
+        // The permit lives until the answer is made, so that a drain waits for it.
+        let declared = body::declared_bytes(request.headers(), &front.limits)?;
+        let _permit = front.admission.admit(declared).inspect_err(|_| front.metrics.rejected("overloaded"))?;
+        let _in_flight = front.metrics.request_in_flight(declared);
+        let admitted = admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request).await?;
+        work(admitted).await
+    };
+    let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "internal error")));
+    let mut response = finish(outcome, &request_id, &metrics, arrived.elapsed(), &span);
+    if let Ok(value) = HeaderValue::from_str(&request_id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
+
+async fn admit(
+    front: &Front,
+    snapshot: Arc<Snapshot>,
+    target: &str,
+    request_id: Arc<str>,
+    arrived: Instant,
+    request: Request,
+) -> Result<Admitted> {
+    let own_timeout = snapshot.pipelines.get(target).and_then(|pipeline| pipeline.timeout);
+    let timeout = match timeout_header(request.headers())? {
+        Some(asked) => asked.min(front.limits.request_timeout_max),
+        None => own_timeout.unwrap_or(front.limits.request_timeout_default),
+    };
+    let call = Call { request_id, deadline: arrived + timeout };
+    let (parts, incoming) = request.into_parts();
+    body::check_encoding(&parts.headers)?;
+    let body = body::read(incoming, &front.limits).await?;
+    let timeout_max = front.limits.request_timeout_max;
+    Ok(Admitted { snapshot, call, headers: parts.headers, body, arrived, timeout_max })
+}
+
+fn finish(
+    outcome: Result<Response>,
+    request_id: &str,
+    metrics: &PipelineMetrics,
+    took: Duration,
+    span: &tracing::Span,
+) -> Response {
+    match outcome {
+        Ok(response) => {
+            metrics.request_finished("ok", "none", took);
+            response
+        }
+        Err(error) => {
+            let row = wire_error(error.kind());
+            span.record("code", row.code);
+            metrics.request_finished(row.code, row.fault.as_str(), took);
+            log(&error, row, request_id);
+            wire_error::respond(&error, request_id)
+        }
+    }
+}
+
+/// A caller's mistake is the caller's business; anything else is ours to know.
+fn log(error: &Error, row: wire_error::WireError, request_id: &str) {
+    let detail = error.detail().unwrap_or("");
+    if row.fault == wire_error::Fault::Caller {
+        tracing::debug!(request_id, code = row.code, error = %error, detail, "request refused");
+    } else {
+        tracing::warn!(request_id, code = row.code, fault = row.fault.as_str(), error = %error, detail, "request failed");
+    }
+}
+
+/// The caller's id if it is short and printable, else a new one.
+fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if is_plain(id) => id.into(),
+        _ => fresh_id(),
+    }
+}
+
+/// Whether text is short and printable ASCII, fit for a header and a log.
+pub(super) fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.len() <= REQUEST_ID_BYTES_MAX && text.bytes().all(|byte| (0x21..0x7f).contains(&byte))
+}
+
+fn fresh_id() -> Arc<str> {
+    use std::hash::BuildHasher;
+    static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+    static PROCESS: std::sync::LazyLock<u64> =
+        std::sync::LazyLock::new(|| std::hash::RandomState::new().hash_one(std::process::id()));
+    let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+    format!("{:016x}-{number:x}", *PROCESS).into()
+}
+
+fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>> {
+    let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
+    let milliseconds = value.to_str().ok().and_then(|text| text.parse::<u32>().ok()).filter(|ms| *ms > 0);
+    let fault = || Error::new(Kind::BadRequest, "x-request-timeout-ms must be a whole number of milliseconds above 0");
+    milliseconds.map(|ms| Some(Duration::from_millis(u64::from(ms)))).ok_or_else(fault)
+}
+
+/// Any path that is not in the router.
+pub(super) async fn no_route(request: Request) -> Response {
+    let id = request_id(request.headers());
+    wire_error::respond(&Error::new(Kind::NotFound, "no such route"), &id)
+}
+
+/// A known path under a method that it does not have.
+pub(super) async fn no_method(request: Request) -> Response {
+    let id = request_id(request.headers());
+    wire_error::respond(&Error::new(Kind::MethodNotAllowed, "this route has other methods"), &id)
+}

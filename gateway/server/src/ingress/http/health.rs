@@ -1,0 +1,53 @@
+//! Liveness and readiness, of the server and of what it serves.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::json;
+
+use super::{Front, metadata};
+use crate::error::{Error, Kind};
+use crate::ingress::wire_error::respond;
+
+/// The process answers.
+pub(super) async fn live() -> Response {
+    Json(json!({ "live": true })).into_response()
+}
+
+/// The process takes requests, and everything it serves can answer.
+pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
+    let snapshot = front.catalog.snapshot();
+    let all = snapshot.models.keys().chain(snapshot.pipelines.keys()).all(|name| snapshot.is_ready(name));
+    state(all && front.is_serving(), json!({}))
+}
+
+/// One model or pipeline can answer.
+pub(super) async fn model_ready(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
+    let snapshot = front.catalog.snapshot();
+    if !snapshot.serves(&model) {
+        return respond(&metadata::unknown(&model), "");
+    }
+    state(snapshot.is_ready(&model) && front.is_serving(), json!({ "name": model }))
+}
+
+/// The same for one version.
+pub(super) async fn model_version_ready(
+    State(front): State<Arc<Front>>,
+    Path((model, version)): Path<(String, String)>,
+) -> Response {
+    if let Err(error) = metadata::check_version(&front.catalog.snapshot(), &model, &version) {
+        return respond(&error, "");
+    }
+    model_ready(State(front), Path(model)).await
+}
+
+fn state(ready: bool, mut body: serde_json::Value) -> Response {
+    if !ready {
+        return respond(&Error::new(Kind::ModelUnavailable, "not ready"), "");
+    }
+    body["ready"] = json!(true);
+    (StatusCode::OK, Json(body)).into_response()
+}

@@ -1,0 +1,109 @@
+//! What is served and what it takes: KServe V2's metadata, and V1's list.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use sluice_tensor::TensorSpec;
+
+use super::Front;
+use crate::catalog::{Model, Snapshot, Stages, engine_name};
+use crate::error::{Error, Kind, Result};
+use crate::ingress::wire_error::respond;
+
+/// The version of everything that does not name one.
+const PIPELINE_VERSION: &str = "1";
+
+/// `GET /v2`.
+pub(super) async fn server() -> Response {
+    Json(json!({ "name": "sluice", "version": env!("CARGO_PKG_VERSION"), "extensions": [] })).into_response()
+}
+
+/// `GET /v1/models`.
+pub(super) async fn v1_list(State(front): State<Arc<Front>>) -> Response {
+    let snapshot = front.catalog.snapshot();
+    let names: Vec<&str> = snapshot.pipelines.keys().chain(snapshot.models.keys()).map(|name| &**name).collect();
+    Json(json!({ "models": names })).into_response()
+}
+
+/// `GET /v2/models/{model}`.
+pub(super) async fn model(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
+    match describe(&front.catalog.snapshot(), &model) {
+        Some(body) => Json(body).into_response(),
+        None => respond(&unknown(&model), ""),
+    }
+}
+
+/// `GET /v2/models/{model}/versions/{version}`.
+pub(super) async fn model_version(
+    State(front): State<Arc<Front>>,
+    Path((name, version)): Path<(String, String)>,
+) -> Response {
+    match check_version(&front.catalog.snapshot(), &name, &version) {
+        Ok(()) => model(State(front), Path(name)).await,
+        Err(error) => respond(&error, ""),
+    }
+}
+
+/// The error for a name that is not served.
+pub(super) fn unknown(name: &str) -> Error {
+    let shown: String = name.chars().take(128).collect();
+    Error::new(Kind::NotFound, format!("Request for unknown model: '{shown}' is not found"))
+}
+
+/// Whether that version of the name is served.
+///
+/// # Errors
+/// [`Kind::NotFound`].
+pub(super) fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<()> {
+    if !snapshot.serves(name) {
+        return Err(unknown(name));
+    }
+    if self::version(snapshot, name) == version {
+        return Ok(());
+    }
+    let shown: String = version.chars().take(128).collect();
+    Err(Error::new(Kind::NotFound, format!("Request for unknown model: '{name}' version {shown} is not found")))
+}
+
+/// The version that is served under a name.
+pub(super) fn version<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
+    let of_pipeline = snapshot.pipelines.get(name).map(|_| PIPELINE_VERSION);
+    of_pipeline.or_else(|| snapshot.models.get(name).map(|model| &*model.config().version)).unwrap_or(PIPELINE_VERSION)
+}
+
+fn describe(snapshot: &Snapshot, name: &str) -> Option<Value> {
+    let body = || vec![json!({ "name": "body", "datatype": "BYTES", "shape": [1] })];
+    let (platform, inputs, outputs) = match snapshot.pipelines.get(name).map(|pipeline| &pipeline.stages) {
+        Some(Stages::Whole { .. }) => ("sluice_pipeline".to_owned(), body(), body()),
+        Some(Stages::Staged { pre, model, post }) => {
+            let inputs = if pre.is_some() { body() } else { specs(&model.signature().inputs) };
+            let outputs = if post.is_some() { body() } else { specs(&model.signature().outputs) };
+            ("sluice_pipeline".to_owned(), inputs, outputs)
+        }
+        None => {
+            let model = snapshot.models.get(name)?;
+            (platform(model), specs(&model.signature().inputs), specs(&model.signature().outputs))
+        }
+    };
+    let versions = [version(snapshot, name)];
+    Some(json!({ "name": name, "versions": versions, "platform": platform, "inputs": inputs, "outputs": outputs }))
+}
+
+/// Triton's name of the platform where there is one.
+fn platform(model: &Model) -> String {
+    match engine_name(model.engine()) {
+        "onnxruntime" => "onnxruntime_onnx".to_owned(),
+        engine => format!("{engine}_onnx"),
+    }
+}
+
+fn specs(specs: &[TensorSpec]) -> Vec<Value> {
+    let one = |spec: &TensorSpec| {
+        let shape: Vec<i64> = spec.dims.iter().map(sluice_tensor::Dim::to_wire).collect();
+        json!({ "name": &*spec.name, "datatype": spec.dtype.name(), "shape": shape })
+    };
+    specs.iter().map(one).collect()
+}

@@ -1,0 +1,401 @@
+//! Tensors in JSON, both ways. Data goes straight between the text and the packed
+//! bytes; nothing is built in between.
+
+use std::fmt;
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use half::{bf16, f16};
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError};
+
+use crate::error::{Error, Kind, Result};
+
+/// What a malformed tensor is called on the wire.
+pub(super) fn to_error(error: &TensorError) -> Error {
+    let kind = match error {
+        TensorError::TooLarge { .. } => Kind::TooLarge,
+        TensorError::Length { .. } | TensorError::Framing(_) => Kind::BadLength,
+        TensorError::Bool | TensorError::Unsupported(_) => Kind::BadDtype,
+        _ => Kind::BadShape,
+    };
+    Error::new(kind, error.to_string())
+}
+
+/// Refuses JSON that is nested deeper than `depth_max`, before anything parses it.
+///
+/// # Errors
+/// [`Kind::LimitDepth`].
+pub(super) fn check_depth(json: &[u8], depth_max: usize) -> Result<()> {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in json {
+        if in_string {
+            in_string = escaped || *byte != b'"';
+            escaped = !escaped && *byte == b'\\';
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > depth_max {
+                    return Err(Error::new(Kind::LimitDepth, format!("JSON is nested deeper than {depth_max}")));
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads a tensor's `data`: flat or nested arrays, row-major either way.
+///
+/// # Errors
+/// A bad shape, elements that do not fit the datatype, or too few or many of them.
+pub(super) fn decode(dtype: DType, dims: &[u64], data: &RawValue) -> Result<Tensor> {
+    let dims: Vec<usize> =
+        dims.iter().map(|dim| usize::try_from(*dim)).collect::<std::result::Result<_, _>>().map_err(|_| {
+            Error::new(Kind::BadShape, "a dimension is too large")
+        })?;
+    let shape = Shape::new(&dims).map_err(|error| to_error(&error))?;
+    let element_bytes = dtype.size().unwrap_or(size_of::<u32>());
+    let bytes = shape.elements().checked_mul(element_bytes).unwrap_or(usize::MAX);
+    if bytes > TENSOR_BYTES_MAX {
+        return Err(to_error(&TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX }));
+    }
+    // An element takes at least two characters, so the text bounds the allocation.
+    let elements_possible = data.get().len() / 2 + 1;
+    let mut sink = Sink {
+        dtype,
+        out: Vec::with_capacity(shape.elements().min(elements_possible) * element_bytes),
+        left: shape.elements(),
+        fault: None,
+    };
+    let mut json = serde_json::Deserializer::from_str(data.get());
+    if let Err(error) = (Elements { sink: &mut sink, nested: false }).deserialize(&mut json) {
+        return Err(sink.fault.take().unwrap_or_else(|| Error::new(Kind::BadJson, error.to_string())));
+    }
+    if sink.left > 0 {
+        return Err(Error::new(Kind::BadLength, format!("data has {} elements too few", sink.left)));
+    }
+    Tensor::dense(dtype, shape, sink.out.into()).map_err(|error| to_error(&error))
+}
+
+/// Packs elements, each checked against the datatype.
+struct Sink {
+    dtype: DType,
+    out: Vec<u8>,
+    /// Elements that are still to come.
+    left: usize,
+    /// Why it stopped.
+    fault: Option<Error>,
+}
+
+impl Sink {
+    fn fail<E: serde::de::Error>(&mut self, kind: Kind, what: String) -> E {
+        let text = E::custom(&what);
+        self.fault = Some(Error::new(kind, what));
+        text
+    }
+
+    fn take_one<E: serde::de::Error>(&mut self) -> std::result::Result<(), E> {
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(self.fail(Kind::BadLength, "data has more elements than the shape".to_owned())),
+        }
+    }
+
+    fn integer<E: serde::de::Error>(&mut self, value: i128) -> std::result::Result<(), E> {
+        self.take_one()?;
+        macro_rules! pack {
+            ($type:ty) => {
+                <$type>::try_from(value).ok().map(|value| self.out.extend_from_slice(&value.to_le_bytes()))
+            };
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a float input rounds to the nearest")]
+        let float = value as f64;
+        let packed = match self.dtype {
+            DType::U8 => pack!(u8),
+            DType::U16 => pack!(u16),
+            DType::U32 => pack!(u32),
+            DType::U64 => pack!(u64),
+            DType::I8 => pack!(i8),
+            DType::I16 => pack!(i16),
+            DType::I32 => pack!(i32),
+            DType::I64 => pack!(i64),
+            DType::Bool => u8::try_from(value).ok().filter(|bit| *bit <= 1).map(|bit| self.out.push(bit)),
+            DType::F16 | DType::Bf16 | DType::F32 | DType::F64 => self.float_bytes(float),
+            DType::Bytes => None,
+        };
+        packed.ok_or_else(|| self.misfit(&value))
+    }
+
+    fn float<E: serde::de::Error>(&mut self, value: f64) -> std::result::Result<(), E> {
+        self.take_one()?;
+        self.float_bytes(value).ok_or_else(|| self.misfit(&value))
+    }
+
+    /// Packs a float; `None` for a datatype that is not one, and on overflow.
+    fn float_bytes(&mut self, value: f64) -> Option<()> {
+        #[expect(clippy::cast_possible_truncation, reason = "rounding is meant; overflow is checked below")]
+        let single = value as f32;
+        match self.dtype {
+            DType::F64 => self.out.extend_from_slice(&value.to_le_bytes()),
+            DType::F32 if single.is_finite() => self.out.extend_from_slice(&single.to_le_bytes()),
+            DType::F16 => {
+                let half = f16::from_f64(value);
+                half.is_finite().then(|| self.out.extend_from_slice(&half.to_le_bytes()))?;
+            }
+            DType::Bf16 => {
+                let half = bf16::from_f64(value);
+                half.is_finite().then(|| self.out.extend_from_slice(&half.to_le_bytes()))?;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn text<E: serde::de::Error>(&mut self, value: &str) -> std::result::Result<(), E> {
+        self.take_one()?;
+        if self.dtype != DType::Bytes {
+            return Err(self.misfit(&"a string"));
+        }
+        if self.out.len() + value.len() > TENSOR_BYTES_MAX {
+            return Err(self.fail(Kind::TooLarge, format!("tensor is larger than {TENSOR_BYTES_MAX} bytes")));
+        }
+        let Ok(length) = u32::try_from(value.len()) else { return Err(self.misfit(&"a string")) };
+        self.out.extend_from_slice(&length.to_le_bytes());
+        self.out.extend_from_slice(value.as_bytes());
+        Ok(())
+    }
+
+    fn misfit<E: serde::de::Error>(&mut self, value: &dyn fmt::Display) -> E {
+        let dtype = self.dtype;
+        self.fail(Kind::BadDtype, format!("{value} is not a {dtype}"))
+    }
+}
+
+/// One element, or an array of them.
+struct Elements<'s> {
+    sink: &'s mut Sink,
+    /// Whether this is inside of the outermost array.
+    nested: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> std::result::Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl Elements<'_> {
+    fn element(&mut self) -> Option<&mut Sink> {
+        self.nested.then_some(&mut *self.sink)
+    }
+}
+
+/// The message for data that is not an array at all.
+const NOT_AN_ARRAY: &str = "data must be an array";
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of tensor elements")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<(), A::Error> {
+        while array.next_element_seed(Elements { sink: self.sink, nested: true })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_bool<E: serde::de::Error>(mut self, value: bool) -> std::result::Result<(), E> {
+        let sink = self.element().ok_or_else(|| E::custom(NOT_AN_ARRAY))?;
+        if sink.dtype != DType::Bool {
+            return Err(sink.misfit(&value));
+        }
+        sink.integer(i128::from(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(mut self, value: u64) -> std::result::Result<(), E> {
+        self.element().ok_or_else(|| E::custom(NOT_AN_ARRAY))?.integer(i128::from(value))
+    }
+
+    fn visit_i64<E: serde::de::Error>(mut self, value: i64) -> std::result::Result<(), E> {
+        self.element().ok_or_else(|| E::custom(NOT_AN_ARRAY))?.integer(i128::from(value))
+    }
+
+    fn visit_f64<E: serde::de::Error>(mut self, value: f64) -> std::result::Result<(), E> {
+        self.element().ok_or_else(|| E::custom(NOT_AN_ARRAY))?.float(value)
+    }
+
+    fn visit_str<E: serde::de::Error>(mut self, value: &str) -> std::result::Result<(), E> {
+        self.element().ok_or_else(|| E::custom(NOT_AN_ARRAY))?.text(value)
+    }
+}
+
+/// Writes a V2 answer.
+///
+/// # Errors
+/// [`Kind::Engine`] for what JSON cannot carry: a float that is not finite, a
+/// string that is not UTF-8.
+pub(super) fn respond(model: &str, version: &str, id: Option<&str>, outputs: &[NamedTensor]) -> Result<Response> {
+    let bytes: usize = outputs.iter().map(|output| output.tensor.byte_len()).sum();
+    let mut out = Vec::with_capacity(256 + bytes * 3);
+    out.extend_from_slice(b"{\"model_name\":");
+    put(&mut out, model);
+    out.extend_from_slice(b",\"model_version\":");
+    put(&mut out, version);
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"id\":");
+        put(&mut out, id);
+    }
+    out.extend_from_slice(b",\"outputs\":[");
+    for (number, output) in outputs.iter().enumerate() {
+        if number > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(b"{\"name\":");
+        put(&mut out, &*output.name);
+        out.extend_from_slice(b",\"datatype\":");
+        put(&mut out, output.tensor.dtype().name());
+        out.extend_from_slice(b",\"shape\":");
+        out.extend_from_slice(output.tensor.shape().to_string().as_bytes());
+        out.extend_from_slice(b",\"data\":[");
+        encode(&output.tensor, &mut out)
+            .map_err(|what| Error::new(Kind::Engine, format!("output '{}' {what}", output.name)))?;
+        out.extend_from_slice(b"]}");
+    }
+    out.extend_from_slice(b"]}");
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(CONTENT_TYPE, json)], Bytes::from(out)).into_response())
+}
+
+/// Writes the elements, flat.
+fn encode(tensor: &Tensor, out: &mut Vec<u8>) -> std::result::Result<(), &'static str> {
+    let data = tensor.bytes();
+    let start = out.len();
+    macro_rules! numbers {
+        ($type:ty) => {
+            for bytes in data.chunks_exact(size_of::<$type>()).filter_map(|bytes| bytes.try_into().ok()) {
+                put(out, &<$type>::from_le_bytes(bytes));
+                out.push(b',');
+            }
+        };
+    }
+    macro_rules! floats {
+        ($type:ty, $wide:ty) => {
+            for bytes in data.chunks_exact(size_of::<$type>()).filter_map(|bytes| bytes.try_into().ok()) {
+                let value = <$wide>::from(<$type>::from_le_bytes(bytes));
+                if !value.is_finite() {
+                    return Err("is not finite, which JSON cannot carry");
+                }
+                put(out, &value);
+                out.push(b',');
+            }
+        };
+    }
+    match tensor.dtype() {
+        DType::Bool => {
+            for byte in data.iter() {
+                put(out, &(*byte != 0));
+                out.push(b',');
+            }
+        }
+        DType::U8 => numbers!(u8),
+        DType::U16 => numbers!(u16),
+        DType::U32 => numbers!(u32),
+        DType::U64 => numbers!(u64),
+        DType::I8 => numbers!(i8),
+        DType::I16 => numbers!(i16),
+        DType::I32 => numbers!(i32),
+        DType::I64 => numbers!(i64),
+        DType::F16 => floats!(f16, f32),
+        DType::Bf16 => floats!(bf16, f32),
+        DType::F32 => floats!(f32, f32),
+        DType::F64 => floats!(f64, f64),
+        DType::Bytes => {
+            for text in tensor.strings().map_err(|_| "is not a list of strings")? {
+                put(out, std::str::from_utf8(text).map_err(|_| "holds text that is not UTF-8")?);
+                out.push(b',');
+            }
+        }
+    }
+    if out.len() > start {
+        out.pop();
+    }
+    Ok(())
+}
+
+/// Writes one value as JSON. Writing to memory cannot fail.
+fn put<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok(), "a number or string is always valid JSON");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(dtype: DType, dims: &[u64], json: &str) -> std::result::Result<Vec<u8>, Kind> {
+        let raw: &RawValue = serde_json::from_str(json).map_err(|_| Kind::BadJson)?;
+        decode(dtype, dims, raw).map(|tensor| tensor.to_dense().to_vec()).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn flat_and_nested_data_mean_the_same() {
+        let flat = decoded(DType::F32, &[2, 2], "[1, 2.5, -3, 4e0]").expect("valid");
+        let nested = decoded(DType::F32, &[2, 2], "[[1, 2.5], [-3, 4e0]]").expect("valid");
+        assert_eq!(flat, nested);
+        assert_eq!(flat, [1f32, 2.5, -3.0, 4.0].map(f32::to_le_bytes).concat());
+        assert_eq!(decoded(DType::F32, &[0, 2], "[]").expect("valid"), [0u8; 0]);
+    }
+
+    #[test]
+    fn elements_that_do_not_fit_are_refused_by_kind() {
+        let cases = [
+            (DType::U8, "[300]", Kind::BadDtype),
+            (DType::I32, "[1.5]", Kind::BadDtype),
+            (DType::I32, "[true]", Kind::BadDtype),
+            (DType::F32, "[1e39]", Kind::BadDtype),
+            (DType::F32, "[1e400]", Kind::BadJson),
+            (DType::F32, "[null]", Kind::BadJson),
+            (DType::F32, "[\"1\"]", Kind::BadDtype),
+            (DType::Bytes, "[1]", Kind::BadDtype),
+            (DType::Bool, "[2]", Kind::BadDtype),
+            (DType::F32, "[1,2]", Kind::BadLength),
+            (DType::F32, "[]", Kind::BadLength),
+            (DType::F32, "1", Kind::BadJson),
+            (DType::F32, "[NaN]", Kind::BadJson),
+        ];
+        for (dtype, json, kind) in cases {
+            assert_eq!(decoded(dtype, &[1], json), Err(kind), "{dtype} {json}");
+        }
+        assert_eq!(decoded(DType::F32, &[1 << 31, 1 << 31, 4], "[]"), Err(Kind::BadShape));
+        assert_eq!(decoded(DType::F32, &[1 << 40], "[]"), Err(Kind::TooLarge));
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_strings_only() {
+        assert!(check_depth(br#"{"a":"[[[[\"[[["}"#, 1).is_ok());
+        assert!(check_depth(b"[[1],[2]]", 2).is_ok());
+        assert_eq!(check_depth(&[b'['; 250_000], 64).map_err(|error| error.kind()), Err(Kind::LimitDepth));
+    }
+
+    #[test]
+    fn an_answer_that_json_cannot_carry_is_an_error() {
+        let shape = Shape::new(&[1]).expect("fits");
+        let nan = Tensor::from_f32(shape, &[f32::NAN]).expect("valid");
+        let outputs = [NamedTensor { name: "y".into(), tensor: nan }];
+        assert_eq!(respond("m", "1", None, &outputs).map_err(|error| error.kind()).err(), Some(Kind::Engine));
+    }
+}

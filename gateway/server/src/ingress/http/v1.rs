@@ -1,0 +1,66 @@
+//! KServe V1: `POST /v1/models/{model}:predict`. The body belongs to the
+//! pipeline's plugin, both ways.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+use sluice_sandbox::{Answer, HttpAnswer, HttpBody};
+
+use super::exchange::{self, Admitted};
+use super::{Front, metadata, tensor_json};
+use crate::error::{Error, Kind, Result};
+use crate::ingress::wire_error::respond;
+use crate::pipeline;
+
+/// `GET /v1/models/{model}`.
+pub(super) async fn status(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
+    let snapshot = front.catalog.snapshot();
+    if !snapshot.serves(&model) {
+        return respond(&metadata::unknown(&model), "");
+    }
+    let ready = snapshot.is_ready(&model) && front.is_serving();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "name": model, "ready": ready }))).into_response()
+}
+
+/// `POST /v1/models/{model}:predict`.
+pub(super) async fn predict(
+    State(front): State<Arc<Front>>,
+    Path(target): Path<String>,
+    request: Request,
+) -> Response {
+    let Some((model, verb)) = target.rsplit_once(':') else {
+        return exchange::no_method(request).await;
+    };
+    if verb != "predict" {
+        return exchange::no_route(request).await;
+    }
+    exchange::predict(front, model, request, |admitted| answer(model, admitted)).await
+}
+
+async fn answer(model: &str, admitted: Admitted) -> Result<Response> {
+    let content_type = admitted.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let body = HttpBody { content_type, data: admitted.body };
+    let request = sluice_sandbox::Request::Body(body);
+    match pipeline::predict(&admitted.snapshot, model, &admitted.call, request).await? {
+        Answer::Body(answer) => encode(answer),
+        // No plugin shaped the answer: the tensors as V2 writes them.
+        Answer::Tensors(outputs) => {
+            let version = metadata::version(&admitted.snapshot, model);
+            tensor_json::respond(model, version, None, &outputs)
+        }
+    }
+}
+
+fn encode(answer: HttpAnswer) -> Result<Response> {
+    let fault = |what| Error::new(Kind::PluginOutput, what);
+    let status = StatusCode::from_u16(answer.status).map_err(|_| fault("the plugin's status is not valid"))?;
+    let content_type =
+        HeaderValue::from_str(&answer.content_type).map_err(|_| fault("the plugin's content type is not valid"))?;
+    Ok((status, [(CONTENT_TYPE, content_type)], answer.data).into_response())
+}

@@ -1,0 +1,196 @@
+//! KServe V2 (Open Inference Protocol): `POST /v2/models/{model}/infer` in JSON,
+//! for models and for pipelines.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, Request, State};
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use sluice_sandbox::{Answer, HttpBody};
+use sluice_tensor::{DType, NamedTensor, Shape, Tensor, find};
+
+use super::exchange::{self, Admitted};
+use super::{Front, metadata, tensor_json};
+use crate::error::{Error, Kind, Result};
+use crate::ingress::wire_error::respond;
+use crate::pipeline;
+
+/// Most inputs of a request, and most outputs it may ask for by name.
+const TENSORS_MAX: usize = 64;
+
+/// Most parameters of a request or of a tensor.
+const PARAMETERS_MAX: usize = 64;
+
+/// The tensor that stands for the raw body of a pipeline with plugins of its own.
+const BODY_TENSOR: &str = "body";
+
+/// The header of Triton's binary tensors.
+const BINARY_HEADER: &str = "inference-header-content-length";
+
+/// `POST /v2/models/{model}/infer`.
+pub(super) async fn infer(
+    State(front): State<Arc<Front>>,
+    Path(model): Path<String>,
+    request: Request,
+) -> Response {
+    let depth_max = front.limits.json_depth_max;
+    exchange::predict(front, &model, request, |admitted| answer(&model, admitted, depth_max)).await
+}
+
+/// `POST /v2/models/{model}/versions/{version}/infer`.
+pub(super) async fn infer_version(
+    State(front): State<Arc<Front>>,
+    Path((model, version)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    if let Err(error) = metadata::check_version(&front.catalog.snapshot(), &model, &version) {
+        return respond(&error, "");
+    }
+    infer(State(front), Path(model), request).await
+}
+
+#[derive(Deserialize)]
+struct InferRequest<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    parameters: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
+    #[serde(borrow)]
+    inputs: Vec<Input<'a>>,
+    #[serde(borrow)]
+    outputs: Option<Vec<Output<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Input<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    shape: Vec<u64>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
+    #[serde(borrow)]
+    parameters: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Output<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result<Response> {
+    if admitted.headers.contains_key(BINARY_HEADER) {
+        return Err(Error::new(Kind::UnsupportedMedia, "binary tensors are not supported: send the data as JSON"));
+    }
+    tensor_json::check_depth(&admitted.body, depth_max)?;
+    let body = admitted.body.clone();
+    let request: InferRequest<'_> =
+        serde_json::from_slice(&body).map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))?;
+    if let Some(timeout) = timeout(request.parameters.as_ref())? {
+        admitted.shorten_deadline(timeout);
+    }
+    let inputs = decode(&request.inputs)?;
+    let wanted = wanted_outputs(request.outputs.as_deref())?;
+    let outputs = match pipeline::predict(&admitted.snapshot, model, &admitted.call, raw_or_tensors(inputs)?).await? {
+        Answer::Tensors(outputs) => outputs,
+        Answer::Body(answer) => {
+            let shape = Shape::new(&[1]).map_err(|error| tensor_json::to_error(&error))?;
+            let data = std::iter::once(&*answer.data);
+            let tensor = Tensor::from_strings(shape, data).map_err(|error| tensor_json::to_error(&error))?;
+            vec![NamedTensor { name: BODY_TENSOR.into(), tensor }]
+        }
+    };
+    let outputs = select(outputs, &wanted)?;
+    let version = metadata::version(&admitted.snapshot, model);
+    tensor_json::respond(model, version, request.id.as_deref(), &outputs)
+}
+
+/// A single BYTES element called `body` is a raw body for the plugin.
+fn raw_or_tensors(inputs: Vec<NamedTensor>) -> Result<sluice_sandbox::Request> {
+    let is_body = inputs.len() == 1
+        && find(&inputs, BODY_TENSOR)
+            .is_some_and(|tensor| tensor.dtype() == DType::Bytes && tensor.shape().elements() == 1);
+    if !is_body {
+        return Ok(sluice_sandbox::Request::Tensors(inputs));
+    }
+    // One element: everything behind its length.
+    let data = inputs[0].tensor.to_dense();
+    Ok(sluice_sandbox::Request::Body(HttpBody { content_type: None, data: data.slice(size_of::<u32>()..) }))
+}
+
+fn decode(inputs: &[Input<'_>]) -> Result<Vec<NamedTensor>> {
+    if inputs.is_empty() || inputs.len() > TENSORS_MAX {
+        return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
+    }
+    let mut decoded: Vec<NamedTensor> = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        check_parameters(input.parameters.as_ref())?;
+        let name = &*input.name;
+        if find(&decoded, name).is_some() {
+            return Err(Error::new(Kind::BadRequest, format!("input '{name}' is given twice")));
+        }
+        let dtype = DType::from_name(&input.datatype)
+            .ok_or_else(|| Error::new(Kind::BadDtype, format!("input '{name}' has an unknown datatype")))?;
+        let tensor = tensor_json::decode(dtype, &input.shape, input.data)
+            .map_err(|error| Error::new(error.kind(), format!("input '{name}': {}", error.message())))?;
+        decoded.push(NamedTensor { name: name.into(), tensor });
+    }
+    Ok(decoded)
+}
+
+fn wanted_outputs<'a>(outputs: Option<&'a [Output<'_>]>) -> Result<Vec<&'a str>> {
+    let outputs = outputs.unwrap_or_default();
+    if outputs.len() > TENSORS_MAX {
+        return Err(Error::new(Kind::BadRequest, format!("at most {TENSORS_MAX} outputs can be asked for")));
+    }
+    let mut names: Vec<&str> = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        if names.contains(&&*output.name) {
+            return Err(Error::new(Kind::BadRequest, format!("output '{}' is asked for twice", output.name)));
+        }
+        names.push(&output.name);
+    }
+    Ok(names)
+}
+
+/// The outputs in the order asked for; all of them when none was named.
+fn select(outputs: Vec<NamedTensor>, wanted: &[&str]) -> Result<Vec<NamedTensor>> {
+    if wanted.is_empty() {
+        return Ok(outputs);
+    }
+    let pick = |name: &&str| {
+        let found = outputs.iter().find(|output| *output.name == **name).cloned();
+        found.ok_or_else(|| Error::new(Kind::BadRequest, format!("there is no output '{name}'")))
+    };
+    wanted.iter().map(pick).collect()
+}
+
+type Parameters<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Parameters are few, and flat: numbers, strings and truth values.
+fn check_parameters(parameters: Option<&Parameters<'_>>) -> Result<()> {
+    let Some(parameters) = parameters else { return Ok(()) };
+    if parameters.len() > PARAMETERS_MAX {
+        return Err(Error::new(Kind::BadRequest, format!("at most {PARAMETERS_MAX} parameters are allowed")));
+    }
+    if parameters.values().any(|value| value.get().starts_with(['[', '{', 'n'])) {
+        return Err(Error::new(Kind::BadRequest, "a parameter is a number, a string or a truth value"));
+    }
+    Ok(())
+}
+
+/// The request's `timeout` in microseconds, as Triton has it; 0 is none.
+fn timeout(parameters: Option<&Parameters<'_>>) -> Result<Option<Duration>> {
+    check_parameters(parameters)?;
+    let Some(value) = parameters.and_then(|parameters| parameters.get("timeout")) else { return Ok(None) };
+    let microseconds: u64 = serde_json::from_str(value.get()).map_err(|_| {
+        Error::new(Kind::BadRequest, "parameter 'timeout' must be a whole number of microseconds, 0 or more")
+    })?;
+    Ok((microseconds > 0).then(|| Duration::from_micros(microseconds)))
+}

@@ -1,0 +1,195 @@
+//! The accept loop. It is our own, because the limits that keep strangers from
+//! holding connections for nothing have to be set in one place and for both
+//! versions of HTTP.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Version};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::config::Limits;
+use crate::lifecycle::drain::Phase;
+
+/// Most connections that wait in the kernel to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// Pause after a failed accept, such as when file descriptors have run out: the
+/// loop must neither spin nor end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long an open connection may still bring a request after the gateway began to
+/// stop. Its answer says `Connection: close`; closing at once would instead lose a
+/// request that is on its way.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// A stream may have this many bytes on the way before we read them; with the
+/// connection's window it bounds what a sender can make us hold.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+
+/// The same for a whole HTTP/2 connection.
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// A bound socket that serves one router.
+pub struct Listener {
+    socket: TcpListener,
+    router: axum::Router,
+    limits: Limits,
+}
+
+impl Listener {
+    /// Binds the address. Port 0 picks a free one.
+    ///
+    /// # Errors
+    /// The address is taken or not ours.
+    pub fn bind(address: SocketAddr, router: axum::Router, limits: &Limits) -> io::Result<Self> {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self { socket: TcpListener::from_std(socket.into())?, router, limits: limits.clone() })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the gateway stops, then waits until every connection has
+    /// finished what it was doing.
+    pub async fn serve(self, phase: watch::Receiver<Phase>) {
+        let places = Arc::new(Semaphore::new(self.limits.connections_max));
+        let connections = TaskTracker::new();
+        let start = |stream: TcpStream| {
+            // Above the cap a connection is closed at once, which costs least.
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else { return };
+            let connection = serve_connection(stream, self.router.clone(), self.limits.clone(), phase.clone());
+            connections.spawn(async move {
+                connection.await;
+                drop(place);
+            });
+        };
+        let mut stopping = std::pin::pin!(stopped(phase.clone()));
+        loop {
+            tokio::select! {
+                accepted = self.socket.accept() => match accepted {
+                    Ok((stream, _)) => start(stream),
+                    Err(error) => {
+                        tracing::warn!(%error, "accept failed");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                () = &mut stopping => break,
+            }
+        }
+        // Whoever has connected already is served: closing the socket would reset them.
+        while let Some(Ok((stream, _))) = self.socket.accept().now_or_never() {
+            start(stream);
+        }
+        drop(self.socket);
+        connections.close();
+        connections.wait().await;
+    }
+}
+
+async fn stopped(mut phase: watch::Receiver<Phase>) {
+    // An error means that the gateway is gone altogether.
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    router: axum::Router,
+    limits: Limits,
+    phase: watch::Receiver<Phase>,
+) {
+    // Answers are written whole: waiting to fill a packet only adds delay.
+    let _ = stream.set_nodelay(true);
+    let heard = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let (heard, phase) = (Arc::clone(&heard), phase.clone());
+        move |request: Request<Incoming>| {
+            heard.store(true, Ordering::Release);
+            respond(router.clone(), request, phase.clone())
+        }
+    });
+    let builder = builder(&limits);
+    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut silence = std::pin::pin!(tokio::time::sleep(limits.header_timeout));
+    let mut stopping = std::pin::pin!(async {
+        stopped(phase).await;
+        tokio::time::sleep(LINGER).await;
+    });
+    let (mut watching_silence, mut watching_stop) = (true, true);
+    loop {
+        tokio::select! {
+            // An error here is the peer's: a broken request or connection.
+            _ = &mut serving => return,
+            () = &mut silence, if watching_silence => {
+                // The version detection reads without a timeout of its own: a peer
+                // that has not sent one whole request head by now is closed.
+                if !heard.load(Ordering::Acquire) {
+                    return;
+                }
+                watching_silence = false;
+            }
+            () = &mut stopping, if watching_stop => {
+                serving.as_mut().graceful_shutdown();
+                watching_stop = false;
+            }
+        }
+    }
+}
+
+async fn respond(
+    router: axum::Router,
+    request: Request<Incoming>,
+    phase: watch::Receiver<Phase>,
+) -> Result<Response, Infallible> {
+    let version = request.version();
+    let mut response = router.oneshot(request.map(Body::new)).await?;
+    if version < Version::HTTP_2 && *phase.borrow() != Phase::Serving {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.headers_max)
+        // hyper refuses a buffer below 8 KiB.
+        .max_buf_size(limits.header_bytes_max.max(8 << 10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .keep_alive_interval(Some(Duration::from_secs(30)));
+    builder
+}

@@ -1,0 +1,162 @@
+//! THE table: what a kind of error looks like on the wire. HTTP and gRPC both
+//! read it, so that they cannot drift apart.
+
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+
+use crate::error::{Error, Kind};
+
+/// Who caused an error: the label that metrics carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Whoever sent the request.
+    Caller,
+    /// The plugin that ran.
+    Plugin,
+    /// The engine or the model.
+    Engine,
+    /// Sluice, or the load on it.
+    Gateway,
+}
+
+impl Fault {
+    /// The value of the metric label `fault`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Plugin => "plugin",
+            Self::Engine => "engine",
+            Self::Gateway => "gateway",
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WireError {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The gRPC status code, by number.
+    pub grpc: i32,
+    /// The reason code in the body and in metrics.
+    pub code: &'static str,
+    /// Whose fault it is.
+    pub fault: Fault,
+    /// Whether the same request may succeed later: adds `Retry-After`.
+    pub retryable: bool,
+}
+
+mod grpc {
+    pub(super) const INVALID_ARGUMENT: i32 = 3;
+    pub(super) const DEADLINE_EXCEEDED: i32 = 4;
+    pub(super) const NOT_FOUND: i32 = 5;
+    pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
+    pub(super) const UNIMPLEMENTED: i32 = 12;
+    pub(super) const INTERNAL: i32 = 13;
+    pub(super) const UNAVAILABLE: i32 = 14;
+}
+
+/// Seconds a refused caller is told to wait.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// The row of a kind.
+pub fn wire_error(kind: Kind) -> WireError {
+    use Fault::{Caller, Engine, Gateway, Plugin};
+    let row = |status, grpc, code, fault, retryable| WireError { status, grpc, code, fault, retryable };
+    match kind {
+        Kind::BadJson => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_json", Caller, false),
+        Kind::BadShape => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_shape", Caller, false),
+        Kind::BadDtype => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_dtype", Caller, false),
+        Kind::BadLength => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_length", Caller, false),
+        Kind::LimitDepth => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "limit_depth", Caller, false),
+        Kind::BadRequest => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_request", Caller, false),
+        Kind::NotFound => row(StatusCode::NOT_FOUND, grpc::NOT_FOUND, "not_found", Caller, false),
+        Kind::MethodNotAllowed => {
+            row(StatusCode::METHOD_NOT_ALLOWED, grpc::UNIMPLEMENTED, "method_not_allowed", Caller, false)
+        }
+        Kind::RequestTimeout => {
+            row(StatusCode::REQUEST_TIMEOUT, grpc::DEADLINE_EXCEEDED, "request_timeout", Caller, false)
+        }
+        Kind::TooLarge => {
+            row(StatusCode::PAYLOAD_TOO_LARGE, grpc::RESOURCE_EXHAUSTED, "too_large", Caller, false)
+        }
+        Kind::UnsupportedMedia => {
+            row(StatusCode::UNSUPPORTED_MEDIA_TYPE, grpc::INVALID_ARGUMENT, "unsupported_media", Caller, false)
+        }
+        Kind::Refused(status) => refused(status),
+        Kind::QueueFull => {
+            row(StatusCode::TOO_MANY_REQUESTS, grpc::RESOURCE_EXHAUSTED, "queue_full", Gateway, true)
+        }
+        Kind::Overloaded => row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "overloaded", Gateway, true),
+        Kind::Draining => row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "draining", Gateway, true),
+        Kind::ModelUnavailable => {
+            row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "model_unavailable", Engine, true)
+        }
+        Kind::Deadline => row(StatusCode::GATEWAY_TIMEOUT, grpc::DEADLINE_EXCEEDED, "deadline", Gateway, false),
+        Kind::PluginTrap => row(StatusCode::BAD_GATEWAY, grpc::INTERNAL, "plugin_trap", Plugin, false),
+        Kind::PluginOutput => row(StatusCode::BAD_GATEWAY, grpc::INTERNAL, "plugin_output", Plugin, false),
+        Kind::PluginMemory => row(StatusCode::BAD_GATEWAY, grpc::INTERNAL, "plugin_memory", Plugin, false),
+        Kind::PluginStack => row(StatusCode::BAD_GATEWAY, grpc::INTERNAL, "plugin_stack", Plugin, false),
+        Kind::PluginTimeout => {
+            row(StatusCode::GATEWAY_TIMEOUT, grpc::DEADLINE_EXCEEDED, "plugin_timeout", Plugin, false)
+        }
+        Kind::Engine => row(StatusCode::INTERNAL_SERVER_ERROR, grpc::INTERNAL, "engine_error", Engine, false),
+        Kind::Internal => row(StatusCode::INTERNAL_SERVER_ERROR, grpc::INTERNAL, "internal", Gateway, false),
+    }
+}
+
+/// A plugin's own refusal keeps the plugin's status; below 500 it blames the caller.
+fn refused(status: u16) -> WireError {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    let caller = status.is_client_error();
+    WireError {
+        status,
+        grpc: if caller { grpc::INVALID_ARGUMENT } else { grpc::INTERNAL },
+        code: "refused",
+        fault: if caller { Fault::Caller } else { Fault::Plugin },
+        retryable: false,
+    }
+}
+
+/// Writes the answer: `{"error": …, "code": …, "request_id": …}`.
+pub fn respond(error: &Error, request_id: &str) -> Response {
+    #[derive(serde::Serialize)]
+    struct Body<'a> {
+        error: &'a str,
+        code: &'a str,
+        request_id: &'a str,
+    }
+    let row = wire_error(error.kind());
+    let body = Body { error: error.message(), code: row.code, request_id };
+    let body = serde_json::to_vec(&body).unwrap_or_else(|_| b"{\"error\":\"internal\"}".to_vec());
+    let json = HeaderValue::from_static("application/json");
+    let mut response = (row.status, [(CONTENT_TYPE, json)], Bytes::from(body)).into_response();
+    if row.retryable {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_chooses_its_status_within_400_to_599() {
+        assert_eq!(wire_error(Kind::Refused(422)).status, StatusCode::UNPROCESSABLE_ENTITY);
+        assert_eq!(wire_error(Kind::Refused(422)).fault, Fault::Caller);
+        assert_eq!(wire_error(Kind::Refused(503)).fault, Fault::Plugin);
+        assert_eq!(wire_error(Kind::Refused(7)).status, StatusCode::BAD_GATEWAY);
+    }
+
+    #[test]
+    fn what_may_succeed_later_says_when_to_come_back() {
+        for kind in [Kind::QueueFull, Kind::Overloaded, Kind::Draining, Kind::ModelUnavailable] {
+            let response = respond(&Error::new(kind, "later"), "r1");
+            assert!(response.headers().contains_key(RETRY_AFTER), "{kind:?}");
+        }
+        assert!(!respond(&Error::new(Kind::BadJson, "no"), "r1").headers().contains_key(RETRY_AFTER));
+    }
+}

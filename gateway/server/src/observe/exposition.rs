@@ -1,0 +1,199 @@
+//! Writes all metrics in OpenMetrics text, the form that Prometheus reads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, text};
+use prometheus_client::registry::Registry;
+
+use super::codes::Codes;
+use super::histogram::Histogram;
+use super::metrics::{
+    self as m, Family, LISTENERS, Metrics, ModelMetrics, Named, PipelineMetrics, PluginMetrics, Stage,
+};
+use super::process::Usage;
+
+impl Metrics {
+    /// All metrics as OpenMetrics text, with the type [`super::CONTENT_TYPE`]. Takes
+    /// no lock that a request waits for.
+    pub fn encode(self: &Arc<Self>) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.clone()));
+        let mut out = String::with_capacity(16 << 10);
+        // A String takes everything that is written to it.
+        let _ = text::encode(&mut out, &registry);
+        out
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let out = &mut encoder;
+        let shown = self.named.read().unwrap_or_else(PoisonError::into_inner).shown();
+        self.process(out)?;
+        self.requests(out, &shown)?;
+        batches(out, &shown)?;
+        plugins(out, &shown)
+    }
+}
+
+impl Metrics {
+    fn process(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let engine = self.engine.get().map_or("", String::as_str);
+        let build = [("version", env!("CARGO_PKG_VERSION")), ("engine", engine)];
+        family(out, &m::BUILD)?.encode_info(&build)?;
+        let digest = self.config_digest.read().unwrap_or_else(PoisonError::into_inner).clone();
+        family(out, &m::CONFIG)?.encode_info(&[("digest", digest)])?;
+        codes(&mut family(out, &m::CONFIG_RELOADS)?, &self.reloads, "outcome")?;
+        gauge(out, &m::CONFIG_OK, &self.is_config_ok)?;
+        for (name, value) in [&m::MODELS, &m::PLUGINS, &m::PIPELINES].into_iter().zip(&self.loaded) {
+            gauge(out, name, value)?;
+        }
+        let mut connections = family(out, &m::CONNECTIONS)?;
+        for (listener, open) in LISTENERS.iter().zip(&self.connections) {
+            let labels = [("listener", *listener)];
+            connections.encode_family(&labels)?.encode_gauge(&open.load(Ordering::Relaxed))?;
+        }
+        count(&mut family(out, &m::SPANS_EXPORTED)?, self.spans.exported.get())?;
+        let mut dropped = family(out, &m::SPANS_DROPPED)?;
+        let reasons = [
+            ("queue_full", &self.spans.dropped_queue_full),
+            ("export_failed", &self.spans.dropped_export_failed),
+        ];
+        for (reason, counter) in reasons {
+            count(&mut dropped.encode_family(&[("reason", reason)])?, counter.get())?;
+        }
+        let usage = Usage::now();
+        let usage = [
+            (&m::RESIDENT_BYTES, usage.resident_bytes),
+            (&m::DESCRIPTORS, usage.open_descriptors),
+            (&m::THREADS, usage.threads),
+        ];
+        for (name, value) in usage {
+            if let Some(value) = value {
+                family(out, name)?.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn requests(&self, out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
+        gauge(out, &m::IN_FLIGHT, &self.in_flight)?;
+        gauge(out, &m::IN_FLIGHT_BYTES, &self.in_flight_bytes)?;
+        codes(&mut family(out, &m::REJECTED)?, &self.rejected, "reason")?;
+        let pipelines = &shown.pipelines;
+        let mut requests = family(out, &m::REQUESTS)?;
+        for (name, pipeline) in pipelines {
+            for (code, fault, value) in pipeline.requests.counts() {
+                let labels = [("pipeline", &**name), ("code", code), ("fault", fault)];
+                count(&mut requests.encode_family(&labels)?, value)?;
+            }
+        }
+        histograms(out, &m::REQUEST_SECONDS, pipelines, "pipeline", |one: &PipelineMetrics| &one.seconds)?;
+        let mut seconds = family(out, &m::STAGE_SECONDS)?;
+        for (name, pipeline) in pipelines {
+            for ((_, stage), histogram) in Stage::ALL.iter().zip(&pipeline.stages) {
+                let labels = [("pipeline", &**name), ("stage", stage)];
+                histogram.encode(seconds.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn batches(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
+    let models = &shown.models;
+    by_code(out, &m::BATCHES, models, ("model", "reason"), |one: &ModelMetrics| &one.batches)?;
+    histograms(out, &m::BATCH_ROWS, models, "model", |one: &ModelMetrics| &one.rows)?;
+    let mut seconds = family(out, &m::BATCH_SECONDS)?;
+    for (name, model) in models {
+        for (phase, histogram) in ["gather", "compute", "scatter"].into_iter().zip(&model.phases) {
+            let labels = [("model", &**name), ("phase", phase)];
+            histogram.encode(seconds.encode_family(&labels)?)?;
+        }
+    }
+    histograms(out, &m::QUEUE_SECONDS, models, "model", |one: &ModelMetrics| &one.queue_wait)?;
+    let mut depth = family(out, &m::QUEUE_DEPTH)?;
+    for (name, model) in models {
+        let labels = [("model", &**name)];
+        depth.encode_family(&labels)?.encode_gauge(&model.queue_depth.load(Ordering::Relaxed))?;
+    }
+    Ok(())
+}
+
+fn plugins(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
+    let plugins = &shown.plugins;
+    by_code(out, &m::PLUGIN_CALLS, plugins, ("plugin", "outcome"), |one: &PluginMetrics| &one.calls)?;
+    histograms(out, &m::PLUGIN_SECONDS, plugins, "plugin", |one: &PluginMetrics| &one.seconds)?;
+    let mut lines = family(out, &m::PLUGIN_LOG_LINES)?;
+    for (name, plugin) in plugins {
+        for (outcome, counter) in [("written", &plugin.log_lines), ("dropped", &plugin.log_lines_dropped)] {
+            let labels = [("plugin", &**name), ("outcome", outcome)];
+            count(&mut lines.encode_family(&labels)?, counter.load(Ordering::Relaxed))?;
+        }
+    }
+    Ok(())
+}
+
+fn family<'s>(
+    out: &'s mut DescriptorEncoder<'_>,
+    family: &'s Family,
+) -> Result<MetricEncoder<'s>, fmt::Error> {
+    out.encode_descriptor(family.name, family.help, None, family.kind)
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &Family, value: &AtomicI64) -> fmt::Result {
+    family(out, name)?.encode_gauge(&value.load(Ordering::Relaxed))
+}
+
+fn count(encoder: &mut MetricEncoder<'_>, value: u64) -> fmt::Result {
+    encoder.encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn codes(encoder: &mut MetricEncoder<'_>, codes: &Codes, label: &str) -> fmt::Result {
+    for (code, _, value) in codes.counts() {
+        count(&mut encoder.encode_family(&[(label, code)])?, value)?;
+    }
+    Ok(())
+}
+
+fn by_code<T>(
+    out: &mut DescriptorEncoder<'_>,
+    name: &Family,
+    all: &BTreeMap<Arc<str>, Arc<T>>,
+    (label, code_label): (&str, &str),
+    codes: impl Fn(&T) -> &Codes,
+) -> fmt::Result {
+    let mut encoder = family(out, name)?;
+    for (name, one) in all {
+        for (code, _, value) in codes(one).counts() {
+            let labels = [(label, &**name), (code_label, code)];
+            count(&mut labelled(&mut encoder, &labels)?, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn histograms<T>(
+    out: &mut DescriptorEncoder<'_>,
+    name: &Family,
+    all: &BTreeMap<Arc<str>, Arc<T>>,
+    label: &str,
+    histogram: impl Fn(&T) -> &Histogram,
+) -> fmt::Result {
+    let mut encoder = family(out, name)?;
+    for (name, one) in all {
+        histogram(one).encode(labelled(&mut encoder, &[(label, &**name)])?)?;
+    }
+    Ok(())
+}
+
+fn labelled<'s, S: EncodeLabelSet>(
+    encoder: &'s mut MetricEncoder<'_>,
+    labels: &'s S,
+) -> Result<MetricEncoder<'s>, fmt::Error> {
+    encoder.encode_family(labels)
+}

@@ -1,0 +1,425 @@
+//! Every metric: its name, its help, and how it is counted.
+//!
+//! A name here is the family's: `_total` is added to counters and `_info` to infos when
+//! they are written. Labels hold only names from the configuration and words from our
+//! code; whatever else a client sends is counted as [`OTHER`].
+//!
+//! Rooms take a handle ([`PipelineMetrics`], [`ModelMetrics`], [`PluginMetrics`]) when
+//! a snapshot is built and count through it, which takes no lock and no memory.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use prometheus_client::metrics::MetricType;
+
+use super::codes::Codes;
+use super::histogram::{Histogram, ROWS, SECONDS};
+use super::traces::SpanCounters;
+use crate::config::Config;
+
+/// A metric's name, help and type.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: MetricType,
+}
+
+macro_rules! families {
+    ($($id:ident $kind:ident $name:literal $help:literal)+) => {
+        $(pub(super) const $id: Family = Family { name: $name, help: $help, kind: MetricType::$kind };)+
+        /// All of them, to be checked together.
+        #[cfg(test)]
+        pub(super) const FAMILIES: &[Family] = &[$($id),+];
+    };
+}
+
+families! {
+    BUILD Info "sluice_build" "The version that runs"
+    CONFIG Info "sluice_config" "The configuration that is served, by digest"
+    CONFIG_RELOADS Counter "sluice_config_reloads" "Attempts to reload the configuration, by outcome"
+    CONFIG_OK Gauge "sluice_config_last_reload_successful" "1 if the last reload succeeded or none was tried"
+    MODELS Gauge "sluice_models_loaded" "Models that are loaded"
+    PLUGINS Gauge "sluice_plugins_loaded" "Plugins that are loaded"
+    PIPELINES Gauge "sluice_pipelines_loaded" "Pipelines that are served"
+    CONNECTIONS Gauge "sluice_connections_open" "Open connections, by listener"
+    IN_FLIGHT Gauge "sluice_requests_in_flight" "Requests between admission and answer"
+    IN_FLIGHT_BYTES Gauge "sluice_request_bytes_in_flight" "Bytes of the bodies of requests in flight"
+    REQUESTS Counter "sluice_requests" "Requests that ended, by pipeline or model, code and whose fault"
+    REQUEST_SECONDS Histogram "sluice_request_seconds" "Time from admission to answer in seconds"
+    STAGE_SECONDS Histogram "sluice_stage_seconds" "Time in each stage of a request in seconds"
+    REJECTED Counter "sluice_requests_rejected" "Requests refused before a pipeline was reached, by reason"
+    BATCHES Counter "sluice_batches" "Batches that ran, by why they were closed"
+    BATCH_ROWS Histogram "sluice_batch_rows" "Rows of each batch"
+    BATCH_SECONDS Histogram "sluice_batch_seconds" "Time of a batch in seconds, by phase"
+    QUEUE_SECONDS Histogram "sluice_queue_wait_seconds" "Time a request waited for its batch in seconds"
+    QUEUE_DEPTH Gauge "sluice_queue_depth" "Requests that wait for a batch"
+    PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins, by outcome"
+    PLUGIN_SECONDS Histogram "sluice_plugin_call_seconds" "Time of a plugin call in seconds"
+    PLUGIN_LOG_LINES Counter "sluice_plugin_log_lines" "Log lines of plugins, by whether they were written"
+    SPANS_EXPORTED Counter "sluice_trace_spans_exported" "Spans that the collector took"
+    SPANS_DROPPED Counter "sluice_trace_spans_dropped" "Spans that were dropped, by reason"
+    RESIDENT_BYTES Gauge "process_resident_memory_bytes" "Memory of the process in RAM in bytes"
+    DESCRIPTORS Gauge "process_open_fds" "Open file descriptors"
+    THREADS Gauge "process_threads" "Threads of the process"
+}
+
+/// The label value of every name that is not configured.
+pub const OTHER: &str = "other";
+
+/// The stages of a request, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Reading and decoding the body.
+    Decode,
+    /// The plugin before the model.
+    Pre,
+    /// The model: queue, batch and run.
+    Infer,
+    /// The plugin after the model.
+    Post,
+    /// Encoding the answer.
+    Encode,
+}
+
+impl Stage {
+    pub(super) const ALL: [(Self, &'static str); 5] = [
+        (Self::Decode, "decode"),
+        (Self::Pre, "pre"),
+        (Self::Infer, "infer"),
+        (Self::Post, "post"),
+        (Self::Encode, "encode"),
+    ];
+}
+
+/// What is counted for a public name: a pipeline, or a model that is called directly.
+#[derive(Debug)]
+pub struct PipelineMetrics {
+    pub(super) requests: Codes,
+    pub(super) seconds: Histogram,
+    pub(super) stages: [Histogram; Stage::ALL.len()],
+}
+
+impl PipelineMetrics {
+    fn new() -> Self {
+        let stages = std::array::from_fn(|_| Histogram::new(SECONDS));
+        Self { requests: Codes::default(), seconds: Histogram::new(SECONDS), stages }
+    }
+
+    fn is_used(&self) -> bool {
+        self.requests.counts().next().is_some()
+    }
+
+    /// A request ended: with which code of the error table (`ok` if it succeeded), and
+    /// whose fault it was (`none`, `caller`, `plugin`, `engine`, `gateway`).
+    pub fn request_finished(&self, code: &'static str, fault: &'static str, took: Duration) {
+        self.requests.increment(code, fault);
+        self.seconds.observe(took);
+    }
+
+    /// A request left a stage.
+    pub fn stage(&self, stage: Stage, took: Duration) {
+        let found = Stage::ALL.iter().zip(&self.stages).find(|((known, _), _)| *known == stage);
+        if let Some((_, histogram)) = found {
+            histogram.observe(took);
+        }
+    }
+}
+
+/// What is counted for a model.
+#[derive(Debug)]
+pub struct ModelMetrics {
+    pub(super) batches: Codes,
+    pub(super) rows: Histogram,
+    /// Gather, compute, scatter.
+    pub(super) phases: [Histogram; 3],
+    pub(super) queue_wait: Histogram,
+    pub(super) queue_depth: AtomicI64,
+}
+
+impl ModelMetrics {
+    fn new() -> Self {
+        Self {
+            batches: Codes::default(),
+            rows: Histogram::new(ROWS),
+            phases: std::array::from_fn(|_| Histogram::new(SECONDS)),
+            queue_wait: Histogram::new(SECONDS),
+            queue_depth: AtomicI64::new(0),
+        }
+    }
+
+    fn is_used(&self) -> bool {
+        self.batches.counts().next().is_some() || self.queue_depth.load(Ordering::Relaxed) != 0
+    }
+
+    /// A batch ran: why it was closed, its rows, and where its time went.
+    pub fn batch(
+        &self,
+        reason: &'static str,
+        rows: usize,
+        gather: Duration,
+        compute: Duration,
+        scatter: Duration,
+    ) {
+        self.batches.increment(reason, "");
+        self.rows.observe_count(rows);
+        for (histogram, took) in self.phases.iter().zip([gather, compute, scatter]) {
+            histogram.observe(took);
+        }
+    }
+
+    /// A request waited this long until its batch was formed.
+    pub fn queue_wait(&self, took: Duration) {
+        self.queue_wait.observe(took);
+    }
+
+    /// So many requests wait now.
+    pub fn queue_depth(&self, depth: usize) {
+        self.queue_depth.store(i64::try_from(depth).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// What is counted for a plugin.
+#[derive(Debug)]
+pub struct PluginMetrics {
+    pub(super) calls: Codes,
+    pub(super) seconds: Histogram,
+    pub(super) log_lines: AtomicU64,
+    pub(super) log_lines_dropped: AtomicU64,
+}
+
+impl PluginMetrics {
+    fn new() -> Self {
+        Self {
+            calls: Codes::default(),
+            seconds: Histogram::new(SECONDS),
+            log_lines: AtomicU64::new(0),
+            log_lines_dropped: AtomicU64::new(0),
+        }
+    }
+
+    fn is_used(&self) -> bool {
+        self.calls.counts().next().is_some()
+    }
+
+    /// A call ended: `ok`, or a word for what went wrong.
+    pub fn call(&self, outcome: &'static str, took: Duration) {
+        self.calls.increment(outcome, "");
+        self.seconds.observe(took);
+    }
+
+    /// The plugin wrote lines to the log, and more that were dropped.
+    pub fn log_lines(&self, written: u64, dropped: u64) {
+        self.log_lines.fetch_add(written, Ordering::Relaxed);
+        self.log_lines_dropped.fetch_add(dropped, Ordering::Relaxed);
+    }
+}
+
+/// Handles by name. [`OTHER`] is always among them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Named {
+    pub(super) pipelines: BTreeMap<Arc<str>, Arc<PipelineMetrics>>,
+    pub(super) models: BTreeMap<Arc<str>, Arc<ModelMetrics>>,
+    pub(super) plugins: BTreeMap<Arc<str>, Arc<PluginMetrics>>,
+}
+
+impl Named {
+    /// What a scrape shows: everything configured, and [`OTHER`] once it was needed.
+    pub(super) fn shown(&self) -> Self {
+        let mut shown = self.clone();
+        shown.pipelines.retain(|name, one| &**name != OTHER || one.is_used());
+        shown.models.retain(|name, one| &**name != OTHER || one.is_used());
+        shown.plugins.retain(|name, one| &**name != OTHER || one.is_used());
+        shown
+    }
+}
+
+/// All metrics of the process. Shared as `Arc<Metrics>`.
+#[derive(Debug)]
+pub struct Metrics {
+    pub(super) named: RwLock<Named>,
+    pub(super) in_flight: AtomicI64,
+    pub(super) in_flight_bytes: AtomicI64,
+    pub(super) connections: [AtomicI64; LISTENERS.len()],
+    pub(super) rejected: Codes,
+    pub(super) reloads: Codes,
+    pub(super) is_config_ok: AtomicI64,
+    pub(super) loaded: [AtomicI64; 3],
+    pub(super) config_digest: RwLock<String>,
+    pub(super) engine: OnceLock<String>,
+    pub(super) spans: SpanCounters,
+}
+
+/// The listeners that connections are counted for.
+pub(super) const LISTENERS: [&str; 4] = ["http", "grpc", "admin", OTHER];
+
+/// The content type of [`Metrics::encode`]: OpenMetrics, which Prometheus reads.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Metrics {
+    /// Nothing counted yet. `spans` comes from [`super::Guard::span_counters`].
+    pub fn new(spans: SpanCounters) -> Self {
+        let named = Named {
+            pipelines: BTreeMap::from([(OTHER.into(), Arc::new(PipelineMetrics::new()))]),
+            models: BTreeMap::from([(OTHER.into(), Arc::new(ModelMetrics::new()))]),
+            plugins: BTreeMap::from([(OTHER.into(), Arc::new(PluginMetrics::new()))]),
+        };
+        Self {
+            named: RwLock::new(named),
+            in_flight: AtomicI64::new(0),
+            in_flight_bytes: AtomicI64::new(0),
+            connections: Default::default(),
+            rejected: Codes::default(),
+            reloads: Codes::default(),
+            is_config_ok: AtomicI64::new(1),
+            loaded: Default::default(),
+            config_digest: RwLock::default(),
+            engine: OnceLock::new(),
+            spans,
+        }
+    }
+
+    /// Makes handles for the names of a configuration that is about to be built. Names
+    /// that are there keep their counts.
+    pub fn add_names(&self, config: &Config) {
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        for name in config.pipelines.keys().chain(config.models.keys()) {
+            named.pipelines.entry(name.clone()).or_insert_with(|| Arc::new(PipelineMetrics::new()));
+        }
+        for name in config.models.keys() {
+            named.models.entry(name.clone()).or_insert_with(|| Arc::new(ModelMetrics::new()));
+        }
+        for name in config.plugins.keys() {
+            named.plugins.entry(name.clone()).or_insert_with(|| Arc::new(PluginMetrics::new()));
+        }
+    }
+
+    /// Forgets the names that a configuration does not have, once it is what is served
+    /// (or served again, after a reload that failed). So the labels are bounded by one
+    /// configuration, however often it changes.
+    pub fn keep_names(&self, config: &Config) {
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        named.pipelines.retain(|name, _| {
+            &**name == OTHER || config.pipelines.contains_key(name) || config.models.contains_key(name)
+        });
+        named.models.retain(|name, _| &**name == OTHER || config.models.contains_key(name));
+        named.plugins.retain(|name, _| &**name == OTHER || config.plugins.contains_key(name));
+        let counts = [config.models.len(), config.plugins.len(), config.pipelines.len()];
+        for (gauge, count) in self.loaded.iter().zip(counts) {
+            gauge.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// The handle of a pipeline, or of a model called directly; [`OTHER`]'s if the name
+    /// is not configured. Takes a lock: for when a snapshot is built, and for errors.
+    pub fn pipeline(&self, name: &str) -> Arc<PipelineMetrics> {
+        let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
+        let found = named.pipelines.get(name).or_else(|| named.pipelines.get(OTHER));
+        found.cloned().unwrap_or_else(|| Arc::new(PipelineMetrics::new()))
+    }
+
+    /// The handle of a model; see [`Self::pipeline`].
+    pub fn model(&self, name: &str) -> Arc<ModelMetrics> {
+        let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
+        let found = named.models.get(name).or_else(|| named.models.get(OTHER));
+        found.cloned().unwrap_or_else(|| Arc::new(ModelMetrics::new()))
+    }
+
+    /// The handle of a plugin; see [`Self::pipeline`].
+    pub fn plugin(&self, name: &str) -> Arc<PluginMetrics> {
+        let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
+        let found = named.plugins.get(name).or_else(|| named.plugins.get(OTHER));
+        found.cloned().unwrap_or_else(|| Arc::new(PluginMetrics::new()))
+    }
+
+    /// A request is in flight, with a body of so many bytes, until the guard is dropped.
+    #[must_use]
+    pub fn request_in_flight(self: &Arc<Self>, body_bytes: usize) -> InFlight {
+        let bytes = i64::try_from(body_bytes).unwrap_or(i64::MAX);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.in_flight_bytes.fetch_add(bytes, Ordering::Relaxed);
+        InFlight { metrics: self.clone(), bytes }
+    }
+
+    /// A connection of a listener (`http`, `grpc`, `admin`) is open until the guard is
+    /// dropped.
+    #[must_use]
+    pub fn connection_open(self: &Arc<Self>, listener: &str) -> Open {
+        let index = LISTENERS.iter().position(|known| *known == listener);
+        let open = Open { metrics: self.clone(), index: index.unwrap_or(LISTENERS.len() - 1) };
+        open.add(1);
+        open
+    }
+
+    /// A request was refused before a pipeline was reached.
+    pub fn rejected(&self, reason: &'static str) {
+        self.rejected.increment(reason, "");
+    }
+
+    /// A reload was tried: `ok`, `unchanged`, `invalid`, `needs_restart`, `failed`.
+    pub fn reload(&self, outcome: &'static str) {
+        self.reloads.increment(outcome, "");
+        let is_ok = matches!(outcome, "ok" | "unchanged");
+        self.is_config_ok.store(i64::from(is_ok), Ordering::Relaxed);
+    }
+
+    /// The digest of the configuration that is served.
+    pub fn config_digest(&self, digest: &str) {
+        digest.clone_into(&mut self.config_digest.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Which engine models run on by default, for the build info. Only the first counts.
+    pub fn engine(&self, description: &str) {
+        let _ = self.engine.set(description.to_owned());
+    }
+}
+
+/// See [`Metrics::request_in_flight`].
+#[derive(Debug)]
+pub struct InFlight {
+    metrics: Arc<Metrics>,
+    bytes: i64,
+}
+
+impl InFlight {
+    /// The body turned out to have so many bytes.
+    pub fn set_bytes(&mut self, body_bytes: usize) {
+        let bytes = i64::try_from(body_bytes).unwrap_or(i64::MAX);
+        self.metrics.in_flight_bytes.fetch_add(bytes.saturating_sub(self.bytes), Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.metrics.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.in_flight_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// See [`Metrics::connection_open`].
+#[derive(Debug)]
+pub struct Open {
+    metrics: Arc<Metrics>,
+    index: usize,
+}
+
+impl Open {
+    fn add(&self, count: i64) {
+        if let Some(gauge) = self.metrics.connections.get(self.index) {
+            gauge.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.add(-1);
+    }
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

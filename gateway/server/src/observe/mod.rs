@@ -1,0 +1,121 @@
+//! What the gateway says about itself: logs, metrics and traces.
+//!
+//! Other rooms use `tracing`'s macros and the handles of [`Metrics`]; this is the only
+//! room that names opentelemetry, and `metrics.rs` the only file that names a metric.
+//!
+//! Spans are `debug_span!` for the stages of a request. They cost next to nothing
+//! unless a collector is configured: the log filter leaves them out, and then no layer
+//! is interested in them.
+
+mod codes;
+mod exposition;
+mod histogram;
+mod logs;
+mod metrics;
+mod process;
+mod traces;
+
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::Telemetry;
+
+pub use logs::check_filter;
+pub use metrics::{
+    CONTENT_TYPE, InFlight, Metrics, ModelMetrics, OTHER, Open, PipelineMetrics, PluginMetrics, Stage,
+};
+pub use traces::{FLUSH_TIMEOUT, SpanCounters, check_endpoint, set_parent, trace_id};
+
+/// Telemetry cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The log filter is malformed.
+    #[error("log filter: {0}")]
+    Filter(String),
+    /// The exporter of traces cannot be built.
+    #[error("traces: {0}")]
+    Traces(String),
+    /// Something else already listens to `tracing` in this process.
+    #[error("logs are already set up")]
+    AlreadySetUp,
+}
+
+/// Running telemetry. Keep it until the process ends, then call [`Guard::shutdown`].
+#[derive(Debug)]
+pub struct Guard {
+    traces: Option<traces::Traces>,
+    counters: SpanCounters,
+}
+
+impl Guard {
+    /// What became of the spans, for [`Metrics::new`].
+    pub fn span_counters(&self) -> SpanCounters {
+        self.counters.clone()
+    }
+
+    /// Sends the spans that are waiting and stops. Blocks for at most
+    /// [`FLUSH_TIMEOUT`], also if the collector is dead; what is not sent by then is
+    /// lost. Call it on a thread that may block.
+    pub fn shutdown(self) {
+        if let Some(traces) = self.traces {
+            traces.shutdown();
+        }
+    }
+}
+
+/// Sets up logs, and traces if a collector is configured. Needs no async runtime, and
+/// waits for nobody: a collector that is not there is only noticed by the counters.
+///
+/// # Errors
+/// See [`ObserveError`]; settings that passed [`crate::config::load`] only fail with
+/// [`ObserveError::AlreadySetUp`].
+pub fn init(telemetry: &Telemetry) -> Result<Guard, ObserveError> {
+    let counters = SpanCounters::default();
+    let traces = traces::Traces::start(telemetry, &counters)?;
+    let subscriber = subscriber(telemetry, traces.as_ref())?;
+    subscriber.try_init().map_err(|_| ObserveError::AlreadySetUp)?;
+    traces::set_enabled(traces.is_some());
+    Ok(Guard { traces, counters })
+}
+
+fn subscriber(
+    telemetry: &Telemetry,
+    traces: Option<&traces::Traces>,
+) -> Result<impl tracing::Subscriber + Send + Sync + use<>, ObserveError> {
+    let layer = traces.map(|traces| traces.layer().with_filter(traces::filter()));
+    Ok(tracing_subscriber::registry().with(logs::layer(telemetry)?).with(layer))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LogFormat;
+
+    fn telemetry(otlp_endpoint: Option<&str>) -> Telemetry {
+        Telemetry {
+            otlp_endpoint: otlp_endpoint.map(str::to_owned),
+            sample_ratio: 1.0,
+            service_name: "test".to_owned(),
+            log_format: LogFormat::Json,
+            log_filter: "info".to_owned(),
+        }
+    }
+
+    /// Whether stages of requests are looked at, and whether log lines are.
+    fn interest(otlp_endpoint: Option<&str>) -> (bool, bool) {
+        let telemetry = telemetry(otlp_endpoint);
+        let traces = traces::Traces::start(&telemetry, &SpanCounters::default()).expect("starts");
+        let subscriber = subscriber(&telemetry, traces.as_ref()).expect("is fine");
+        tracing::subscriber::with_default(subscriber, || {
+            let stage = tracing::debug_span!(target: "sluice", "stage");
+            (!stage.is_disabled(), tracing::enabled!(target: "sluice", tracing::Level::INFO))
+        })
+    }
+
+    #[test]
+    fn spans_of_stages_are_off_without_a_collector_and_logs_are_on() {
+        assert_eq!(interest(None), (false, true));
+        assert_eq!(interest(Some("http://127.0.0.1:1")), (true, true));
+    }
+}

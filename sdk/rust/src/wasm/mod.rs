@@ -1,0 +1,11 @@
+//! The real host: bindings to the contract, and what the macros export.
+
+pub mod bindings;
+mod calls;
+mod convert;
+mod export;
+mod tensor;
+
+pub(crate) use calls::{Bucket, Pending, infer, log, open_bucket, submit};
+pub use export::{PipelineExport, PostprocessorExport, PreprocessorExport, Slot, TransformerExport};
+pub(crate) use tensor::{Tensor, Writer};

@@ -1,0 +1,112 @@
+//! A real gateway in the test process, on free ports.
+
+use std::path::{Path, PathBuf};
+
+use sluice::app::{Gateway, StartOptions};
+use sluice::config::{self, Overrides};
+use sluice::lifecycle::drain::Drained;
+use tempfile::TempDir;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use crate::client::Client;
+use crate::repository;
+
+/// A gateway that runs until it is stopped or dropped.
+pub struct Running {
+    /// Talks to the prediction listener.
+    pub client: Client,
+    /// Talks to the admin listener.
+    pub admin: Client,
+    /// The config file.
+    pub config: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    finished: Option<JoinHandle<Drained>>,
+    _folder: Option<TempDir>,
+}
+
+/// Starts a gateway from the text of a config. `{repo}` stands for the repository.
+///
+/// # Errors
+/// Why it did not start.
+pub async fn try_start(config: &str) -> Result<Running, String> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sluice.toml");
+    std::fs::write(&path, expand(config)).expect("written");
+    start_file(&path, Some(folder)).await
+}
+
+/// The same for a config that is right.
+pub async fn start(config: &str) -> Running {
+    try_start(config).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Starts a gateway from a config file of the repository.
+pub async fn start_config(name: &str) -> Running {
+    let path = repository().join("config").join(name);
+    start_file(&path, None).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Puts the repository's path into a config.
+pub fn expand(config: &str) -> String {
+    config.replace("{repo}", &repository().display().to_string())
+}
+
+async fn start_file(path: &Path, folder: Option<TempDir>) -> Result<Running, String> {
+    let overrides = Overrides::from_environment()
+        .with_environment(bench_folder())
+        .flag("server.http", "127.0.0.1:0")
+        .flag("server.admin", "127.0.0.1:0");
+    let loaded = config::load(path, &overrides).map_err(|error| error.to_string())?;
+    let options = StartOptions { overrides, ..StartOptions::default() };
+    let gateway = Gateway::start(loaded, options).await.map_err(|error| error.to_string())?;
+    let (client, admin) = (Client::new(gateway.http_address()), Client::new(gateway.admin_address()));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let finished = tokio::spawn(gateway.run_until(async {
+        // A dropped sender stops the gateway as well.
+        let _ = stopped.await;
+    }));
+    let config = path.to_owned();
+    Ok(Running { client, admin, config, stop: Some(stop), finished: Some(finished), _folder: folder })
+}
+
+/// Where the benchmark's models are, unless the environment says it.
+fn bench_folder() -> Option<(String, String)> {
+    const NAME: &str = "SLUICE_BENCH_DIR";
+    if std::env::var_os(NAME).is_some() {
+        return None;
+    }
+    let cache = std::env::var("XDG_CACHE_HOME")
+        .or_else(|_| std::env::var("HOME").map(|home| format!("{home}/.cache")))
+        .expect("a home folder");
+    Some((NAME.to_owned(), format!("{cache}/sluice/bench")))
+}
+
+/// The folder of the benchmark's models and golden answers.
+pub fn bench_data() -> PathBuf {
+    let given = std::env::var("SLUICE_BENCH_DIR").ok();
+    given.or_else(|| bench_folder().map(|(_, folder)| folder)).map(PathBuf::from).expect("a folder")
+}
+
+impl Running {
+    /// Replaces the config file's text and waits until the gateway has looked at it.
+    pub async fn reload(&self, config: &str) -> serde_json::Value {
+        std::fs::write(&self.config, expand(config)).expect("written");
+        self.admin.post("/admin/v1/reload", "").await.json()
+    }
+
+    /// Begins to stop, and gives what resolves when it has.
+    pub fn stop(&mut self) -> JoinHandle<Drained> {
+        drop(self.stop.take());
+        self.finished.take().expect("stopped once")
+    }
+
+    /// The value of a metric, summed over the lines that start with `name` and hold
+    /// `labels`.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = self.admin.get("/metrics").await.body;
+        let text = std::str::from_utf8(&text).expect("text").to_owned();
+        let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(labels));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}

@@ -1,0 +1,150 @@
+//! SIGTERM under load: no request fails, and the process ends with 0 (L1).
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::json;
+use sluice::lifecycle::drain::Drained;
+use sluice_tests::client::Client;
+use sluice_tests::{gateway, repository};
+
+const CONFIG: &str = r#"
+    [server]
+    drain_ms = 5000
+    drain_delay_ms = 300
+    [models.slow]
+    engine = "sim"
+    file = "{repo}/tests/models/slow.sim.json"
+    max_batch_size = 8
+"#;
+
+fn request(marker: i64) -> serde_json::Value {
+    json!({"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 2], "data": [marker, 0]}]})
+}
+
+/// Callers that go on until they are told that the gateway is leaving, or cannot
+/// connect any more. Counts what was answered and what was lost.
+async fn load(client: Client, leaving: Arc<AtomicBool>) -> (usize, Vec<String>) {
+    let answered = Arc::new(AtomicUsize::new(0));
+    let mut callers = Vec::new();
+    for caller in 0..16 {
+        let (client, answered, leaving) = (client.clone(), Arc::clone(&answered), Arc::clone(&leaving));
+        callers.push(tokio::spawn(async move {
+            for number in 0..1000i64 {
+                let marker = caller * 1000 + number;
+                let path = "/v2/models/slow/infer";
+                match client.try_send(http::Method::POST, path, &[], request(marker).to_string()).await {
+                    Ok(reply) if reply.status == 200 => {
+                        assert_eq!(reply.json()["outputs"][0]["data"], json!([marker, 0]));
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(reply) => return Some(format!("{}: {:?}", reply.status, reply.body)),
+                    // Nobody listens any more: that is the end, not a lost request.
+                    Err(error) if leaving.load(Ordering::Acquire) && error.contains("Connect") => return None,
+                    Err(error) => return Some(error),
+                }
+            }
+            None
+        }));
+    }
+    let mut lost = Vec::new();
+    for caller in callers {
+        lost.extend(caller.await.expect("no panic"));
+    }
+    (answered.load(Ordering::Relaxed), lost)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_under_load_loses_no_request() {
+    let mut gateway = gateway::start(CONFIG).await;
+    let leaving = Arc::new(AtomicBool::new(false));
+    let load = tokio::spawn(load(gateway.client.clone(), Arc::clone(&leaving)));
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    leaving.store(true, Ordering::Release);
+    let finished = gateway.stop();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let ready = gateway.client.get("/v2/health/ready").await;
+    assert_eq!(ready.status, 503, "readiness goes first");
+    assert_eq!(gateway.client.get("/v2/health/live").await.status, 200);
+    let (answered, lost) = load.await.expect("no panic");
+    assert!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
+    assert!(answered > 30, "only {answered} answered");
+    assert_eq!(finished.await.expect("no panic"), Drained::Clean);
+}
+
+/// A child that is killed with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn sluice() -> Command {
+    let tests = std::env::current_exe().expect("a path");
+    let folder = tests.parent().and_then(|deps| deps.parent()).expect("a target folder");
+    let program = folder.join("sluice");
+    assert!(program.is_file(), "{} is not built: cargo build --bin sluice", program.display());
+    Command::new(program)
+}
+
+/// The real program and the real signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_the_program_with_0_and_answers_everyone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("sluice.toml");
+    std::fs::write(&config, gateway::expand(CONFIG)).expect("written");
+    let mut command = sluice();
+    command.args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&config);
+    let mut process = Process(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started"));
+    let table = BufReader::new(process.0.stdout.take().expect("piped"));
+    let line = table.lines().map_while(Result::ok).find(|line| line.contains("/v2/models/slow/infer"));
+    let line = line.expect("the table says what is served");
+    let address: SocketAddr = line
+        .split("http://")
+        .nth(1)
+        .and_then(|rest| rest.split('/').next())
+        .and_then(|address| address.parse().ok())
+        .expect("the table says where");
+    let leaving = Arc::new(AtomicBool::new(false));
+    let load = tokio::spawn(load(Client::new(address), Arc::clone(&leaving)));
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    leaving.store(true, Ordering::Release);
+    let pid = process.0.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    let (answered, lost) = load.await.expect("no panic");
+    assert!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
+    assert!(answered > 30, "only {answered} answered");
+    let status = tokio::task::spawn_blocking(move || process.0.wait()).await.expect("no panic").expect("it ended");
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_config_that_cannot_be_served_ends_with_its_own_code_and_the_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("sluice.toml");
+    std::fs::write(&config, "[models.m]\nfile = \"none.onnx\"\nthreds = 1\n").expect("written");
+    for command in ["serve", "check"] {
+        let output = sluice().args([command, "--config"]).arg(&config).output().expect("it ran");
+        assert_eq!(output.status.code(), Some(78), "{command}");
+        let reason = String::from_utf8_lossy(&output.stderr);
+        assert!(reason.contains("threds") && reason.contains('3'), "{command}: {reason}");
+    }
+}
+
+#[test]
+fn check_accepts_every_config_that_we_ship() {
+    for name in ["demo.toml", "bench.toml"] {
+        let mut command = sluice();
+        command.args(["check", "--config"]).arg(repository().join("config").join(name));
+        command.env("SLUICE_BENCH_DIR", gateway::bench_data());
+        let output = command.output().expect("it ran");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}

@@ -1,0 +1,14 @@
+//! The suite, as one binary: each module is a promise kept.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
+
+mod crosstalk;
+mod drain;
+mod golden;
+mod hostile;
+mod malformed;
+mod movies;
+mod overload;
+mod protocol;
+mod reload;
+mod tidy;
+mod wasi;
