@@ -25,6 +25,10 @@ fetch_seconds=120
 say() { printf 'build-guests: %s\n' "$*" >&2; }
 die() { say "$*"; exit 2; }
 
+# A folder of its own: cargo takes what a plain `cargo build` left for up to date, and
+# that was not built by the wrapper below. Count up when flags or wrapper change.
+target_dir=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice/guest-target}/same-everywhere-1
+
 check= out=
 while [ $# -gt 0 ]; do
     case $1 in
@@ -80,14 +84,14 @@ remap_flags() {
 }
 
 build() { # workspace
-    local target_dir=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice/guest-target}
     local excluded=() package
     export CARGO_TARGET_DIR=$target_dir
     cd "$root/$1"
     cargo $toolchain fetch -q --locked ${SLUICE_OFFLINE:+--offline} || die "the dependencies of $1 cannot be fetched"
     CARGO_ENCODED_RUSTFLAGS=$(remap_flags)
     export CARGO_ENCODED_RUSTFLAGS
-    unset RUSTFLAGS RUSTC_WRAPPER
+    unset RUSTFLAGS
+    export RUSTC_WRAPPER=$root/scripts/rustc-same-everywhere.sh SLUICE_ROOT=$root
     # Built by an older source, and no longer by this one.
     rm -f "$target_dir/$plain/release/"*.wasm "$target_dir/$wasi/release/"*.wasm
     for package in "${wasi_packages[@]}"; do
@@ -100,7 +104,6 @@ build() { # workspace
 }
 
 collect() { # workspace, folder
-    local target_dir=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice/guest-target}
     mkdir -p "$2"
     rm -f "$2"/*.wasm "$2/SHA256SUMS" "$2/TOOLCHAIN"
     find "$target_dir/$plain/release" "$target_dir/$wasi/release" -maxdepth 1 -name '*.wasm' -exec cp {} "$2/" \; 2>/dev/null || true

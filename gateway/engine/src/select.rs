@@ -34,7 +34,11 @@ pub fn select(choice: EngineChoice, search: &EngineSearch) -> Result<(Arc<dyn En
         EngineChoice::OnnxRuntime => Ok(explained(OnnxRuntime::open(search)?, "as configured")),
         EngineChoice::Auto => match OnnxRuntime::open(search) {
             Ok(engine) => Ok(explained(engine, "because it is installed")),
-            Err(error) => Ok(explained(Arc::new(Embedded), &format!("because onnxruntime {error}"))),
+            Err(EngineError::Unavailable(reason)) => {
+                let why = format!("because onnxruntime is not available: {reason}");
+                Ok(explained(Arc::new(Embedded), &why))
+            }
+            Err(other) => Err(other),
         },
     }
 }

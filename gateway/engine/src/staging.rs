@@ -195,7 +195,6 @@ fn joined<'a>(mut shapes: impl Iterator<Item = &'a Shape>) -> Result<Shape, Engi
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use sluice_tensor::{DType, Dim, SparseRows, Tensor, TensorSpec};
 
     use super::*;

@@ -31,23 +31,37 @@ impl Budget {
         }
     }
 
-    fn elapsed_nanos(&self) -> u64 {
+    fn nanos_at(&self, now: Instant) -> u64 {
         // 584 years fit.
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(NOT_WAITING - 1)
+        u64::try_from(now.saturating_duration_since(self.started).as_nanos()).unwrap_or(NOT_WAITING - 1)
     }
 
     /// What is left; zero when the budget is used up.
     pub(crate) fn left(&self) -> Duration {
+        self.left_at(Instant::now())
+    }
+
+    fn left_at(&self, now: Instant) -> Duration {
         let since = self.waiting_since.load(Ordering::Acquire);
-        let until = if since == NOT_WAITING { self.elapsed_nanos() } else { since };
+        let until = if since == NOT_WAITING { self.nanos_at(now) } else { since };
         let used = until.saturating_sub(self.waited.load(Ordering::Acquire));
         self.limit.saturating_sub(Duration::from_nanos(used))
     }
 
     /// Stops the clock until the guard is dropped.
     pub(crate) fn wait(&self) -> Waiting<'_> {
-        self.waiting_since.store(self.elapsed_nanos(), Ordering::Release);
+        self.wait_at(Instant::now())
+    }
+
+    fn wait_at(&self, now: Instant) -> Waiting<'_> {
+        self.waiting_since.store(self.nanos_at(now), Ordering::Release);
         Waiting { budget: self }
+    }
+
+    fn resume_at(&self, now: Instant) {
+        let since = self.waiting_since.swap(NOT_WAITING, Ordering::AcqRel);
+        let waited = self.nanos_at(now).saturating_sub(since);
+        self.waited.fetch_add(waited, Ordering::AcqRel);
     }
 
     /// Returns when the budget is used up. Cancel-safe.
@@ -72,9 +86,7 @@ pub(crate) struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let since = self.budget.waiting_since.swap(NOT_WAITING, Ordering::AcqRel);
-        let waited = self.budget.elapsed_nanos().saturating_sub(since);
-        self.budget.waited.fetch_add(waited, Ordering::AcqRel);
+        self.budget.resume_at(Instant::now());
     }
 }
 
@@ -82,47 +94,34 @@ impl Drop for Waiting<'_> {
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_millis(100);
-
-    fn current_thread() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .expect("a runtime")
-    }
-
     #[test]
     fn waits_in_the_host_do_not_use_the_budget() {
-        current_thread().block_on(async {
-            let budget = Budget::start(LIMIT);
-            tokio::time::advance(Duration::from_millis(30)).await;
-            {
-                let _waiting = budget.wait();
-                tokio::time::advance(Duration::from_secs(5)).await;
-                assert_eq!(budget.left(), Duration::from_millis(70), "while waiting");
-            }
-            assert_eq!(budget.left(), Duration::from_millis(70), "after the wait");
-            tokio::time::advance(Duration::from_millis(71)).await;
-            assert!(budget.left().is_zero());
-        });
+        let budget = Budget::start(Duration::from_millis(100));
+        let at = |millis| budget.started + Duration::from_millis(millis);
+        assert_eq!(budget.left_at(at(30)), Duration::from_millis(70));
+        std::mem::forget(budget.wait_at(at(30)));
+        assert_eq!(budget.left_at(at(5000)), Duration::from_millis(70), "while waiting");
+        budget.resume_at(at(5030));
+        assert_eq!(budget.left_at(at(5030)), Duration::from_millis(70), "after the wait");
+        std::mem::forget(budget.wait_at(at(5040)));
+        budget.resume_at(at(6040));
+        assert_eq!(budget.left_at(at(6040)), Duration::from_millis(60), "after another");
+        assert!(budget.left_at(at(6100)).is_zero());
+        assert!(budget.left_at(at(9000)).is_zero());
     }
 
     #[test]
     fn the_watch_ends_when_the_budget_does_and_not_before() {
-        current_thread().block_on(async {
-            let budget = Budget::start(LIMIT);
-            let watch = async {
-                budget.watch().await;
-                budget.started.elapsed()
-            };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let took = runtime.block_on(async {
+            let budget = Budget::start(Duration::from_millis(20));
             let wait = async {
                 let _waiting = budget.wait();
-                tokio::time::sleep(Duration::from_millis(250)).await;
+                tokio::time::sleep(Duration::from_millis(40)).await;
             };
-            let (ended, ()) = tokio::join!(watch, wait);
-            assert!(ended >= Duration::from_millis(350), "{ended:?}");
-            assert!(ended < Duration::from_millis(460), "{ended:?}");
+            tokio::join!(budget.watch(), wait);
+            budget.started.elapsed()
         });
+        assert!(took >= Duration::from_millis(60), "{took:?}");
     }
 }

@@ -9,6 +9,7 @@ mod convert;
 mod model;
 mod onnx_file;
 mod range;
+mod wire;
 
 use std::path::Path;
 use std::sync::Arc;

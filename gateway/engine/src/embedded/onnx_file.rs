@@ -2,12 +2,14 @@
 //! dimensions, nodes. The weights are skipped.
 
 use std::fs::File;
+use std::io::Seek;
 use std::path::Path;
 
 use rten_onnx::onnx::{DataType, NodeProto, TensorProto, ValueInfoProto};
 use rten_onnx::protobuf::{DecodeMessage, Field, Fields, OwnedValues, ProtobufError, ReadValue, ValueReader};
 use sluice_tensor::{DType, Dim, Signature, TensorSpec};
 
+use super::wire;
 use crate::EngineError;
 
 /// A model file's graph, without the weights.
@@ -51,12 +53,14 @@ impl OnnxFile {
     /// It cannot be read, is no ONNX file, or has no graph.
     pub(super) fn read(path: &Path) -> Result<GraphHeader, EngineError> {
         let io = |reason: String| EngineError::Io(format!("{}: {reason}", path.display()));
-        let file = File::open(path).map_err(|error| io(error.to_string()))?;
+        let mut file = File::open(path).map_err(|error| io(error.to_string()))?;
         if !file.metadata().is_ok_and(|metadata| metadata.is_file()) {
             return Err(io("not a file".to_owned()));
         }
-        let model = Self::decode(ValueReader::from_file(file))
-            .map_err(|error| EngineError::Corrupt(format!("not an ONNX file: {error}")))?;
+        let corrupt = |reason: String| EngineError::Corrupt(format!("not an ONNX file: {reason}"));
+        wire::check(&file).map_err(corrupt)?;
+        file.rewind().map_err(|error| io(error.to_string()))?;
+        let model = Self::decode(ValueReader::from_file(file)).map_err(|error| corrupt(error.to_string()))?;
         model.graph.ok_or_else(|| EngineError::Corrupt("not an ONNX file: it has no graph".to_owned()))
     }
 }

@@ -208,3 +208,80 @@ fn unsupported(node: &NodeProto) -> EngineError {
         "node '{name}' ({kind}) computes with integers that may need more than 32 bits"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use rten_onnx::onnx::{AttributeProto, GraphProto};
+    use sluice_tensor::TensorSpec;
+
+    use super::*;
+
+    fn node(kind: &str, inputs: &[&str], output: &str) -> NodeProto {
+        let owned = |name: &&str| (*name).to_owned();
+        NodeProto {
+            op_type: Some(kind.to_owned()),
+            input: inputs.iter().map(owned).collect(),
+            output: vec![output.to_owned()],
+            ..NodeProto::default()
+        }
+    }
+
+    /// A graph over one input `x` and the constants `k` = 1000 and `huge` = 2^40.
+    fn bound(dtype: DType, nodes: Vec<NodeProto>) -> Result<u64, EngineError> {
+        let constant = |(name, value): (&str, i64)| ConstantHeader {
+            name: name.to_owned(),
+            data_type: Some(DataType::INT64),
+            integers: vec![value],
+        };
+        let constants = [("k", 1000), ("huge", 1 << 40)].map(constant).into();
+        let inputs = vec![TensorSpec { name: "x".into(), dtype, dims: vec![] }];
+        let graph = GraphHeader { nodes, constants, ..GraphHeader::default() };
+        input_magnitude_max(&graph, &Signature { inputs, outputs: vec![] })
+    }
+
+    #[test]
+    fn look_ups_and_comparisons_take_all_of_32_bits() {
+        let nodes = vec![
+            node("Reshape", &["x", "k"], "flat"),
+            node("Gather", &["table", "flat"], "row"),
+            node("Equal", &["x", "huge"], "same"),
+            node("Add", &["k", "huge"], "sizes"),
+        ];
+        assert_eq!(bound(DType::I64, nodes).expect("fits"), MAGNITUDE_MAX);
+    }
+
+    #[test]
+    fn arithmetic_leaves_less_room() {
+        let add = vec![node("Add", &["x", "k"], "y")];
+        assert_eq!(bound(DType::I64, add).expect("fits"), MAGNITUDE_MAX - 1000);
+        let twice = vec![node("Add", &["x", "x"], "y"), node("Mul", &["k", "y"], "z")];
+        assert_eq!(bound(DType::I64, twice).expect("fits"), MAGNITUDE_MAX / 2000);
+        let remainder = vec![node("Mod", &["x", "k"], "y"), node("Mul", &["y", "y"], "z")];
+        assert_eq!(bound(DType::I64, remainder).expect("fits"), MAGNITUDE_MAX);
+    }
+
+    #[test]
+    fn what_has_no_bound_is_refused() {
+        let mut nested = node("If", &["condition"], "y");
+        let inner = GraphProto { node: vec![node("Identity", &["x"], "y")], ..GraphProto::default() };
+        nested.attribute.push(AttributeProto { g: Some(inner), ..AttributeProto::default() });
+        for (what, dtype, nodes) in [
+            ("a product of inputs", DType::I64, vec![node("Mul", &["x", "x"], "y")]),
+            ("a sum of unknown length", DType::I64, vec![node("ReduceSum", &["x"], "y")]),
+            ("a constant cut down to 32 bits", DType::I64, vec![node("Mod", &["x", "huge"], "y")]),
+            ("the same beside an input", DType::I64, vec![node("Concat", &["x", "huge"], "y")]),
+            ("a value of unknown size", DType::I64, vec![node("Add", &["x", "unknown"], "y")]),
+            ("a remainder that grows again", DType::I64, {
+                let mut nodes = vec![node("Mod", &["x", "k"], "a")];
+                nodes.extend(
+                    [("a", "b"), ("b", "c"), ("c", "d")].map(|(from, to)| node("Mul", &[from, "k"], to)),
+                );
+                nodes
+            }),
+            ("16-bit arithmetic, which wraps elsewhere", DType::I16, vec![node("Add", &["x", "k"], "y")]),
+            ("a nested graph", DType::I64, vec![nested]),
+        ] {
+            assert!(matches!(bound(dtype, nodes), Err(EngineError::Unsupported(_))), "{what}");
+        }
+    }
+}

@@ -70,7 +70,7 @@ impl Instance for SimInstance {
         let program = &self.shared.program;
         let number = self.shared.runs.fetch_add(1, Ordering::AcqRel) + 1;
         let fault = program.faults.iter().find(|fault| match fault.when {
-            When::Every(period) => number % period == 0,
+            When::Every(period) => number.is_multiple_of(period),
             When::Run(this) => number == this,
             When::Value(value) => holds(members, value),
         });

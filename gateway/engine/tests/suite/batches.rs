@@ -40,8 +40,10 @@ fn outputs_outlive_the_next_batches_and_the_model() {
         let model = load(&*engine, "mlp", 8);
         let mut instance = model.instance().unwrap();
         let all = goldens("mlp");
-        let outputs: Vec<_> =
-            all.iter().map(|golden| run(&mut *instance, &[golden.inputs.clone()]).unwrap()).collect();
+        let outputs: Vec<_> = all
+            .iter()
+            .map(|golden| run(&mut *instance, std::slice::from_ref(&golden.inputs)).unwrap())
+            .collect();
         drop((instance, model));
         for (golden, output) in all.iter().zip(outputs) {
             assert_close(&output.members[0], &golden.outputs, 2e-6, "kept");

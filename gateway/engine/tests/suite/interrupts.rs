@@ -18,8 +18,8 @@ fn interrupted(
     inputs: Vec<NamedTensor>,
 ) -> (EngineError, Box<dyn Instance>) {
     let interrupt = Interrupt::default();
-    let (started, is_started) = mpsc::channel();
-    let (ended, is_ended) = mpsc::channel();
+    let (started, is_started) = mpsc::sync_channel(1);
+    let (ended, is_ended) = mpsc::sync_channel(1);
     let other = interrupt.clone();
     std::thread::spawn(move || {
         started.send(()).unwrap();

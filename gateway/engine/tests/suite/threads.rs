@@ -18,7 +18,7 @@ fn four_threads_on_one_model_get_right_answers() {
                         let all = goldens(name);
                         for number in 0..RUNS {
                             let golden = &all[(thread + number) % all.len()];
-                            let got = run(&mut *instance, &[golden.inputs.clone()]).unwrap();
+                            let got = run(&mut *instance, std::slice::from_ref(&golden.inputs)).unwrap();
                             assert_close(&got.members[0], &golden.outputs, 2e-6, name);
                         }
                     });

@@ -65,7 +65,7 @@ const PRELUDE: &str = r#"
 /// tensors, `$list` and `$count` are the handles); it gives the answer's address.
 pub(crate) fn pipeline(imports: &str, fields: &str, body: &str) -> Vec<u8> {
     let handle = format!(
-        r#"(func (export "sluice:plugin/handler@0.1.0#handle")
+        r#"(func $handle (export "sluice:plugin/handler@0.1.0#handle")
             (param $id i32) (param $id_len i32) (param i32 i32) (param $kind i32) (param $list i32)
             (param $count i32) (param i32) (param $data i32) (param $len i32) (result i32)
             {body})"#
@@ -116,7 +116,7 @@ pub(crate) fn add_memories(mut component: Vec<u8>, count: usize, pages: usize) -
     const CORE_MODULE: u8 = 1;
     const CORE_INSTANCE: u8 = 2;
     let module = wat::parse_str(format!("(module (memory {pages}))")).unwrap();
-    let index = sections(&component).filter(|&id| id == CORE_MODULE).count();
+    let index = sections(&component).filter(|section| section.0 == CORE_MODULE).count();
     component.extend([CORE_MODULE, u8::try_from(module.len()).unwrap()]);
     component.extend(module);
     for _ in 0..count {
@@ -126,8 +126,14 @@ pub(crate) fn add_memories(mut component: Vec<u8>, count: usize, pages: usize) -
     component
 }
 
-/// The kinds of the sections of a component.
-fn sections(component: &[u8]) -> impl Iterator<Item = u8> {
+/// Where the last section ends that is not for information only.
+pub(crate) fn essential_end(component: &[u8]) -> usize {
+    const CUSTOM: u8 = 0;
+    sections(component).filter(|section| section.0 != CUSTOM).map(|section| section.1).max().unwrap()
+}
+
+/// The kinds of the sections of a component, and where each ends.
+fn sections(component: &[u8]) -> impl Iterator<Item = (u8, usize)> {
     let mut at = 8;
     std::iter::from_fn(move || {
         let id = *component.get(at)?;
@@ -141,6 +147,6 @@ fn sections(component: &[u8]) -> impl Iterator<Item = u8> {
             }
         }
         at += 1 + size;
-        Some(id)
+        Some((id, at))
     })
 }
