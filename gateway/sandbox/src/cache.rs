@@ -70,7 +70,9 @@ impl Cache {
         }
         let found = fs::symlink_metadata(&directory).map_err(fail)?;
         if !found.is_dir() || found.mode() & 0o077 != 0 {
-            return Err(fail(io::Error::other("must be a directory that only its owner can enter (mode 0700)")));
+            return Err(fail(io::Error::other(
+                "must be a directory that only its owner can enter (mode 0700)",
+            )));
         }
         // What we make belongs to us, so it tells who we are.
         let probe = directory.join(format!(".probe-{}", std::process::id()));

@@ -127,7 +127,11 @@ pub(crate) struct Instance {
 }
 
 /// Makes an instance and runs its `init`.
-pub(crate) async fn start(plugin: &Inner, call: CallContext, budget: Arc<Budget>) -> Result<Instance, CallError> {
+pub(crate) async fn start(
+    plugin: &Inner,
+    call: CallContext,
+    budget: Arc<Budget>,
+) -> Result<Instance, CallError> {
     let mut store = state::new_store(plugin, call, budget);
     let exported = match plugin.pre.instantiate_async(&mut store).await {
         Ok(exported) => exported,
@@ -171,14 +175,18 @@ impl Instance {
         self.uses_left = self.uses_left.saturating_sub(1);
         let answered = match job {
             Job::Preprocess(request) => self.preprocess(plugin, request).await.map(Reply::Prepared),
-            Job::Postprocess { carry, outputs } => self.postprocess(plugin, carry, outputs).await.map(Reply::Answer),
+            Job::Postprocess { carry, outputs } => {
+                self.postprocess(plugin, carry, outputs).await.map(Reply::Answer)
+            }
             Job::Handle(request) => self.handle(plugin, request).await.map(Reply::Answer),
         };
         let state = self.store.data_mut();
         match answered {
             Err(Fault::Guest(error)) => Err(classify(error, state)),
             Err(Fault::Call(error)) => Err(error),
-            Ok(Reply::Prepared(Err(failure)) | Reply::Answer(Err(failure))) => Err(failure_from_guest(failure)),
+            Ok(Reply::Prepared(Err(failure)) | Reply::Answer(Err(failure))) => {
+                Err(failure_from_guest(failure))
+            }
             Ok(Reply::Answer(Ok(answer))) => Ok(Done::Answer(answer_from_guest(state, answer)?)),
             Ok(Reply::Prepared(Ok(prepared))) => Ok(Done::Prepared(match prepared {
                 preprocess::Prepared::Answer(answer) => Prepared::Answer(answer_from_guest(state, answer)?),
@@ -285,11 +293,11 @@ fn classify(error: wasmtime::Error, state: &State) -> CallError {
         return CallError::Memory;
     }
     let text = clean(&format!("{error:?}").replace('\n', "; "), TRAP_BYTES_MAX);
-    let is_table_full =
-        matches!(error.downcast_ref(), Some(wasmtime::component::ResourceTableError::Full));
+    let is_table_full = matches!(error.downcast_ref(), Some(wasmtime::component::ResourceTableError::Full));
     // wasmtime has no type for these two.
     let cause = error.root_cause().to_string();
-    let is_too_much = cause.contains("fuel allocated for hostcalls") || cause.contains("too many component handles");
+    let is_too_much =
+        cause.contains("fuel allocated for hostcalls") || cause.contains("store handle limit exceeded");
     let is_crash = error.downcast_ref::<WasmBacktrace>().is_some() || error.downcast_ref::<Trap>().is_some();
     if is_table_full || is_too_much || !is_crash { CallError::Output(text) } else { CallError::Trap(text) }
 }

@@ -32,7 +32,9 @@ pub use host::logging::{LogLevel, LogSink};
 pub use host::{Grants, Inference, KeyPage, KeyValue};
 pub use memory_store::MemoryStore;
 pub use plugin::{Plugin, PluginInfo, PluginOptions};
-pub use types::{Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Prepared, Request};
+pub use types::{
+    Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Prepared, Request,
+};
 pub use world::World;
 
 /// Everything that plugins share: the engine, its pool of instances, the

@@ -40,10 +40,9 @@ pub(crate) fn load(shared: &Arc<Shared>, bytes: &[u8], options: PluginOptions) -
         host::check_import(name, world, &options.grants, options.wasi)?;
     }
     check_resources(&component, options.limits.memory_bytes)?;
-    let pre = shared
-        .linker
-        .instantiate_pre(&component)
-        .map_err(|error| LoadError::World(format!("an import has another type than the contract: {error:#}")))?;
+    let pre = shared.linker.instantiate_pre(&component).map_err(|error| {
+        LoadError::World(format!("an import has another type than the contract: {error:#}"))
+    })?;
     let exports = Exports::find(&pre);
     let info = PluginInfo {
         name: Arc::clone(&options.name),
@@ -86,7 +85,9 @@ fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
     };
     debug_assert_eq!(magic, WASM_MAGIC);
     if version.starts_with(&MODULE_VERSION) {
-        return fail("a core module: make it a component (`wasm-tools component new`, or a component target)");
+        return fail(
+            "a core module: make it a component (`wasm-tools component new`, or a component target)",
+        );
     }
     if !version.starts_with(&COMPONENT_VERSION) {
         return fail("an unknown version of WebAssembly");
@@ -134,7 +135,9 @@ fn check_resources(component: &Component, memory_bytes: usize) -> Result<(), Loa
     let Some(required) = component.resources_required() else { return Ok(()) };
     let largest = required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
     if usize::try_from(largest).map_or(true, |bytes| bytes > memory_bytes) {
-        return Err(LoadError::Limits(format!("starts with {largest} bytes of memory, at most {memory_bytes}")));
+        return Err(LoadError::Limits(format!(
+            "starts with {largest} bytes of memory, at most {memory_bytes}"
+        )));
     }
     Ok(())
 }
@@ -164,9 +167,9 @@ async fn canary(plugin: &Arc<Inner>) -> Result<(), LoadError> {
     let budget = Arc::new(Budget::start(limits.init_timeout));
     let started = call::within(&budget, deadline, call::start(plugin, context, Arc::clone(&budget)));
     match started.await {
-        Ok(mut instance) => instance
-            .check_exports(plugin)
-            .map_err(|error| LoadError::World(format!("an export has another type than the contract: {error:#}"))),
+        Ok(mut instance) => instance.check_exports(plugin).map_err(|error| {
+            LoadError::World(format!("an export has another type than the contract: {error:#}"))
+        }),
         Err(CallError::Init(message)) => Err(LoadError::Init(message)),
         Err(CallError::Memory) => Err(LoadError::Limits("needs more memory than it may have".to_owned())),
         Err(error) => Err(LoadError::Init(error.to_string())),

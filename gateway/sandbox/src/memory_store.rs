@@ -50,7 +50,10 @@ impl MemoryStore {
         look(&self.entries.read().unwrap_or_else(PoisonError::into_inner).values)
     }
 
-    fn write<T>(&self, change: impl FnOnce(&mut Entries) -> Result<T, KeyValueError>) -> Result<T, KeyValueError> {
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&mut Entries) -> Result<T, KeyValueError>,
+    ) -> Result<T, KeyValueError> {
         if self.is_read_only {
             return Err(KeyValueError::ReadOnly);
         }

@@ -87,7 +87,7 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
         sandbox,
         clock: Arc::new(MonotonicClock::new()),
         metrics,
-        engine_search: engine_search(config),
+        engine_search: engine_search(config.engine.onnxruntime_library.clone()),
         natives: options.natives,
     })
 }
@@ -232,7 +232,7 @@ async fn reload_on_change(catalog: Arc<Catalog>, reloader: Arc<Reloader>) {
 
 /// Where ONNX Runtime may be: what the config names, then `ORT_DYLIB_PATH`, then
 /// what the project's set-up has fetched, newest first.
-fn engine_search(config: &Config) -> EngineSearch {
+pub fn engine_search(configured: Option<PathBuf>) -> EngineSearch {
     let from_environment = std::env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -245,7 +245,7 @@ fn engine_search(config: &Config) -> EngineSearch {
         .collect();
     fetched.sort_unstable_by(|a, b| b.cmp(a));
     EngineSearch {
-        onnxruntime_library: config.engine.onnxruntime_library.clone(),
+        onnxruntime_library: configured,
         candidates: from_environment.into_iter().chain(fetched).collect(),
     }
 }

@@ -114,13 +114,18 @@ pub(crate) fn tensors_from_guest(
     sources: Vec<types::NamedSource>,
 ) -> Result<Vec<NamedTensor>, SourceError> {
     if sources.len() > TENSORS_MAX {
-        return Err(SourceError::Invalid(format!("{} tensors, at most {TENSORS_MAX} are allowed", sources.len())));
+        return Err(SourceError::Invalid(format!(
+            "{} tensors, at most {TENSORS_MAX} are allowed",
+            sources.len()
+        )));
     }
     let mut tensors: Vec<NamedTensor> = Vec::with_capacity(sources.len());
     for source in sources {
         let name: Arc<str> = source.name.into();
         if name.is_empty() || name.len() > TENSOR_NAME_BYTES_MAX || name.chars().any(char::is_control) {
-            return Err(SourceError::Invalid("a tensor's name is empty, too long or not printable".to_owned()));
+            return Err(SourceError::Invalid(
+                "a tensor's name is empty, too long or not printable".to_owned(),
+            ));
         }
         if sluice_tensor::find(&tensors, &name).is_some() {
             return Err(SourceError::Invalid(format!("tensor {name} is given twice")));
@@ -160,7 +165,8 @@ pub(crate) fn answer_from_guest(state: &mut State, answer: types::Answer) -> Res
                 return Err(CallError::Output(format!("answer has status {}", body.status)));
             }
             let printable = body.content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-            if body.content_type.is_empty() || body.content_type.len() > CONTENT_TYPE_BYTES_MAX || !printable {
+            if body.content_type.is_empty() || body.content_type.len() > CONTENT_TYPE_BYTES_MAX || !printable
+            {
                 return Err(CallError::Output("content type is empty, too long or not printable".to_owned()));
             }
             Ok(Answer::Body(HttpAnswer {

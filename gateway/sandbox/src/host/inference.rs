@@ -81,7 +81,8 @@ impl State {
     fn outputs(&mut self, outputs: Outputs) -> Answer<Vec<types::NamedTensor>> {
         match outputs {
             Ok(tensors) => {
-                let bytes = tensors.iter().map(|named| named.tensor.byte_len()).fold(0, usize::saturating_add);
+                let bytes =
+                    tensors.iter().map(|named| named.tensor.byte_len()).fold(0, usize::saturating_add);
                 self.charge_host(bytes)?;
                 Ok(Ok(tensors_to_guest(self, tensors)?))
             }
@@ -91,7 +92,11 @@ impl State {
 }
 
 impl Host for State {
-    async fn infer(&mut self, model: String, inputs: Vec<types::NamedSource>) -> Answer<Vec<types::NamedTensor>> {
+    async fn infer(
+        &mut self,
+        model: String,
+        inputs: Vec<types::NamedSource>,
+    ) -> Answer<Vec<types::NamedTensor>> {
         let ready = match self.ready(&model, inputs)? {
             Ok(ready) => ready,
             Err(error) => return Ok(Err(error)),
@@ -135,7 +140,8 @@ impl HostPending for State {
             let _waiting = budget.wait();
             task.await
         };
-        let outputs = joined.unwrap_or_else(|_| Err(InferenceError::Failed("model call panicked".to_owned())));
+        let outputs =
+            joined.unwrap_or_else(|_| Err(InferenceError::Failed("model call panicked".to_owned())));
         self.outputs(outputs)
     }
 

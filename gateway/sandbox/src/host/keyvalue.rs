@@ -82,7 +82,10 @@ impl State {
     fn check_values<'a>(&self, values: impl Iterator<Item = &'a Option<Bytes>>) -> wasmtime::Result<()> {
         let total: usize = values.flatten().map(Bytes::len).fold(0, usize::saturating_add);
         if total > self.hostcall_bytes {
-            return Err(HostFault::Output(format!("look-up of {total} bytes is above the limit of one call")).into());
+            return Err(HostFault::Output(format!(
+                "look-up of {total} bytes is above the limit of one call"
+            ))
+            .into());
         }
         Ok(())
     }
@@ -100,7 +103,11 @@ impl Host for State {
 }
 
 impl HostBucket for State {
-    async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
+    async fn get(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+    ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
         let (store, budget) = self.bucket(&bucket)?;
         let found = {
             let _waiting = budget.wait();
@@ -132,7 +139,11 @@ impl HostBucket for State {
         Ok(store.delete(&key).await.map_err(Error::from))
     }
 
-    async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<bool, Error>> {
+    async fn exists(
+        &mut self,
+        bucket: Resource<Bucket>,
+        key: String,
+    ) -> wasmtime::Result<Result<bool, Error>> {
         let (store, budget) = self.bucket(&bucket)?;
         let _waiting = budget.wait();
         Ok(store.exists(&key).await.map_err(Error::from))

@@ -83,7 +83,9 @@ impl CallLog {
             if current.is_full {
                 return;
             }
-            let cost = message.len().min(LINE_BYTES_MAX) + context.len().min(CONTEXT_BYTES_MAX) + LINE_OVERHEAD_BYTES;
+            let cost = message.len().min(LINE_BYTES_MAX)
+                + context.len().min(CONTEXT_BYTES_MAX)
+                + LINE_OVERHEAD_BYTES;
             if let Some(left) = current.bytes_left.checked_sub(cost) {
                 current.bytes_left = left;
             } else {

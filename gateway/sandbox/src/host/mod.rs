@@ -64,7 +64,9 @@ pub(crate) fn check_import(
 ) -> Result<(), LoadError> {
     let granted = match name {
         "sluice:plugin/inference@0.1.0" => world.is_pipeline() && grants.inference.is_some(),
-        "sluice:plugin/types@0.1.0" | "sluice:plugin/tensors@0.1.0" | "wasi:logging/logging@0.1.0-draft" => true,
+        "sluice:plugin/types@0.1.0" | "sluice:plugin/tensors@0.1.0" | "wasi:logging/logging@0.1.0-draft" => {
+            true
+        }
         "wasi:keyvalue/store@0.2.0-draft" | "wasi:keyvalue/batch@0.2.0-draft" => !grants.keyvalue.is_empty(),
         _ => wasi == WasiPolicy::Empty && wasi::is_linked(name),
     };

@@ -90,7 +90,12 @@ impl HostTensor for State {
         Ok(Vec::from(bytes))
     }
 
-    fn rows(&mut self, tensor: Resource<Tensor>, start: u32, count: u32) -> wasmtime::Result<Resource<Tensor>> {
+    fn rows(
+        &mut self,
+        tensor: Resource<Tensor>,
+        start: u32,
+        count: u32,
+    ) -> wasmtime::Result<Resource<Tensor>> {
         let tensor = self.table.get(&tensor)?;
         let rows = tensor.rows(usize::try_from(start)?, usize::try_from(count)?).map_err(trap)?;
         self.push_tensor(rows)
@@ -138,7 +143,8 @@ impl HostWriter for State {
         let data = Bytes::from(std::mem::take(&mut writer.data));
         let (dtype, shape) = (writer.dtype, writer.shape);
         // A tensor of truth values may hold other bytes: only now is that seen.
-        let tensor = Tensor::dense(dtype, shape, data).map_err(|error| HostFault::Output(error.to_string()))?;
+        let tensor =
+            Tensor::dense(dtype, shape, data).map_err(|error| HostFault::Output(error.to_string()))?;
         self.push_tensor(tensor)
     }
 

@@ -16,7 +16,8 @@ use crate::state::State;
 
 /// The packages of WASI 0.2 that are linked. Sockets are among them because
 /// some standard libraries import them without use; every address is refused.
-const PACKAGES: [&str; 6] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+const PACKAGES: [&str; 6] =
+    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
 
 /// Most random bytes that a guest may ask for at once: more is no seed.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
@@ -30,7 +31,8 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 /// Whether the interface belongs to the WASI that is linked.
 pub(crate) fn is_linked(name: &str) -> bool {
     let version = name.split_once('@').map(|(_, version)| version);
-    PACKAGES.iter().any(|package| name.starts_with(package)) && version.is_some_and(|version| version.starts_with("0.2."))
+    PACKAGES.iter().any(|package| name.starts_with(package))
+        && version.is_some_and(|version| version.starts_with("0.2."))
 }
 
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {

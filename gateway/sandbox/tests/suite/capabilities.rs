@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sluice_sandbox::{
-    Answer, CallContext, CallError, Grants, Inference, InferenceError, KeyValue, MemoryStore, Plugin, PluginOptions,
-    Request,
+    Answer, CallContext, CallError, Grants, Inference, InferenceError, KeyValue, MemoryStore, Plugin,
+    PluginOptions, Request,
 };
 use sluice_tensor::{NamedTensor, Shape, Tensor};
 
@@ -67,7 +67,9 @@ async fn reading_past_the_end_and_using_a_handle_after_its_end_trap() {
 
 #[tokio::test]
 async fn leaked_handles_end_at_the_table_s_limit() {
-    let body = format!("(loop $more (drop (call $rows {HANDLE} (i32.const 0) (i32.const 1))) (br $more)) (unreachable)");
+    let body = format!(
+        "(loop $more (drop (call $rows {HANDLE} (i32.const 0) (i32.const 1))) (br $more)) (unreachable)"
+    );
     let plugin = load(&guest::pipeline(TENSOR, "", &body));
     let error = ask_tensors(&plugin, floats(&[1, 1], &[0.0])).await.expect_err("the table is full");
     assert!(matches!(error, CallError::Output(_)), "{error:?}");
@@ -100,7 +102,8 @@ async fn a_writer_takes_a_tensor_out_piece_by_piece() {
         {ANSWER_TENSOR}"
     );
     let plugin = load(&guest::pipeline(WRITER, "", &body));
-    let Answer::Tensors(tensors) = plugin.handle(context(), crate::support::body("abcd")).await.unwrap() else {
+    let Answer::Tensors(tensors) = plugin.handle(context(), crate::support::body("abcd")).await.unwrap()
+    else {
         panic!("tensors were expected")
     };
     assert_eq!(&*tensors[0].name, "text");
@@ -274,7 +277,10 @@ async fn waiting_for_a_model_does_not_use_the_budget() {
     assert_eq!(ask(&plugin, "rows").await.unwrap(), "rows");
     // The deadline of the request does count it.
     let call = crate::support::context_within(CALL_TIMEOUT);
-    assert_eq!(plugin.handle(call, crate::support::body("rows")).await.expect_err("late"), CallError::Deadline);
+    assert_eq!(
+        plugin.handle(call, crate::support::body("rows")).await.expect_err("late"),
+        CallError::Deadline
+    );
 }
 
 #[tokio::test]
@@ -337,7 +343,8 @@ async fn cancelling_a_call_cancels_its_model() {
 
 #[tokio::test]
 async fn the_log_is_attributed_escaped_and_bounded() {
-    let import = r#"(import "wasi:logging/logging@0.1.0-draft" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
+    let import =
+        r#"(import "wasi:logging/logging@0.1.0-draft" "log" (func $log (param i32 i32 i32 i32 i32)))"#;
     let body = "(local $left i32) (local.set $left (i32.const 10000))
         (loop $more
             (call $log (i32.const 3) (i32.const 16) (i32.const 4) (local.get $data) (local.get $len))

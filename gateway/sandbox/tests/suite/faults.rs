@@ -84,7 +84,8 @@ async fn other_guests_answer_while_one_loops() {
     let sandbox = sluice_sandbox::Sandbox::new(config).unwrap();
     let mut slow = options();
     slow.limits.call_timeout = Duration::from_secs(2);
-    let looping = sandbox.load(&guest::pipeline("", "", "(loop $again (br $again)) (unreachable)"), slow).unwrap();
+    let looping =
+        sandbox.load(&guest::pipeline("", "", "(loop $again (br $again)) (unreachable)"), slow).unwrap();
     let echo = guest::pipeline("", "", "(call $answer (local.get $data) (local.get $len))");
     let echo = sandbox.load(&echo, options()).unwrap();
     let running = tokio::spawn(async move { fault(&looping).await });
@@ -126,10 +127,19 @@ async fn a_refusal_reaches_the_caller_cut_at_a_character() {
 async fn nonsense_is_output_whatever_it_is() {
     let nonsense = [
         ("failure status", "(call $failure (i32.const 200) (i32.const 16) (i32.const 4))"),
-        ("answer status", "(call $answer (i32.const 16) (i32.const 4)) (i32.store16 (i32.const 264) (i32.const 500))"),
-        ("content type", "(call $answer (i32.const 16) (i32.const 4)) (i32.store8 (i32.const 17) (i32.const 10))"),
+        (
+            "answer status",
+            "(call $answer (i32.const 16) (i32.const 4)) (i32.store16 (i32.const 264) (i32.const 500))",
+        ),
+        (
+            "content type",
+            "(call $answer (i32.const 16) (i32.const 4)) (i32.store8 (i32.const 17) (i32.const 10))",
+        ),
         ("pointer", "(call $answer (i32.const 0x7fffffff) (i32.const 4))"),
-        ("text", "(call $failure (i32.const 422) (i32.const 2048) (i32.const 4)) (i32.store8 (i32.const 2048) (i32.const 255))"),
+        (
+            "text",
+            "(call $failure (i32.const 422) (i32.const 2048) (i32.const 4)) (i32.store8 (i32.const 2048) (i32.const 255))",
+        ),
         ("variant", "(call $answer (i32.const 16) (i32.const 4)) (i32.store8 (i32.const 256) (i32.const 9))"),
     ];
     for (what, body) in nonsense {
@@ -176,9 +186,12 @@ async fn a_hook_s_tensors_must_be_what_they_say() {
         );
         guest::preprocessor("", &body)
     };
-    let two_by_three = "(i32.store (i32.const 4300) (i32.const 2)) (i32.store (i32.const 4304) (i32.const 3))";
+    let two_by_three =
+        "(i32.store (i32.const 4300) (i32.const 2)) (i32.store (i32.const 4304) (i32.const 3))";
     let plugin = load(&hook(two_by_three, 24, 0));
-    let sluice_sandbox::Prepared::Run { inputs, carry } = plugin.preprocess(context(), body("x")).await.unwrap() else {
+    let sluice_sandbox::Prepared::Run { inputs, carry } =
+        plugin.preprocess(context(), body("x")).await.unwrap()
+    else {
         panic!("run was expected")
     };
     assert_eq!(&*inputs[0].name, "text");

@@ -38,7 +38,9 @@ async fn reuse_keeps_an_instance_for_at_most_that_many_calls() {
 async fn an_instance_that_failed_is_not_used_again() {
     let mut options = options();
     options.reuse = 100;
-    let body = format!("(if (i32.eq (i32.load8_u (local.get $data)) (i32.const 120)) (then (global.set $calls (i32.const 5)) (unreachable))) {COUNT}");
+    let body = format!(
+        "(if (i32.eq (i32.load8_u (local.get $data)) (i32.const 120)) (then (global.set $calls (i32.const 5)) (unreachable))) {COUNT}"
+    );
     let plugin = sandbox().load(&guest::pipeline("", COUNTER, &body), options).unwrap();
     assert_eq!(ask(&plugin, "a").await.unwrap(), "1");
     assert_eq!(ask(&plugin, "a").await.unwrap(), "2");

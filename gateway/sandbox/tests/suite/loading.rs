@@ -17,7 +17,9 @@ fn refused(component: &[u8]) -> LoadError {
 #[test]
 fn files_that_are_no_components_are_told_apart() {
     let component = guest::pipeline("", "", ECHO);
-    for bytes in [&b""[..], b"\x7fELF\x02\x01\x01\0", b"hello", b"PK\x03\x04rest", &component[..3], b"\0asm\x01\0\0\0"] {
+    for bytes in
+        [&b""[..], b"\x7fELF\x02\x01\x01\0", b"hello", b"PK\x03\x04rest", &component[..3], b"\0asm\x01\0\0\0"]
+    {
         let error = refused(bytes);
         assert!(matches!(error, LoadError::NotComponent(_)), "{error:?}");
     }
@@ -67,11 +69,13 @@ fn an_export_of_another_type_is_no_plugin() {
     assert!(matches!(error, LoadError::World(_)), "{error:?}");
 }
 
-const CONNECT: &str = r#"(import "evil:net/sockets@1.0.0" "connect" (func $connect (param i32) (result i32)))"#;
+const CONNECT: &str =
+    r#"(import "evil:net/sockets@1.0.0" "connect" (func $connect (param i32) (result i32)))"#;
 const RANDOM: &str = r#"(import "wasi:random/random@0.2.0" "get-random-u64" (func $random (result i64)))"#;
 const EXIT: &str = r#"(import "wasi:cli/exit@0.2.0" "exit" (func $exit (param i32)))"#;
 const OPEN: &str = r#"(import "wasi:keyvalue/store@0.2.0-draft" "open" (func $open (param i32 i32 i32)))"#;
-const INFER: &str = r#"(import "sluice:plugin/inference@0.1.0" "infer" (func $infer (param i32 i32 i32 i32 i32)))"#;
+const INFER: &str =
+    r#"(import "sluice:plugin/inference@0.1.0" "infer" (func $infer (param i32 i32 i32 i32 i32)))"#;
 
 #[test]
 fn a_forbidden_import_is_refused_by_name() {
@@ -79,7 +83,11 @@ fn a_forbidden_import_is_refused_by_name() {
         (CONNECT, "(drop (call $connect (i32.const 22)))", "evil:net/sockets@1.0.0"),
         (RANDOM, "(drop (call $random))", "wasi:random/random@0.2.0"),
         (EXIT, "(call $exit (i32.const 0))", "wasi:cli/exit@0.2.0"),
-        (OPEN, "(call $open (i32.const 16) (i32.const 4) (i32.const 1024))", "wasi:keyvalue/store@0.2.0-draft"),
+        (
+            OPEN,
+            "(call $open (i32.const 16) (i32.const 4) (i32.const 1024))",
+            "wasi:keyvalue/store@0.2.0-draft",
+        ),
         (
             INFER,
             "(call $infer (i32.const 16) (i32.const 4) (i32.const 0) (i32.const 0) (i32.const 1024))",
@@ -99,7 +107,11 @@ async fn empty_wasi_gives_random_numbers_and_exit_ends_only_the_call() {
     let sandbox = sandbox();
     let plugin = sandbox.load(&guest::pipeline(RANDOM, "", &body), options.clone()).unwrap();
     assert_eq!(ask(&plugin, "fine").await.unwrap(), "fine");
-    assert!(plugin.info().imports.contains(&"wasi:random/random@0.2.0".to_owned()), "{:?}", plugin.info().imports);
+    assert!(
+        plugin.info().imports.contains(&"wasi:random/random@0.2.0".to_owned()),
+        "{:?}",
+        plugin.info().imports
+    );
     let exits = guest::pipeline(EXIT, "", "(call $exit (i32.const 1)) (unreachable)");
     let exits = sandbox.load(&exits, options.clone()).unwrap();
     let error = fault(&exits).await;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_sandbox::{
-    Answer, CallContext, CallError, Grants, HttpBody, LogLevel, LogSink, Plugin, PluginLimits, PluginOptions, Request,
-    Sandbox, SandboxConfig, WasiPolicy,
+    Answer, CallContext, CallError, Grants, HttpBody, LogLevel, LogSink, Plugin, PluginLimits, PluginOptions,
+    Request, Sandbox, SandboxConfig, WasiPolicy,
 };
 use tokio::time::Instant;
 

@@ -329,6 +329,9 @@ fn options(config: &config::Plugin, grants: Grants, log: Arc<dyn LogSink>) -> Pl
         memory_bytes: config.memory_bytes,
         call_timeout: config.call_timeout,
         concurrency: config.concurrency,
+        init_timeout: config.init_timeout,
+        log_bytes_per_call: config.log_bytes_per_call,
+        resources: config.resources,
         ..PluginLimits::default()
     };
     PluginOptions {
