@@ -20,6 +20,7 @@ serve: ## Serve CONFIG (default config/demo.toml) from a release build
 
 test: setup ## Run all tests
 	@scripts/make-bench-models.sh
+	cargo build --workspace
 	cargo test --workspace
 	@scripts/build-guests.sh --check
 

@@ -273,6 +273,20 @@ fn one<T>(results: Vec<T>) -> Result<T, Fault> {
     }
 }
 
+/// Frames of a backtrace that must be of one function to call it a recursion. A
+/// backtrace has 20 at most, so a recursion fills it.
+const RECURSION_FRAMES: usize = 12;
+
+/// Whether a function has called itself until the plugin's own stack was used up.
+/// Compilers keep large frames in linear memory, below everything else, and there an
+/// overflow shows as an access before address 0.
+fn is_recursion(error: &wasmtime::Error) -> bool {
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return false };
+    let frames = backtrace.frames();
+    let innermost = frames.first().map(|frame| frame.func_index());
+    frames.iter().filter(|frame| Some(frame.func_index()) == innermost).count() >= RECURSION_FRAMES
+}
+
 /// What kind of failure it was, and so who is told what.
 fn classify(error: wasmtime::Error, state: &State) -> CallError {
     if let Some(fault) = error.downcast_ref::<HostFault>() {
@@ -287,6 +301,7 @@ fn classify(error: wasmtime::Error, state: &State) -> CallError {
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => return CallError::Stack,
         Some(Trap::Interrupt) => return CallError::Timeout,
+        Some(Trap::MemoryOutOfBounds) if is_recursion(&error) => return CallError::Stack,
         _ => {}
     }
     if state.limiter.refused() {

@@ -245,7 +245,7 @@ fn plugin_cases() -> Vec<Bad> {
         json!({"candidates": "Jaws"}).to_string(),
         json!({"candidates": [1]}).to_string(),
         json!({"candidates": ["Jaws"], "k": -1}).to_string(),
-        json!({"candidates": ["Jaws"], "tastes": []}).to_string(),
+        json!({"candidates": ["Jaws"], "tastes": 1}).to_string(),
         json!({"candidates": ["Jaws"], "tastes": {"genres": "Drama"}}).to_string(),
         json!({"tastes": {}}).to_string(),
         json!({"candidates": many}).to_string(),

@@ -77,11 +77,11 @@ pub(super) fn version<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
 fn describe(snapshot: &Snapshot, name: &str) -> Option<Value> {
     let body = || vec![json!({ "name": "body", "datatype": "BYTES", "shape": [1] })];
     let (platform, inputs, outputs) = match snapshot.pipelines.get(name).map(|pipeline| &pipeline.stages) {
-        Some(Stages::Whole { .. }) => ("sluice_pipeline".to_owned(), body(), body()),
+        Some(Stages::Whole { .. }) => ("sluice-pipeline".to_owned(), body(), body()),
         Some(Stages::Staged { pre, model, post }) => {
             let inputs = if pre.is_some() { body() } else { specs(&model.signature().inputs) };
             let outputs = if post.is_some() { body() } else { specs(&model.signature().outputs) };
-            ("sluice_pipeline".to_owned(), inputs, outputs)
+            ("sluice-pipeline".to_owned(), inputs, outputs)
         }
         None => {
             let model = snapshot.models.get(name)?;
