@@ -80,10 +80,9 @@ fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
     if Engine::detect_precompiled(bytes).is_some() {
         return fail("precompiled code is never accepted");
     }
-    let Some((magic, version)) = bytes.split_at_checked(4).filter(|(magic, _)| magic == WASM_MAGIC) else {
+    let Some(version) = bytes.strip_prefix(WASM_MAGIC) else {
         return fail("not WebAssembly");
     };
-    debug_assert_eq!(magic, WASM_MAGIC);
     if version.starts_with(&MODULE_VERSION) {
         return fail(
             "a core module: make it a component (`wasm-tools component new`, or a component target)",

@@ -14,7 +14,7 @@ use sluice_sandbox::{
 use sluice_tensor::{NamedTensor, Shape, Tensor};
 
 use crate::guest;
-use crate::support::{CALL_TIMEOUT, Lines, ask, body, context, fault, load, options, sandbox};
+use crate::support::{CALL_TIMEOUT, Lines, ask, context, fault, load, options, sandbox};
 
 fn floats(dims: &[usize], values: &[f32]) -> Vec<NamedTensor> {
     let tensor = Tensor::from_f32(Shape::new(dims).unwrap(), values).unwrap();

@@ -78,6 +78,21 @@ async fn loops_end_within_the_budget() {
 }
 
 #[tokio::test]
+async fn a_guest_that_sleeps_uses_its_budget() {
+    let imports = r#"
+        (import "wasi:clocks/monotonic-clock@0.2.0" "subscribe-duration" (func $after (param i64) (result i32)))
+        (import "wasi:io/poll@0.2.0" "[method]pollable.block" (func $block (param i32)))"#;
+    let body = "(call $block (call $after (i64.const 60000000000))) (unreachable)";
+    let mut options = options();
+    options.wasi = sluice_sandbox::WasiPolicy::Empty;
+    let plugin = sandbox().load(&guest::pipeline(imports, "", body), options).unwrap();
+    let start = Instant::now();
+    assert_eq!(fault(&plugin).await, CallError::Timeout);
+    let took = start.elapsed();
+    assert!(took >= CALL_TIMEOUT && took < CALL_TIMEOUT + SLACK, "{took:?}");
+}
+
+#[tokio::test]
 async fn other_guests_answer_while_one_loops() {
     // One guest thread: the loop must share it.
     let config = sluice_sandbox::SandboxConfig { guest_threads: 1, ..crate::support::config() };

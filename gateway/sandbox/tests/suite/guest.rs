@@ -6,13 +6,24 @@ use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
 /// Interfaces outside the contract that some guests ask for.
-const FOREIGN: &str = r"
+const EXIT: &str = r"
 package wasi:cli@0.2.0;
 interface exit { exit: func(status: result); }
 ";
-const CLOCK: &str = r"
+const RANDOM: &str = r"
 package wasi:random@0.2.0;
 interface random { get-random-u64: func() -> u64; }
+";
+const POLL: &str = r"
+package wasi:io@0.2.0;
+interface poll { resource pollable { block: func(); } }
+";
+const SLEEP: &str = r"
+package wasi:clocks@0.2.0;
+interface monotonic-clock {
+    use wasi:io/poll@0.2.0.{pollable};
+    subscribe-duration: func(when: u64) -> pollable;
+}
 ";
 const EVIL: &str = r"
 package evil:net@1.0.0;
@@ -25,6 +36,7 @@ const IMPORTS: &str = r"
     import sluice:plugin/inference@0.1.0;
     import wasi:cli/exit@0.2.0;
     import wasi:random/random@0.2.0;
+    import wasi:clocks/monotonic-clock@0.2.0;
     import evil:net/sockets@1.0.0;
 ";
 
@@ -100,7 +112,7 @@ pub(crate) fn component(exports: &str, fields: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/plugin-0.1.0");
     resolve.push_path(&wit).unwrap();
-    for (number, text) in [FOREIGN, CLOCK, EVIL].into_iter().enumerate() {
+    for (number, text) in [EXIT, RANDOM, POLL, SLEEP, EVIL].into_iter().enumerate() {
         resolve.push_str(format!("{number}.wit"), text).unwrap();
     }
     let world = format!("package test:guest;\nworld guest {{ {IMPORTS} {exports} }}");
