@@ -27,7 +27,7 @@ die() { say "$*"; exit 2; }
 
 # A folder of its own: cargo takes what a plain `cargo build` left for up to date, and
 # that was not built by the wrapper below. Count up when flags or wrapper change.
-target_dir=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice/guest-target}/same-everywhere-1
+target_dir=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice/guest-target}/same-everywhere-2
 
 check= out=
 while [ $# -gt 0 ]; do
@@ -76,7 +76,8 @@ toolchain_lines() {
 
 # Panic messages hold paths of sources: none of this machine may get into a component.
 remap_flags() {
-    local folder flags="--remap-path-prefix=$root=/sluice"
+    # The heap lies in memory that is there from the start: see .cargo/config.toml.
+    local folder flags="-Clink-arg=--initial-memory=2097152"$'\x1f'"--remap-path-prefix=$root=/sluice"
     for folder in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*; do
         flags+=$'\x1f'"--remap-path-prefix=$folder=/deps"
     done

@@ -15,13 +15,19 @@ const MEASURED: Duration = Duration::from_millis(1500);
 ///
 /// # Errors
 /// The engine or the model is not there.
-pub fn rows_per_second(search: &EngineSearch, model: &str, threads: usize, rows: usize) -> Result<f64, String> {
+pub fn rows_per_second(
+    search: &EngineSearch,
+    model: &str,
+    threads: usize,
+    rows: usize,
+) -> Result<f64, String> {
     let folder = std::env::var_os("SLUICE_BENCH_DIR").ok_or("SLUICE_BENCH_DIR is not set")?;
     let path = PathBuf::from(folder).join("models").join(model);
     let (engine, _) = sluice_engine::select(EngineChoice::Auto, search).map_err(|error| error.to_string())?;
     let options = LoadOptions { threads, spinning: false, max_batch_size: rows };
     let model = engine.load(&path, &options).map_err(|error| error.to_string())?;
-    let inputs = model.signature().inputs.iter().map(|spec| input(spec, rows)).collect::<Result<Vec<_>, _>>()?;
+    let inputs =
+        model.signature().inputs.iter().map(|spec| input(spec, rows)).collect::<Result<Vec<_>, _>>()?;
     let mut instance = model.instance().map_err(|error| error.to_string())?;
     let interrupt = Interrupt::default();
     let mut run = || instance.run(&[&inputs], &interrupt).map_err(|error| error.to_string());
@@ -50,7 +56,9 @@ fn input(spec: &TensorSpec, rows: usize) -> Result<NamedTensor, String> {
     let shape = Shape::new(&dims).map_err(|error| error.to_string())?;
     let data = match spec.dtype {
         DType::I64 => (0..shape.elements()).flat_map(|id| ((id % 997) as u64).to_le_bytes()).collect(),
-        _ => (0..shape.elements()).flat_map(|number| ((number % 7) as f32).to_le_bytes()).collect::<Vec<u8>>(),
+        _ => {
+            (0..shape.elements()).flat_map(|number| ((number % 7) as f32).to_le_bytes()).collect::<Vec<u8>>()
+        }
     };
     let tensor = Tensor::dense(spec.dtype, shape, Bytes::from(data)).map_err(|error| error.to_string())?;
     Ok(NamedTensor { name: spec.name.clone(), tensor })

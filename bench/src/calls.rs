@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_sandbox::{
-    CallContext, Grants, HttpBody, LogLevel, LogSink, PluginLimits, PluginOptions, Request, Sandbox, SandboxConfig,
-    WasiPolicy,
+    CallContext, Grants, HttpBody, LogLevel, LogSink, PluginLimits, PluginOptions, Request, Sandbox,
+    SandboxConfig, WasiPolicy,
 };
 use tokio::time::Instant;
 
@@ -59,13 +59,17 @@ pub async fn measure(workload: &Workload) -> Result<CallCost, String> {
     let (fresh, warm) = (load(1)?, load(u32::MAX)?);
     Ok(CallCost {
         workload: workload.name,
-        native: median(workload, async |call, request| native.preprocess(call, request).await.is_ok()).await?,
+        native: median(workload, async |call, request| native.preprocess(call, request).await.is_ok())
+            .await?,
         warm: median(workload, async |call, request| warm.preprocess(call, request).await.is_ok()).await?,
         fresh: median(workload, async |call, request| fresh.preprocess(call, request).await.is_ok()).await?,
     })
 }
 
-async fn median(workload: &Workload, call: impl AsyncFn(CallContext, Request) -> bool) -> Result<f64, String> {
+async fn median(
+    workload: &Workload,
+    call: impl AsyncFn(CallContext, Request) -> bool,
+) -> Result<f64, String> {
     let mut took = Vec::new();
     for body in workload.bodies.iter().cycle().take(CALLS as usize) {
         let context = CallContext {

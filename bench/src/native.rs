@@ -8,7 +8,9 @@ use bytes::Bytes;
 use sluice::catalog::Overrides;
 use sluice::pipeline::{Hook, HookResult};
 use sluice_sandbox::{Answer, CallContext, CallError, Failure, HttpAnswer, Prepared, Request};
-use sluice_sdk::{Carry, Config, Context, HostTensor, Payload, Postprocessor, Preprocessor, TensorValue, Tensors};
+use sluice_sdk::{
+    Carry, Config, Context, HostTensor, Payload, Postprocessor, Preprocessor, TensorValue, Tensors,
+};
 use sluice_tensor::{DType, NamedTensor, Shape, SparseRows, Tensor};
 
 #[path = "../../guest-examples/feature-hash/src/lib.rs"]
@@ -48,7 +50,11 @@ fn internal(what: impl ToString) -> CallError {
 }
 
 /// Takes an idle plugin, or makes one, and puts it back afterwards.
-fn with<P, T>(idle: &Mutex<Vec<P>>, make: impl FnOnce() -> Result<P, String>, call: impl FnOnce(&mut P) -> T) -> HookResult<T> {
+fn with<P, T>(
+    idle: &Mutex<Vec<P>>,
+    make: impl FnOnce() -> Result<P, String>,
+    call: impl FnOnce(&mut P) -> T,
+) -> HookResult<T> {
     let found = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let mut plugin = found.map_or_else(make, Ok).map_err(internal)?;
     let answer = call(&mut plugin);
@@ -80,16 +86,18 @@ impl Hook for Pre {
 
     async fn preprocess(&self, call: CallContext, request: Request) -> HookResult<Prepared> {
         let Request::Body(body) = request else { return unused() };
-        let context = Context { request_id: call.request_id.to_string(), pipeline: call.pipeline.to_string() };
+        let context =
+            Context { request_id: call.request_id.to_string(), pipeline: call.pipeline.to_string() };
         let body = sluice_sdk::Body { content_type: body.content_type, data: body.data.into() };
         let request = sluice_sdk::Request { context, payload: Payload::Body(body) };
         let make = || FeatureHash::init(Config::from_json(self.config.as_str()));
         match with(&self.idle, make, |plugin| plugin.preprocess(request))?.map_err(failure)? {
             sluice_sdk::Prepared::Answer(answer) => Ok(Prepared::Answer(to_answer(answer)?)),
             sluice_sdk::Prepared::Run { inputs, carry } => {
-                let inputs = inputs.into_vec().into_iter().map(|(name, tensor)| {
-                    Ok(NamedTensor { name: name.into(), tensor: to_tensor(tensor)? })
-                });
+                let inputs = inputs
+                    .into_vec()
+                    .into_iter()
+                    .map(|(name, tensor)| Ok(NamedTensor { name: name.into(), tensor: to_tensor(tensor)? }));
                 Ok(Prepared::Run { inputs: inputs.collect::<HookResult<_>>()?, carry: carry.into() })
             }
         }
@@ -114,12 +122,19 @@ impl Hook for Post {
         unused()
     }
 
-    async fn postprocess(&self, call: CallContext, carry: Bytes, outputs: Vec<NamedTensor>) -> HookResult<Answer> {
-        let context = Context { request_id: call.request_id.to_string(), pipeline: call.pipeline.to_string() };
+    async fn postprocess(
+        &self,
+        call: CallContext,
+        carry: Bytes,
+        outputs: Vec<NamedTensor>,
+    ) -> HookResult<Answer> {
+        let context =
+            Context { request_id: call.request_id.to_string(), pipeline: call.pipeline.to_string() };
         let outputs = outputs.into_iter().map(|output| (output.name.to_string(), to_host(&output.tensor)));
         let outputs = Tensors::new(outputs);
         let make = || RankTopK::init(Config::from_json("{}"));
-        let answer = with(&self.idle, make, |plugin| plugin.postprocess(&context, Carry::new(carry), outputs))?;
+        let answer =
+            with(&self.idle, make, |plugin| plugin.postprocess(&context, Carry::new(carry), outputs))?;
         to_answer(answer.map_err(failure)?)
     }
 
@@ -149,7 +164,8 @@ fn to_tensor(tensor: sluice_sdk::Tensor) -> HookResult<Tensor> {
             Tensor::sparse(rows).map_err(internal)
         }
         sluice_sdk::Tensor::Value(TensorValue { dtype, shape, data }) => {
-            let dims = shape.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>().map_err(internal)?;
+            let dims =
+                shape.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>().map_err(internal)?;
             let shape = Shape::new(&dims).map_err(internal)?;
             Tensor::dense(to_dtype(dtype)?, shape, data.into()).map_err(internal)
         }

@@ -56,7 +56,8 @@ impl Report {
         text.push_str("|---|---|---|---|---|---|---|---|---|\n");
         for ((pipeline, connections, variant), cell) in &self.cells {
             let variant = Variant::ALL[*variant];
-            let ratio = cell.report.throughput_per_s / self.throughput(pipeline, *connections, Variant::Native);
+            let ratio =
+                cell.report.throughput_per_s / self.throughput(pipeline, *connections, Variant::Native);
             let rows = cell.batch_rows.map_or_else(|| "-".to_owned(), |rows| format!("{rows:.1}"));
             let milliseconds = |us: u64| us as f64 / 1000.0;
             let _ = writeln!(

@@ -31,10 +31,12 @@ pub fn repository() -> PathBuf {
 /// # Errors
 /// They are not there: `scripts/make-bench-models.sh` makes them.
 pub fn read(name: &'static str) -> Result<Workload, String> {
-    let folder = std::env::var_os("SLUICE_BENCH_DIR").ok_or("SLUICE_BENCH_DIR is not set: use `make bench`")?;
+    let folder =
+        std::env::var_os("SLUICE_BENCH_DIR").ok_or("SLUICE_BENCH_DIR is not set: use `make bench`")?;
     let path = PathBuf::from(folder).join("bodies").join(format!("{name}.json"));
     let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let file: Value = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let file: Value =
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
     let list = |key: &str| file[key].as_array().cloned().ok_or(format!("{}: no {key}", path.display()));
     let (bodies, golden) = (list("bodies")?, list("golden")?);
     let bodies = Arc::new(bodies.iter().map(|body| Bytes::from(body.to_string())).collect());
@@ -53,7 +55,9 @@ fn is_same(got: &Value, want: &Value) -> bool {
         _ => false,
     };
     let scores = match (got["ranking"].as_array(), want["ranking"].as_array()) {
-        (Some(got), Some(want)) => got.len() == want.len() && got.iter().zip(want).all(|(got, want)| near(got, want)),
+        (Some(got), Some(want)) => {
+            got.len() == want.len() && got.iter().zip(want).all(|(got, want)| near(got, want))
+        }
         _ => near(got, want),
     };
     scores && got["id"] == want["id"]

@@ -19,7 +19,6 @@ use crate::host::convert::{
 };
 use crate::host::logging::clean;
 use crate::plugin::Inner;
-use crate::spawn::AbortOnDrop;
 use crate::state::{self, State};
 use crate::types::{Answer, CallContext, Prepared, Request};
 
@@ -45,11 +44,10 @@ pub(crate) async fn call(plugin: &Arc<Inner>, call: CallContext, job: Job) -> Re
     let places = admit(plugin, call.deadline).await?;
     let span = call.span.clone();
     let work = run(places, Arc::clone(plugin), call, job).instrument(span);
-    match AbortOnDrop::new(plugin.shared.handle.spawn(work)).await {
-        Ok(outcome) => outcome,
-        Err(error) if error.is_panic() => Err(CallError::Internal("guest call panicked".to_owned())),
-        Err(_) => Err(CallError::Closed),
+    if plugin.shared.threads.is_here() {
+        return work.await;
     }
+    plugin.shared.threads.run(work).await?
 }
 
 /// A place among the plugin's calls, and one among everybody's.

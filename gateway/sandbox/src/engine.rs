@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime::{
@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::config::SandboxConfig;
 use crate::error::LoadError;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use crate::spawn::GuestThreads;
 use crate::state::State;
 
 /// Stack that guest code may use. Enough for every program that is not lost in
@@ -62,7 +63,7 @@ const INSTANCES_MAX: usize = 2000;
 pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<State>,
-    pub(crate) handle: Handle,
+    pub(crate) threads: GuestThreads,
     runtime: Option<Runtime>,
     /// Calls under way, over all plugins.
     pub(crate) calls: Arc<Semaphore>,
@@ -93,7 +94,7 @@ impl Shared {
         Ok(Self {
             engine,
             linker,
-            handle: runtime.handle().clone(),
+            threads: GuestThreads::new(runtime.handle().clone()),
             runtime: Some(runtime),
             calls: Arc::new(Semaphore::new(config.instances_max)),
             idle: Arc::new(Semaphore::new(idle_max)),

@@ -32,6 +32,7 @@ pub use host::logging::{LogLevel, LogSink};
 pub use host::{Grants, Inference, KeyPage, KeyValue};
 pub use memory_store::MemoryStore;
 pub use plugin::{Plugin, PluginInfo, PluginOptions};
+pub use spawn::GuestThreads;
 pub use types::{
     Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Prepared, Request,
 };
@@ -54,6 +55,11 @@ impl Sandbox {
     /// address space, [`LoadError::Compile`] for settings the engine refuses.
     pub fn new(config: SandboxConfig) -> Result<Self, LoadError> {
         Ok(Self { shared: Arc::new(engine::Shared::new(config)?) })
+    }
+
+    /// Where guests run, for work that calls several of them.
+    pub fn threads(&self) -> GuestThreads {
+        self.shared.threads.clone()
     }
 
     /// Checks, compiles and tries a component.

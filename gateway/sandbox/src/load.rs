@@ -145,7 +145,7 @@ fn check_resources(component: &Component, memory_bytes: usize) -> Result<(), Loa
 fn try_once(plugin: &Arc<Inner>) -> Result<(), LoadError> {
     let (answer, answered) = mpsc::sync_channel(1);
     let trial = Arc::clone(plugin);
-    plugin.shared.handle.spawn(async move {
+    plugin.shared.threads.spawn(async move {
         // Nobody listens only if the thread that loads is gone.
         let _ = answer.send(Box::pin(canary(&trial)).await);
     });

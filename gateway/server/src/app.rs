@@ -106,7 +106,8 @@ impl Gateway {
             let catalog = builder.build(loading, None)?.start();
             Ok::<_, StartError>((Arc::new(builder), Arc::new(catalog)))
         };
-        let (builder, catalog) = tokio::task::spawn_blocking(build).await.map_err(|_| StartError::Panicked)??;
+        let (builder, catalog) =
+            tokio::task::spawn_blocking(build).await.map_err(|_| StartError::Panicked)??;
 
         let limits = &config.server.limits;
         let metrics = Arc::clone(&builder.metrics);
@@ -177,8 +178,11 @@ impl Gateway {
             let (what, route) = match &pipeline.stages {
                 Stages::Whole { plugin } => (format!("plugin {}", plugin.hook.name()), "v1"),
                 Stages::Staged { pre, model, post } => {
-                    let before = pre.as_ref().map_or_else(String::new, |plugin| format!("{} -> ", plugin.hook.name()));
-                    let after = post.as_ref().map_or_else(String::new, |plugin| format!(" -> {}", plugin.hook.name()));
+                    let before =
+                        pre.as_ref().map_or_else(String::new, |plugin| format!("{} -> ", plugin.hook.name()));
+                    let after = post
+                        .as_ref()
+                        .map_or_else(String::new, |plugin| format!(" -> {}", plugin.hook.name()));
                     let route = if pre.is_some() { "v1" } else { "v2" };
                     (format!("{before}[{}]{after}", model.name()), route)
                 }

@@ -95,11 +95,15 @@ impl Signature {
     /// # Errors
     /// [`TensorError::Signature`] for a missing, unknown, doubled or unfit input,
     /// and for rows that are none, too many, or unequal among the inputs.
-    pub fn check_inputs(&self, inputs: &mut Vec<NamedTensor>, rows_max: usize) -> Result<usize, TensorError> {
+    pub fn check_inputs(&self, inputs: &mut [NamedTensor], rows_max: usize) -> Result<usize, TensorError> {
         let fault = |message: String| Err(TensorError::Signature(message));
         if inputs.len() != self.inputs.len() {
             let wanted: Vec<&str> = self.inputs.iter().map(|spec| &*spec.name).collect();
-            return fault(format!("{} inputs given, the model expects {}: {wanted:?}", inputs.len(), wanted.len()));
+            return fault(format!(
+                "{} inputs given, the model expects {}: {wanted:?}",
+                inputs.len(),
+                wanted.len()
+            ));
         }
         let mut rows = None;
         for (place, spec) in self.inputs.iter().enumerate() {
@@ -114,7 +118,11 @@ impl Signature {
             }
             let got = tensor.shape().rows();
             if *rows.get_or_insert(got) != got {
-                return fault(format!("input '{}' has {got} rows, another has {}", spec.name, rows.unwrap_or(0)));
+                return fault(format!(
+                    "input '{}' has {got} rows, another has {}",
+                    spec.name,
+                    rows.unwrap_or(0)
+                ));
             }
         }
         match rows {

@@ -231,7 +231,10 @@ mod tests {
     #[test]
     fn bytes_elements_that_overrun_are_refused() {
         for bad in [&[9, 0, 0, 0, b'a'][..], &[0, 0, 0], &[0xff, 0xff, 0xff, 0xff], &[0, 0, 0, 0, 7]] {
-            assert!(Tensor::dense(DType::Bytes, shape(&[1]), Bytes::copy_from_slice(bad)).is_err(), "{bad:?}");
+            assert!(
+                Tensor::dense(DType::Bytes, shape(&[1]), Bytes::copy_from_slice(bad)).is_err(),
+                "{bad:?}"
+            );
         }
         let huge = shape(&[usize::MAX / 8]);
         assert!(Tensor::dense(DType::Bytes, huge, Bytes::from_static(&[0; 8])).is_err());

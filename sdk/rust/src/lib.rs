@@ -63,3 +63,8 @@ pub use request::{Body, Context, Payload, Request};
 pub use tensor::{
     DType, Element, HostTensor, Ranked, SparseRows, Tensor, TensorValue, TensorWriter, Tensors,
 };
+
+/// Compiles and runs the code of the guide.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

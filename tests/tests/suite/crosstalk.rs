@@ -20,7 +20,11 @@ async fn send(client: &Client, marker: i64) -> Result<(), String> {
         // Through the plugins: they must hand back the same bytes.
         let reply = client.predict("echo", &json!({ "marker": marker })).await;
         let answer = reply.ok();
-        return if answer["body"] == json!({ "marker": marker }).to_string() { Ok(()) } else { Err(format!("{answer} for {marker}")) };
+        return if answer["body"] == json!({ "marker": marker }).to_string() {
+            Ok(())
+        } else {
+            Err(format!("{answer} for {marker}"))
+        };
     }
     let request = json!({"id": marker.to_string(), "inputs": [
         {"name": "x", "datatype": "INT64", "shape": [rows, 2], "data": data}]});

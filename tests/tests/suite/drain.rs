@@ -44,7 +44,9 @@ async fn load(client: Client, leaving: Arc<AtomicBool>) -> (usize, Vec<String>) 
                     }
                     Ok(reply) => return Some(format!("{}: {:?}", reply.status, reply.body)),
                     // Nobody listens any more: that is the end, not a lost request.
-                    Err(error) if leaving.load(Ordering::Acquire) && error.contains("Connect") => return None,
+                    Err(error) if leaving.load(Ordering::Acquire) && error.contains("Connect") => {
+                        return None;
+                    }
                     Err(error) => return Some(error),
                 }
             }
@@ -121,7 +123,8 @@ async fn sigterm_ends_the_program_with_0_and_answers_everyone() {
     let (answered, lost) = load.await.expect("no panic");
     assert!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
     assert!(answered > 30, "only {answered} answered");
-    let status = tokio::task::spawn_blocking(move || process.0.wait()).await.expect("no panic").expect("it ended");
+    let status =
+        tokio::task::spawn_blocking(move || process.0.wait()).await.expect("no panic").expect("it ended");
     assert_eq!(status.code(), Some(0));
 }
 

@@ -33,7 +33,8 @@ fn assert_same(got: &Value, want: &Value) {
         assert!((number(&got["score"]) - number(&want["score"])).abs() <= TOLERANCE, "{got} for {want}");
         return;
     }
-    let (got, want) = (got["ranking"].as_array().expect("a list"), want["ranking"].as_array().expect("a list"));
+    let (got, want) =
+        (got["ranking"].as_array().expect("a list"), want["ranking"].as_array().expect("a list"));
     assert_eq!(got.len(), want.len());
     let last = number(&want[want.len() - 1]["score"]);
     for (place, (got, want_here)) in got.iter().zip(want).enumerate() {
@@ -87,9 +88,9 @@ async fn golden_scores_over_v2() {
         let mut row = vec![0.0f32; 1024];
         for (name, value) in case.body["features"].as_object().expect("a map") {
             let text = format!("{name}={}", value.as_str().expect("a string"));
-            let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-                (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-            });
+            let hash = text
+                .bytes()
+                .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
             row[hash as usize % 1024] += 1.0;
         }
         let request = json!({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1024], "data": row}]});

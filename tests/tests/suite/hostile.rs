@@ -66,7 +66,11 @@ async fn a_plugin_that_loops_traps_recurses_or_eats_memory_costs_its_own_call() 
             let reply = order(&gateway, what, hook, amount).await;
             assert_eq!(seen(&reply), (status, code.to_owned()), "{what} in {hook}: {:?}", reply.body);
             let next = order(&gateway, "nothing", hook, 1).await;
-            assert_eq!((next.status.as_u16(), &next.body[..]), (200, &b"nothing"[..]), "after {what} in {hook}");
+            assert_eq!(
+                (next.status.as_u16(), &next.body[..]),
+                (200, &b"nothing"[..]),
+                "after {what} in {hook}"
+            );
         }
     }
     canary.stop().await;
@@ -77,9 +81,25 @@ async fn nonsense_is_502_before_the_engine_sees_it() {
     let gateway = gateway::start(HOSTILE).await;
     let canary = Canary::start(&gateway.client);
     let cases = [
-        "wrong-name", "no-inputs", "same-name-twice", "one-too-many", "wrong-dtype", "wrong-rank", "wrong-width",
-        "no-rows", "no-dimensions", "nine-dimensions", "short-data", "long-data", "overflowing-shape",
-        "zero-times-overflow", "broken-bytes", "many-rows", "sparse-column", "sparse-offsets", "sparse-lengths",
+        "wrong-name",
+        "no-inputs",
+        "same-name-twice",
+        "one-too-many",
+        "wrong-dtype",
+        "wrong-rank",
+        "wrong-width",
+        "no-rows",
+        "no-dimensions",
+        "nine-dimensions",
+        "short-data",
+        "long-data",
+        "overflowing-shape",
+        "zero-times-overflow",
+        "broken-bytes",
+        "many-rows",
+        "sparse-column",
+        "sparse-offsets",
+        "sparse-lengths",
         "sparse-huge",
     ];
     for what in cases {
@@ -146,7 +166,9 @@ async fn an_instance_is_reused_only_where_the_config_says_so() {
     let gateway = gateway::start(HOSTILE).await;
     let mut counts = Vec::new();
     for _ in 0..20 {
-        counts.push(gateway.client.predict("reused", &json!({})).await.ok()["calls"].as_u64().expect("a count"));
+        counts.push(
+            gateway.client.predict("reused", &json!({})).await.ok()["calls"].as_u64().expect("a count"),
+        );
         assert_eq!(gateway.client.predict("good", &json!({})).await.ok()["calls"], 1);
     }
     assert_eq!(counts, (1..=20).collect::<Vec<u64>>());

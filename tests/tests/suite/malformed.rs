@@ -70,12 +70,37 @@ const MOVIES: &str = "/v1/models/rank-movies:predict";
 
 fn json_cases() -> Vec<Bad> {
     let texts = [
-        "", " ", "{", "}", "null", "1", "\"text\"", "[]", "{}", "[1,2", "{\"inputs\"}", "{\"inputs\":}",
-        "{\"inputs\":[}", "{\"inputs\":{}}", "{\"inputs\":null}", "{\"inputs\":[null]}", "{\"inputs\":[[]]}",
-        "{\"inputs\":[{}]}", "{\"inputs\":[{\"name\":\"a\"}]}", "{\"inputs\":[{\"name\":1}]}", "{'inputs':[]}",
-        "{\"inputs\":[],}", "\u{feff}{}", "{\"id\":7,\"inputs\":[]}", "{\"inputs\":\"a\"}", "true", "nul", "{\"\\ud800\":1}",
+        "",
+        " ",
+        "{",
+        "}",
+        "null",
+        "1",
+        "\"text\"",
+        "[]",
+        "{}",
+        "[1,2",
+        "{\"inputs\"}",
+        "{\"inputs\":}",
+        "{\"inputs\":[}",
+        "{\"inputs\":{}}",
+        "{\"inputs\":null}",
+        "{\"inputs\":[null]}",
+        "{\"inputs\":[[]]}",
+        "{\"inputs\":[{}]}",
+        "{\"inputs\":[{\"name\":\"a\"}]}",
+        "{\"inputs\":[{\"name\":1}]}",
+        "{'inputs':[]}",
+        "{\"inputs\":[],}",
+        "\u{feff}{}",
+        "{\"id\":7,\"inputs\":[]}",
+        "{\"inputs\":\"a\"}",
+        "true",
+        "nul",
+        "{\"\\ud800\":1}",
     ];
-    let mut cases: Vec<Bad> = texts.iter().map(|text| bad(format!("JSON {text:?}"), ADD, *text, 400, "bad_json")).collect();
+    let mut cases: Vec<Bad> =
+        texts.iter().map(|text| bad(format!("JSON {text:?}"), ADD, *text, 400, "bad_json")).collect();
     cases.push(bad("deep", ADD, "[".repeat(90_000), 400, "limit_depth"));
     let ignored = format!(r#"{{"inputs":[],"ignored":{}{}}}"#, "[".repeat(20_000), "]".repeat(20_000));
     cases.push(bad("deep in a field that is ignored", ADD, ignored, 400, "limit_depth"));
@@ -166,7 +191,13 @@ fn input_list_cases() -> Vec<Bad> {
         bad("an output twice", ADD, with(r#""outputs":[{"name":"y"},{"name":"y"}]"#), 400, "bad_request"),
         bad("65 outputs", ADD, with(&format!(r#""outputs":[{}]"#, outputs.join(","))), 400, "bad_request"),
         bad("outputs that are no list", ADD, with(r#""outputs":{"name":"y"}"#), 400, "bad_json"),
-        bad("65 parameters", ADD, with(&format!(r#""parameters":{{{}}}"#, parameters.join(","))), 400, "bad_request"),
+        bad(
+            "65 parameters",
+            ADD,
+            with(&format!(r#""parameters":{{{}}}"#, parameters.join(","))),
+            400,
+            "bad_request",
+        ),
         bad("a parameter that is a list", ADD, with(r#""parameters":{"p":[1]}"#), 400, "bad_request"),
         bad("a parameter that is null", ADD, with(r#""parameters":{"p":null}"#), 400, "bad_request"),
         bad("a negative timeout", ADD, with(r#""parameters":{"timeout":-1}"#), 400, "bad_request"),
@@ -250,8 +281,10 @@ fn plugin_cases() -> Vec<Bad> {
         json!({"tastes": {}}).to_string(),
         json!({"candidates": many}).to_string(),
     ];
-    let mut cases: Vec<Bad> =
-        bodies.into_iter().map(|body| bad(format!("movies {body:.40}"), MOVIES, body, 400, "refused")).collect();
+    let mut cases: Vec<Bad> = bodies
+        .into_iter()
+        .map(|body| bad(format!("movies {body:.40}"), MOVIES, body, 400, "refused"))
+        .collect();
     cases.push(bad("a raw body for a model", "/v1/models/add:predict", "{}", 400, "bad_request"));
     cases
 }
@@ -274,12 +307,16 @@ async fn each_malformed_request_gets_its_row_of_the_error_table() {
     let mut wrong = Vec::new();
     for case in cases {
         let headers: Vec<(&str, &str)> = case.headers.iter().map(|(name, value)| (*name, &**value)).collect();
-        let reply = gateway.client.try_send(case.method, &case.path, &headers, case.body).await.expect("an answer");
+        let reply =
+            gateway.client.try_send(case.method, &case.path, &headers, case.body).await.expect("an answer");
         let code = serde_json::from_slice::<Value>(&reply.body).ok();
         let code = code.as_ref().and_then(|body| body["code"].as_str()).unwrap_or("");
         if reply.status.as_u16() != case.status || code != case.code {
             let body = String::from_utf8_lossy(&reply.body).into_owned();
-            wrong.push(format!("{}: {} {code:?}, wanted {} {:?}: {body:.200}", case.what, reply.status, case.status, case.code));
+            wrong.push(format!(
+                "{}: {} {code:?}, wanted {} {:?}: {body:.200}",
+                case.what, reply.status, case.status, case.code
+            ));
         }
         assert_canary(&gateway.client).await;
     }
@@ -297,7 +334,8 @@ async fn an_error_names_the_request_and_holds_no_path() {
         .expect("an answer");
     assert_eq!(reply.headers["x-request-id"], "caller-7");
     assert_eq!(reply.json()["request_id"], "caller-7");
-    let odd = gateway.client.try_send(Method::POST, ADD, &[("x-request-id", "a b")], "{").await.expect("an answer");
+    let odd =
+        gateway.client.try_send(Method::POST, ADD, &[("x-request-id", "a b")], "{").await.expect("an answer");
     assert_ne!(odd.json()["request_id"], "a b");
     assert!(!odd.json()["request_id"].as_str().expect("text").is_empty());
     assert!(!String::from_utf8_lossy(&reply.body).contains('/'));

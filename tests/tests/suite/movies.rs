@@ -20,7 +20,9 @@ async fn the_demo_ranks_real_films_by_taste() {
     // The same film is worth more to who likes its kind.
     let score = async |tastes: Value| {
         let request = json!({"tastes": tastes, "candidates": ["Jurassic Park"], "k": 1});
-        gateway.client.predict("rank-movies", &request).await.ok()["ranking"][0]["score"].as_f64().expect("a score")
+        gateway.client.predict("rank-movies", &request).await.ok()["ranking"][0]["score"]
+            .as_f64()
+            .expect("a score")
     };
     let fan = score(json!({"directors": ["Steven Spielberg"], "decades": [1990]})).await;
     let stranger = score(json!({"directors": ["Woody Allen"], "decades": [1970]})).await;
@@ -43,7 +45,9 @@ async fn both_engines_rank_the_same() {
     let mut rankings = Vec::new();
     for engine in ["onnxruntime", "embedded"] {
         let demo = std::fs::read_to_string(repository().join("config/demo.toml")).expect("there");
-        let config = demo.replace("\"../", "\"{repo}/").replace("[models.movie-ranker]", &format!("[models.movie-ranker]\nengine = \"{engine}\""));
+        let config = demo
+            .replace("\"../", "\"{repo}/")
+            .replace("[models.movie-ranker]", &format!("[models.movie-ranker]\nengine = \"{engine}\""));
         let gateway = gateway::start(&config).await;
         rankings.push(gateway.client.predict("rank-movies", &demo_request()).await.ok()["ranking"].take());
     }
@@ -66,7 +70,8 @@ async fn the_demo_answers_over_v2_as_well() {
     let request = json!({"inputs": [{"name": "body", "datatype": "BYTES", "shape": [1],
         "data": [demo_request().to_string()]}]});
     let answer = gateway.client.infer("rank-movies", &request).await.ok();
-    let body: Value = serde_json::from_str(answer["outputs"][0]["data"][0].as_str().expect("text")).expect("JSON");
+    let body: Value =
+        serde_json::from_str(answer["outputs"][0]["data"][0].as_str().expect("text")).expect("JSON");
     assert_eq!(body, gateway.client.predict("rank-movies", &demo_request()).await.ok());
 }
 

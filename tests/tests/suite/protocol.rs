@@ -92,12 +92,14 @@ async fn ambiguous_framing_is_400_and_nothing_behind_it_is_served() {
         "transfer-encoding: chunked, identity",
         "transfer-encoding: xchunked",
     ] {
-        let request = format!("POST /v2/models/words/infer HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n{smuggled}");
+        let request =
+            format!("POST /v2/models/words/infer HTTP/1.1\r\nhost: x\r\n{headers}\r\n\r\n{smuggled}");
         let answer = exchange(&gateway, request.as_bytes()).await;
         assert_eq!(status(&answer), "400", "{headers}: {answer}");
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{headers}: {answer}");
     }
-    let chunk = "POST /v2/models/words/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n";
+    let chunk =
+        "POST /v2/models/words/infer HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{}\r\n";
     let answer = exchange(&gateway, format!("{chunk}{smuggled}").as_bytes()).await;
     assert_eq!(status(&answer), "400", "{answer}");
     assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
@@ -110,7 +112,8 @@ async fn too_many_or_too_large_headers_are_431() {
     let many: String = (0..101).map(|number| format!("h{number}: 1\r\n")).collect();
     let large = format!("h: {}\r\n", "x".repeat(64 << 10));
     for headers in [many, large] {
-        let answer = exchange(&gateway, format!("GET /v2 HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes()).await;
+        let answer =
+            exchange(&gateway, format!("GET /v2 HTTP/1.1\r\nhost: x\r\n{headers}\r\n").as_bytes()).await;
         assert_eq!(status(&answer), "431", "{answer:.100}");
     }
     assert_alive(&gateway).await;
@@ -137,8 +140,9 @@ async fn a_chunked_body_is_413_where_it_crosses_the_limit() {
 async fn a_body_in_single_bytes_is_taken_as_it_is() {
     let gateway = start().await;
     let body = r#"{"inputs":[{"name":"w","datatype":"BYTES","shape":[1,1],"data":["tiny"]}]}"#;
-    let mut request =
-        String::from("POST /v2/models/words/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n");
+    let mut request = String::from(
+        "POST /v2/models/words/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n",
+    );
     for byte in body.chars() {
         request.push_str(&format!("1\r\n{byte}\r\n"));
     }

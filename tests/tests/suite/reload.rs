@@ -84,7 +84,10 @@ async fn an_invalid_file_changes_nothing_and_says_why() {
         assert!(problems.contains(names), "{text}: {problems}");
         assert_eq!(gateway.client.infer("m", &request()).await.ok()["outputs"][0]["data"], json!([7, 0]));
         let status = gateway.admin.get("/admin/v1/status").await.ok();
-        assert_eq!((&status["last_reload"]["outcome"], &status["generation"]), (&json!("refused"), &json!(1)));
+        assert_eq!(
+            (&status["last_reload"]["outcome"], &status["generation"]),
+            (&json!("refused"), &json!(1))
+        );
     }
     let invalid = gateway.metric("sluice_config_reloads_total", "invalid").await;
     assert!(invalid >= 5.0, "{invalid}");

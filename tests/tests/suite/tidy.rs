@@ -13,10 +13,14 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 fn rust_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> =
-        ["gateway", "sdk", "guest-examples", "tests", "bench"].iter().map(|name| repository().join(name)).collect();
+    let mut folders: Vec<PathBuf> = ["gateway", "sdk", "guest-examples", "tests", "bench"]
+        .iter()
+        .map(|name| repository().join(name))
+        .collect();
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+        for entry in
+            std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        {
             let path = entry.expect("readable").path();
             if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
                 folders.push(path);
@@ -53,7 +57,9 @@ fn every_file_is_short_and_says_what_it_is_for() {
         if !text.starts_with("//!") {
             found.push(format!("{}: no `//!` line at the top", shown(&path)));
         }
-        let is_test = path.ends_with("tests.rs") || shown(&path).contains("tests/") || shown(&path).ends_with("_tests.rs");
+        let is_test = path.ends_with("tests.rs")
+            || shown(&path).contains("tests/")
+            || shown(&path).ends_with("_tests.rs");
         let lines = if is_test { 0 } else { without_tests(&text).lines().count() };
         if lines > FILE_LINES_MAX {
             found.push(format!("{}: {lines} lines", shown(&path)));
@@ -74,7 +80,12 @@ fn every_function_fits_on_a_screen() {
                 // rustfmt closes a function at the indent it was opened at.
                 Some((at, start, name)) if indent == *at && line.trim_start().starts_with('}') => {
                     if number - start + 1 > FUNCTION_LINES_MAX {
-                        found.push(format!("{}:{}: {} lines: {name}", shown(&path), start + 1, number - start + 1));
+                        found.push(format!(
+                            "{}:{}: {} lines: {name}",
+                            shown(&path),
+                            start + 1,
+                            number - start + 1
+                        ));
                     }
                     open = None;
                 }
@@ -133,7 +144,10 @@ fn a_big_dependency_is_named_by_one_crate_only() {
         let text = read(&path);
         for (name, home) in homes {
             let uses = [format!("use {name}::"), format!(" {name}::"), format!("({name}::")];
-            if !place.starts_with(home) && place.starts_with("gateway") && uses.iter().any(|use_| text.contains(use_)) {
+            if !place.starts_with(home)
+                && place.starts_with("gateway")
+                && uses.iter().any(|use_| text.contains(use_))
+            {
                 found.push(format!("{place} names {name}, which belongs to {home}"));
             }
         }
@@ -142,7 +156,8 @@ fn a_big_dependency_is_named_by_one_crate_only() {
             let code = line.split("//").next().unwrap_or(line);
             code.contains("unsafe {") || code.contains("unsafe impl") || code.contains("unsafe fn")
         });
-        let is_guest_side = place.starts_with("sdk") || place.starts_with("guest-examples") || place.starts_with("tests");
+        let is_guest_side =
+            place.starts_with("sdk") || place.starts_with("guest-examples") || place.starts_with("tests");
         if names_unsafe && !unsafe_home && !is_guest_side {
             found.push(format!("{place} has unsafe code"));
         }
@@ -164,7 +179,9 @@ fn ingress_and_admin_meet_only_in_the_catalog() {
         } else {
             &[]
         };
-        found.extend(forbidden.iter().filter(|name| text.contains(**name)).map(|name| format!("{place} names {name}")));
+        found.extend(
+            forbidden.iter().filter(|name| text.contains(**name)).map(|name| format!("{place} names {name}")),
+        );
     }
     assert_none("rooms that know too much", &found);
 }
@@ -186,7 +203,17 @@ fn every_metric_name_stands_in_one_file() {
 #[test]
 fn no_crate_is_built_in_two_versions_without_a_reason() {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--workspace", "--duplicates", "--edges", "normal", "--depth", "0", "--offline", "--locked"])
+        .args([
+            "tree",
+            "--workspace",
+            "--duplicates",
+            "--edges",
+            "normal",
+            "--depth",
+            "0",
+            "--offline",
+            "--locked",
+        ])
         .args(["--target", "x86_64-unknown-linux-gnu", "--prefix", "none"])
         .current_dir(repository())
         .output()

@@ -68,10 +68,14 @@ impl Built {
     pub fn changes_nothing(&self, current: &Snapshot) -> bool {
         let (next, old) = (&self.snapshot, current);
         *next.config == *old.config
-            && next.models.iter().all(|(name, model)| old.models.get(name).is_some_and(|old| Arc::ptr_eq(old, model)))
-            && next.plugins.iter().all(|(name, plugin)| {
-                old.plugins.get(name).is_some_and(|old| Arc::ptr_eq(old, plugin))
-            })
+            && next
+                .models
+                .iter()
+                .all(|(name, model)| old.models.get(name).is_some_and(|old| Arc::ptr_eq(old, model)))
+            && next
+                .plugins
+                .iter()
+                .all(|(name, plugin)| old.plugins.get(name).is_some_and(|old| Arc::ptr_eq(old, plugin)))
     }
 
     /// Swaps the snapshot in. Cannot fail.
@@ -158,7 +162,10 @@ impl Build<'_> {
     /// The store of the snapshot before, if its file still has the same content.
     fn unchanged_store(&self, name: &Arc<str>, config: &config::Store) -> Option<Arc<StoreFile>> {
         let users = self.previous?.plugins.values();
-        let store = users.flat_map(|plugin| &plugin.stores).find(|(known, _)| known == name).map(|(_, store)| store)?;
+        let store = users
+            .flat_map(|plugin| &plugin.stores)
+            .find(|(known, _)| known == name)
+            .map(|(_, store)| store)?;
         let same = store.config == *config && files::digest_file(&config.file).ok()? == store.digest;
         same.then(|| Arc::clone(store))
     }
@@ -220,7 +227,8 @@ impl Build<'_> {
     ) -> BTreeMap<Arc<str>, Arc<LoadedPlugin>> {
         let mut plugins = BTreeMap::new();
         for (name, config) in &self.config.plugins {
-            let granted: Vec<_> = config.models.iter().filter_map(|model| models.get(model)).map(Arc::clone).collect();
+            let granted: Vec<_> =
+                config.models.iter().filter_map(|model| models.get(model)).map(Arc::clone).collect();
             let stores: Vec<_> = config
                 .stores
                 .iter()
@@ -279,8 +287,11 @@ impl Build<'_> {
             // A part that is not there was reported where it failed to load.
             if let Some(Some(stages)) = self.keep(stages) {
                 let metrics = self.builder.metrics.pipeline(name);
-                let pipeline = Pipeline { name: Arc::clone(name), stages, timeout: config.timeout, metrics };
-                pipelines.insert(Arc::clone(name), Arc::new(pipeline));
+                let has_guests = stages.plugins().any(|plugin| plugin.info.is_some());
+                let threads = has_guests.then(|| self.builder.sandbox.threads());
+                let (name, timeout) = (Arc::clone(name), config.timeout);
+                let pipeline = Pipeline { name: Arc::clone(&name), stages, timeout, metrics, threads };
+                pipelines.insert(name, Arc::new(pipeline));
             }
         }
         pipelines
@@ -308,8 +319,10 @@ fn stages(
             Ok(plugin.map(|plugin| Stages::Whole { plugin }))
         }
         PipelineKind::Staged { pre, model, post } => {
-            let pre_hook = pre.as_ref().map(|name| hook(name, "preprocessor", |world| world.has_preprocess()));
-            let post_hook = post.as_ref().map(|name| hook(name, "postprocessor", |world| world.has_postprocess()));
+            let pre_hook =
+                pre.as_ref().map(|name| hook(name, "preprocessor", |world| world.has_preprocess()));
+            let post_hook =
+                post.as_ref().map(|name| hook(name, "postprocessor", |world| world.has_postprocess()));
             let (pre_hook, post_hook) = (pre_hook.transpose()?, post_hook.transpose()?);
             let Some(model) = models.get(model) else { return Ok(None) };
             if matches!(pre_hook, Some(None)) || matches!(post_hook, Some(None)) {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use sluice_sandbox::PluginInfo;
+use sluice_sandbox::{GuestThreads, PluginInfo};
 
 use files::StoreFile;
 
@@ -47,6 +47,8 @@ pub struct Pipeline {
     pub timeout: Option<std::time::Duration>,
     /// Where its durations go.
     pub metrics: Arc<PipelineMetrics>,
+    /// Where it runs, if it has plugins: next to its guests.
+    pub threads: Option<GuestThreads>,
 }
 
 /// What a pipeline does.
@@ -65,6 +67,17 @@ pub enum Stages {
         /// The plugin.
         plugin: Arc<LoadedPlugin>,
     },
+}
+
+impl Stages {
+    /// The plugins that it calls.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<LoadedPlugin>> {
+        let (first, second) = match self {
+            Self::Staged { pre, post, .. } => (pre.as_ref(), post.as_ref()),
+            Self::Whole { plugin } => (Some(plugin), None),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 /// A plugin that can be called, with what it was built from.

@@ -127,7 +127,10 @@ impl Model {
     /// Queue full, shutting down, deadline passed, model not ready, engine failed.
     pub async fn infer(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Vec<NamedTensor>> {
         if !self.is_ready() {
-            return Err(Error::new(Kind::ModelUnavailable, format!("model '{}' is not ready", self.config.name)));
+            return Err(Error::new(
+                Kind::ModelUnavailable,
+                format!("model '{}' is not ready", self.config.name),
+            ));
         }
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller::default());
@@ -173,7 +176,9 @@ impl Model {
     fn refusal(&self, why: &Rejected) -> Error {
         let name = &self.config.name;
         match why {
-            Rejected::QueueFull => Error::new(Kind::QueueFull, format!("the queue of model '{name}' is full")),
+            Rejected::QueueFull => {
+                Error::new(Kind::QueueFull, format!("the queue of model '{name}' is full"))
+            }
             Rejected::Draining => Error::new(Kind::Draining, format!("model '{name}' is being taken away")),
             _ => Error::new(Kind::BadShape, format!("more rows than model '{name}' takes")),
         }

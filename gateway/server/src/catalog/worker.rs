@@ -105,8 +105,10 @@ impl Worker {
     }
 
     fn run(&mut self, batch: Batch<Job>) -> Result<(), Panicked> {
-        let watch =
-            Arc::new(BatchWatch { waiting: AtomicUsize::new(batch.entries.len()), interrupt: Interrupt::default() });
+        let watch = Arc::new(BatchWatch {
+            waiting: AtomicUsize::new(batch.entries.len()),
+            interrupt: Interrupt::default(),
+        });
         let (reason, rows) = (batch.reason.as_str(), batch.rows);
         let mut jobs = Vec::with_capacity(batch.entries.len());
         for entry in batch.entries {
@@ -187,8 +189,12 @@ impl Worker {
         let name = &self.model_name;
         let answer = match error {
             EngineError::Input(what) => Error::new(Kind::BadShape, what.clone()),
-            EngineError::Interrupted => return Error::new(Kind::Deadline, "nobody waited for the run any more"),
-            EngineError::OutOfMemory(_) => Error::new(Kind::Engine, format!("model '{name}' ran out of memory")),
+            EngineError::Interrupted => {
+                return Error::new(Kind::Deadline, "nobody waited for the run any more");
+            }
+            EngineError::OutOfMemory(_) => {
+                Error::new(Kind::Engine, format!("model '{name}' ran out of memory"))
+            }
             _ => Error::new(Kind::Engine, format!("model '{name}' failed to run")),
         };
         tracing::warn!(model = %name, %error, "run failed");

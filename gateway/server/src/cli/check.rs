@@ -10,13 +10,15 @@ use crate::config;
 #[expect(clippy::print_stdout, reason = "the verdict is for people")]
 pub(super) fn check(arguments: &ConfigArguments) -> ExitCode {
     let overrides = arguments.overrides();
-    let checked = config::load(&arguments.config, &overrides).map_err(|errors| errors.to_string()).and_then(|config| {
-        let options = StartOptions { overrides, ..StartOptions::default() };
-        let builder = app::builder(&config, options).map_err(|error| error.to_string())?;
-        let (models, plugins, pipelines) = (config.models.len(), config.plugins.len(), config.pipelines.len());
-        builder.build(Arc::new(config), None).map_err(|error| error.to_string())?;
-        Ok(format!("{models} models, {plugins} plugins, {pipelines} pipelines"))
-    });
+    let checked =
+        config::load(&arguments.config, &overrides).map_err(|errors| errors.to_string()).and_then(|config| {
+            let options = StartOptions { overrides, ..StartOptions::default() };
+            let builder = app::builder(&config, options).map_err(|error| error.to_string())?;
+            let (models, plugins, pipelines) =
+                (config.models.len(), config.plugins.len(), config.pipelines.len());
+            builder.build(Arc::new(config), None).map_err(|error| error.to_string())?;
+            Ok(format!("{models} models, {plugins} plugins, {pipelines} pipelines"))
+        });
     match checked {
         Ok(summary) => {
             println!("ok: {summary}");

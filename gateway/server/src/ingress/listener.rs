@@ -83,7 +83,8 @@ impl Listener {
         let start = |stream: TcpStream| {
             // Above the cap a connection is closed at once, which costs least.
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { return };
-            let connection = serve_connection(stream, self.router.clone(), self.limits.clone(), phase.clone());
+            let connection =
+                serve_connection(stream, self.router.clone(), self.limits.clone(), phase.clone());
             connections.spawn(async move {
                 connection.await;
                 drop(place);

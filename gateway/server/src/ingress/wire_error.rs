@@ -70,8 +70,12 @@ pub fn wire_error(kind: Kind) -> WireError {
         Kind::BadShape => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_shape", Caller, false),
         Kind::BadDtype => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_dtype", Caller, false),
         Kind::BadLength => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_length", Caller, false),
-        Kind::LimitDepth => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "limit_depth", Caller, false),
-        Kind::BadRequest => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_request", Caller, false),
+        Kind::LimitDepth => {
+            row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "limit_depth", Caller, false)
+        }
+        Kind::BadRequest => {
+            row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_request", Caller, false)
+        }
         Kind::NotFound => row(StatusCode::NOT_FOUND, grpc::NOT_FOUND, "not_found", Caller, false),
         Kind::MethodNotAllowed => {
             row(StatusCode::METHOD_NOT_ALLOWED, grpc::UNIMPLEMENTED, "method_not_allowed", Caller, false)
@@ -82,19 +86,27 @@ pub fn wire_error(kind: Kind) -> WireError {
         Kind::TooLarge => {
             row(StatusCode::PAYLOAD_TOO_LARGE, grpc::RESOURCE_EXHAUSTED, "too_large", Caller, false)
         }
-        Kind::UnsupportedMedia => {
-            row(StatusCode::UNSUPPORTED_MEDIA_TYPE, grpc::INVALID_ARGUMENT, "unsupported_media", Caller, false)
-        }
+        Kind::UnsupportedMedia => row(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            grpc::INVALID_ARGUMENT,
+            "unsupported_media",
+            Caller,
+            false,
+        ),
         Kind::Refused(status) => refused(status),
         Kind::QueueFull => {
             row(StatusCode::TOO_MANY_REQUESTS, grpc::RESOURCE_EXHAUSTED, "queue_full", Gateway, true)
         }
-        Kind::Overloaded => row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "overloaded", Gateway, true),
+        Kind::Overloaded => {
+            row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "overloaded", Gateway, true)
+        }
         Kind::Draining => row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "draining", Gateway, true),
         Kind::ModelUnavailable => {
             row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "model_unavailable", Engine, true)
         }
-        Kind::Deadline => row(StatusCode::GATEWAY_TIMEOUT, grpc::DEADLINE_EXCEEDED, "deadline", Gateway, false),
+        Kind::Deadline => {
+            row(StatusCode::GATEWAY_TIMEOUT, grpc::DEADLINE_EXCEEDED, "deadline", Gateway, false)
+        }
         Kind::PluginTrap => row(StatusCode::BAD_GATEWAY, grpc::INTERNAL, "plugin_trap", Plugin, false),
         Kind::PluginOutput => row(StatusCode::BAD_GATEWAY, grpc::INTERNAL, "plugin_output", Plugin, false),
         Kind::PluginMemory => row(StatusCode::BAD_GATEWAY, grpc::INTERNAL, "plugin_memory", Plugin, false),

@@ -63,8 +63,7 @@ impl Reloader {
         let _turn = self.one_at_a_time.lock().await;
         let this = Arc::clone(self);
         let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
-        let outcome =
-            attempt.unwrap_or_else(|_| refused("failed", "the reload panicked"));
+        let outcome = attempt.unwrap_or_else(|_| refused("failed", "the reload panicked"));
         self.report(&outcome);
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome.clone());
         outcome

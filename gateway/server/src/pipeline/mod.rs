@@ -19,6 +19,8 @@ mod hook;
 pub use call::Call;
 pub use hook::{Hook, HookResult};
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use sluice_sandbox::{Answer, Prepared, Request};
 use sluice_tensor::NamedTensor;
@@ -36,16 +38,30 @@ use crate::observe::Stage;
 pub async fn predict(snapshot: &Snapshot, target: &str, call: &Call, request: Request) -> Result<Answer> {
     let work = async {
         if let Some(pipeline) = snapshot.pipelines.get(target) {
-            return run_pipeline(pipeline, call, request).await;
+            return run_beside_guests(pipeline, call, request).await;
         }
         match snapshot.models.get(target) {
             Some(model) => run_model(model, call, request).await.map(Answer::Tensors),
-            None => Err(Error::new(Kind::NotFound, format!("Request for unknown model: '{target}' is not found"))),
+            None => {
+                Err(Error::new(Kind::NotFound, format!("Request for unknown model: '{target}' is not found")))
+            }
         }
     };
     match tokio::time::timeout_at(call.deadline, work).await {
         Ok(answer) => answer,
         Err(_) => Err(Error::new(Kind::Deadline, "the request's deadline has passed")),
+    }
+}
+
+/// A pipeline with plugins runs on the guests' threads from its first plugin to its
+/// last: one hop there and one back, however many plugins it calls.
+async fn run_beside_guests(pipeline: &Arc<Pipeline>, call: &Call, request: Request) -> Result<Answer> {
+    let Some(threads) = &pipeline.threads else { return run_pipeline(pipeline, call, request).await };
+    let (pipeline, call) = (Arc::clone(pipeline), call.clone());
+    let work = async move { run_pipeline(&pipeline, &call, request).await }.in_current_span();
+    match threads.run(work).await {
+        Ok(answer) => answer,
+        Err(error) => Err(Error::new(Kind::Internal, "internal error").with_detail(error.to_string())),
     }
 }
 

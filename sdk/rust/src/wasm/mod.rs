@@ -9,3 +9,8 @@ mod tensor;
 pub(crate) use calls::{Bucket, Pending, infer, log, open_bucket, submit};
 pub use export::{PipelineExport, PostprocessorExport, PreprocessorExport, Slot, TransformerExport};
 pub(crate) use tensor::{Tensor, Writer};
+
+/// Hands out the memory behind the plugin's data before it grows any.
+#[cfg(all(feature = "allocator", target_os = "unknown"))]
+#[global_allocator]
+static HEAP: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;

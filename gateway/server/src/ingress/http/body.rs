@@ -32,9 +32,10 @@ pub(super) fn declared_bytes(headers: &HeaderMap, limits: &Limits) -> Result<usi
 /// [`Kind::UnsupportedMedia`].
 pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
     match headers.get(CONTENT_ENCODING) {
-        Some(encoding) if encoding.as_bytes() != b"identity" => {
-            Err(Error::new(Kind::UnsupportedMedia, "this content-encoding is not supported: send the body as it is"))
-        }
+        Some(encoding) if encoding.as_bytes() != b"identity" => Err(Error::new(
+            Kind::UnsupportedMedia,
+            "this content-encoding is not supported: send the body as it is",
+        )),
         _ => Ok(()),
     }
 }

@@ -60,12 +60,14 @@ where
     let snapshot = front.catalog.snapshot();
     let metrics = snapshot.metrics(target).map_or_else(|| front.metrics.pipeline(OTHER), Arc::clone);
     let arrived = Instant::now();
-    let span = tracing::debug_span!("predict", target, request_id = &*request_id, code = tracing::field::Empty);
+    let span =
+        tracing::debug_span!("predict", target, request_id = &*request_id, code = tracing::field::Empty);
     observe::set_parent(&span, request.headers());
     let inside = async {
         // The permit lives until the answer is made, so that a drain waits for it.
         let declared = body::declared_bytes(request.headers(), &front.limits)?;
-        let _permit = front.admission.admit(declared).inspect_err(|_| front.metrics.rejected("overloaded"))?;
+        let _permit =
+            front.admission.admit(declared).inspect_err(|_| front.metrics.rejected("overloaded"))?;
         let _in_flight = front.metrics.request_in_flight(declared);
         let admitted = admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request).await?;
         work(admitted).await
@@ -143,7 +145,9 @@ fn request_id(headers: &HeaderMap) -> Arc<str> {
 
 /// Whether text is short and printable ASCII, fit for a header and a log.
 pub(super) fn is_plain(text: &str) -> bool {
-    !text.is_empty() && text.len() <= REQUEST_ID_BYTES_MAX && text.bytes().all(|byte| (0x21..0x7f).contains(&byte))
+    !text.is_empty()
+        && text.len() <= REQUEST_ID_BYTES_MAX
+        && text.bytes().all(|byte| (0x21..0x7f).contains(&byte))
 }
 
 fn fresh_id() -> Arc<str> {
@@ -158,7 +162,9 @@ fn fresh_id() -> Arc<str> {
 fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
     let milliseconds = value.to_str().ok().and_then(|text| text.parse::<u32>().ok()).filter(|ms| *ms > 0);
-    let fault = || Error::new(Kind::BadRequest, "x-request-timeout-ms must be a whole number of milliseconds above 0");
+    let fault = || {
+        Error::new(Kind::BadRequest, "x-request-timeout-ms must be a whole number of milliseconds above 0")
+    };
     milliseconds.map(|ms| Some(Duration::from_millis(u64::from(ms)))).ok_or_else(fault)
 }
 

@@ -24,7 +24,8 @@ pub(super) async fn server() -> Response {
 /// `GET /v1/models`.
 pub(super) async fn v1_list(State(front): State<Arc<Front>>) -> Response {
     let snapshot = front.catalog.snapshot();
-    let names: Vec<&str> = snapshot.pipelines.keys().chain(snapshot.models.keys()).map(|name| &**name).collect();
+    let names: Vec<&str> =
+        snapshot.pipelines.keys().chain(snapshot.models.keys()).map(|name| &**name).collect();
     Json(json!({ "models": names })).into_response()
 }
 
@@ -65,13 +66,18 @@ pub(super) fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> R
         return Ok(());
     }
     let shown: String = version.chars().take(128).collect();
-    Err(Error::new(Kind::NotFound, format!("Request for unknown model: '{name}' version {shown} is not found")))
+    Err(Error::new(
+        Kind::NotFound,
+        format!("Request for unknown model: '{name}' version {shown} is not found"),
+    ))
 }
 
 /// The version that is served under a name.
 pub(super) fn version<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
     let of_pipeline = snapshot.pipelines.get(name).map(|_| PIPELINE_VERSION);
-    of_pipeline.or_else(|| snapshot.models.get(name).map(|model| &*model.config().version)).unwrap_or(PIPELINE_VERSION)
+    of_pipeline
+        .or_else(|| snapshot.models.get(name).map(|model| &*model.config().version))
+        .unwrap_or(PIPELINE_VERSION)
 }
 
 fn describe(snapshot: &Snapshot, name: &str) -> Option<Value> {
@@ -89,7 +95,9 @@ fn describe(snapshot: &Snapshot, name: &str) -> Option<Value> {
         }
     };
     let versions = [version(snapshot, name)];
-    Some(json!({ "name": name, "versions": versions, "platform": platform, "inputs": inputs, "outputs": outputs }))
+    Some(
+        json!({ "name": name, "versions": versions, "platform": platform, "inputs": inputs, "outputs": outputs }),
+    )
 }
 
 /// Triton's name of the platform where there is one.

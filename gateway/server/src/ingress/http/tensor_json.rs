@@ -42,7 +42,10 @@ pub(super) fn check_depth(json: &[u8], depth_max: usize) -> Result<()> {
             b'[' | b'{' => {
                 depth += 1;
                 if depth > depth_max {
-                    return Err(Error::new(Kind::LimitDepth, format!("JSON is nested deeper than {depth_max}")));
+                    return Err(Error::new(
+                        Kind::LimitDepth,
+                        format!("JSON is nested deeper than {depth_max}"),
+                    ));
                 }
             }
             b']' | b'}' => depth = depth.saturating_sub(1),
@@ -57,10 +60,11 @@ pub(super) fn check_depth(json: &[u8], depth_max: usize) -> Result<()> {
 /// # Errors
 /// A bad shape, elements that do not fit the datatype, or too few or many of them.
 pub(super) fn decode(dtype: DType, dims: &[u64], data: &RawValue) -> Result<Tensor> {
-    let dims: Vec<usize> =
-        dims.iter().map(|dim| usize::try_from(*dim)).collect::<std::result::Result<_, _>>().map_err(|_| {
-            Error::new(Kind::BadShape, "a dimension is too large")
-        })?;
+    let dims: Vec<usize> = dims
+        .iter()
+        .map(|dim| usize::try_from(*dim))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| Error::new(Kind::BadShape, "a dimension is too large"))?;
     let shape = Shape::new(&dims).map_err(|error| to_error(&error))?;
     let element_bytes = dtype.size().unwrap_or(size_of::<u32>());
     let bytes = shape.elements().checked_mul(element_bytes).unwrap_or(usize::MAX);
@@ -248,7 +252,12 @@ impl<'de> Visitor<'de> for Elements<'_> {
 /// # Errors
 /// [`Kind::Engine`] for what JSON cannot carry: a float that is not finite, a
 /// string that is not UTF-8.
-pub(super) fn respond(model: &str, version: &str, id: Option<&str>, outputs: &[NamedTensor]) -> Result<Response> {
+pub(super) fn respond(
+    model: &str,
+    version: &str,
+    id: Option<&str>,
+    outputs: &[NamedTensor],
+) -> Result<Response> {
     let bytes: usize = outputs.iter().map(|output| output.tensor.byte_len()).sum();
     let mut out = Vec::with_capacity(256 + bytes * 3);
     out.extend_from_slice(b"{\"model_name\":");

@@ -44,7 +44,8 @@ pub(super) async fn predict(
 }
 
 async fn answer(model: &str, admitted: Admitted) -> Result<Response> {
-    let content_type = admitted.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let content_type =
+        admitted.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = HttpBody { content_type, data: admitted.body };
     let request = sluice_sandbox::Request::Body(body);
     match pipeline::predict(&admitted.snapshot, model, &admitted.call, request).await? {
@@ -59,8 +60,9 @@ async fn answer(model: &str, admitted: Admitted) -> Result<Response> {
 
 fn encode(answer: HttpAnswer) -> Result<Response> {
     let fault = |what| Error::new(Kind::PluginOutput, what);
-    let status = StatusCode::from_u16(answer.status).map_err(|_| fault("the plugin's status is not valid"))?;
-    let content_type =
-        HeaderValue::from_str(&answer.content_type).map_err(|_| fault("the plugin's content type is not valid"))?;
+    let status =
+        StatusCode::from_u16(answer.status).map_err(|_| fault("the plugin's status is not valid"))?;
+    let content_type = HeaderValue::from_str(&answer.content_type)
+        .map_err(|_| fault("the plugin's content type is not valid"))?;
     Ok((status, [(CONTENT_TYPE, content_type)], answer.data).into_response())
 }

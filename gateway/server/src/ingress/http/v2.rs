@@ -86,18 +86,23 @@ struct Output<'a> {
 
 async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result<Response> {
     if admitted.headers.contains_key(BINARY_HEADER) {
-        return Err(Error::new(Kind::UnsupportedMedia, "binary tensors are not supported: send the data as JSON"));
+        return Err(Error::new(
+            Kind::UnsupportedMedia,
+            "binary tensors are not supported: send the data as JSON",
+        ));
     }
     tensor_json::check_depth(&admitted.body, depth_max)?;
     let body = admitted.body.clone();
-    let request: InferRequest<'_> =
-        serde_json::from_slice(&body).map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))?;
+    let request: InferRequest<'_> = serde_json::from_slice(&body)
+        .map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))?;
     if let Some(timeout) = timeout(request.parameters.as_ref())? {
         admitted.shorten_deadline(timeout);
     }
     let inputs = decode(&request.inputs)?;
     let wanted = wanted_outputs(request.outputs.as_deref())?;
-    let outputs = match pipeline::predict(&admitted.snapshot, model, &admitted.call, raw_or_tensors(inputs)?).await? {
+    let outputs = match pipeline::predict(&admitted.snapshot, model, &admitted.call, raw_or_tensors(inputs)?)
+        .await?
+    {
         Answer::Tensors(outputs) => outputs,
         Answer::Body(answer) => {
             let shape = Shape::new(&[1]).map_err(|error| tensor_json::to_error(&error))?;
