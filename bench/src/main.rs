@@ -145,7 +145,11 @@ async fn measure(
             _ => None,
         };
         if *variant == Variant::Fresh {
-            let rows = batch_rows.ok_or("the gateway formed no batch")?.round().max(1.0) as usize;
+            let rows = batch_rows.ok_or("the gateway formed no batch")?;
+            // The whole number next to it; a batch has 256 rows at most.
+            let rows = (1..=256)
+                .min_by(|a, b| (f64::from(*a) - rows).abs().total_cmp(&(f64::from(*b) - rows).abs()));
+            let rows = usize::from(rows.unwrap_or(1_u16));
             let file = if workload.name == "dlrm" { "dlrm.onnx" } else { "mlp.onnx" };
             let rows_per_second = bare::rows_per_second(&engine_search(), file, 1, rows)?;
             report.bare.insert((workload.name, connections), Bare { rows, rows_per_second });

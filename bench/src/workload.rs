@@ -37,7 +37,8 @@ pub fn read(name: &'static str) -> Result<Workload, String> {
     let text = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let file: Value =
         serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    let list = |key: &str| file[key].as_array().cloned().ok_or(format!("{}: no {key}", path.display()));
+    let list =
+        |key: &str| file[key].as_array().cloned().ok_or_else(|| format!("{}: no {key}", path.display()));
     let (bodies, golden) = (list("bodies")?, list("golden")?);
     let bodies = Arc::new(bodies.iter().map(|body| Bytes::from(body.to_string())).collect());
     let check: Check = Arc::new(move |index, answer| {

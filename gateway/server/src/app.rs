@@ -81,7 +81,6 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
         memory_bytes_max: config.sandbox.memory_bytes_max,
         cache_dir: config.sandbox.cache_dir.clone(),
         epoch_tick: config.sandbox.epoch_tick,
-        ..SandboxConfig::default()
     })?;
     Ok(Builder {
         sandbox,

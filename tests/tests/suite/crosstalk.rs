@@ -20,7 +20,7 @@ async fn send(client: &Client, marker: i64) -> Result<(), String> {
         // Through the plugins: they must hand back the same bytes.
         let reply = client.predict("echo", &json!({ "marker": marker })).await;
         let answer = reply.ok();
-        return if answer["body"] == json!({ "marker": marker }).to_string() {
+        return if answer["body"].as_str() == Some(&json!({ "marker": marker }).to_string()) {
             Ok(())
         } else {
             Err(format!("{answer} for {marker}"))

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
 use sluice_tests::guests::HOSTILE;
+use tokio::time::Instant;
 
 /// Calls of `good` that go on beside a test, and fail it if one goes wrong.
 struct Canary {

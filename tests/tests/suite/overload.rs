@@ -1,10 +1,11 @@
 //! Queues, deadlines and cancellation: who waits, who is refused, who is let go.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
 use sluice_tests::gateway::{self, Running};
+use tokio::time::Instant;
 
 fn request(marker: i64, parameters: &Value) -> Value {
     json!({"parameters": parameters,

@@ -1,11 +1,12 @@
 //! HTTP as strangers speak it: slowly, wrongly, half (H1–H6).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use sluice_tests::gateway::{self, Running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 async fn start() -> Running {
     gateway::start(

@@ -114,11 +114,11 @@ async fn a_policy_changes_without_touching_the_model() {
     let gateway = gateway::start(ONE).await;
     let delayed = format!("{ONE}\n    max_queue_delay_microseconds = 200000\n");
     gateway.reload(&delayed).await;
-    let before = std::time::Instant::now();
+    let before = tokio::time::Instant::now();
     gateway.client.infer("m", &request()).await.ok();
     assert!(before.elapsed() >= Duration::from_millis(190), "{:?}", before.elapsed());
     gateway.reload(ONE).await;
-    let before = std::time::Instant::now();
+    let before = tokio::time::Instant::now();
     gateway.client.infer("m", &request()).await.ok();
     assert!(before.elapsed() < Duration::from_millis(150), "{:?}", before.elapsed());
 }

@@ -67,7 +67,7 @@ pub(super) fn decode(dtype: DType, dims: &[u64], data: &RawValue) -> Result<Tens
         .map_err(|_| Error::new(Kind::BadShape, "a dimension is too large"))?;
     let shape = Shape::new(&dims).map_err(|error| to_error(&error))?;
     let element_bytes = dtype.size().unwrap_or(size_of::<u32>());
-    let bytes = shape.elements().checked_mul(element_bytes).unwrap_or(usize::MAX);
+    let bytes = shape.elements().saturating_mul(element_bytes);
     if bytes > TENSOR_BYTES_MAX {
         return Err(to_error(&TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX }));
     }
