@@ -22,7 +22,7 @@ test: setup ## Run all tests
 	@scripts/make-bench-models.sh
 	cargo build --workspace
 	cargo test --workspace
-	@scripts/build-guests.sh --check
+	@scripts/test-guests.sh
 
 check: ## Formatting, lints, licences and duplicate dependencies
 	cargo fmt --all --check
@@ -33,7 +33,7 @@ guests: ## Rebuild the committed plugins from their source
 	@scripts/build-guests.sh
 
 guests-check: ## Prove that the committed plugins are what their source builds
-	@scripts/build-guests.sh --check
+	@scripts/test-guests.sh
 
 train-movies: ## Train the demo's model again and print its evaluation
 	@scripts/train-movies.sh

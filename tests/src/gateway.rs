@@ -22,7 +22,7 @@ pub struct Running {
     pub config: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     finished: Option<JoinHandle<Drained>>,
-    _folder: Option<TempDir>,
+    _folder: TempDir,
 }
 
 /// Starts a gateway from the text of a config. `{repo}` stands for the repository.
@@ -33,7 +33,7 @@ pub async fn try_start(config: &str) -> Result<Running, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("sluice.toml");
     std::fs::write(&path, expand(config)).expect("written");
-    start_file(&path, Some(folder)).await
+    start_file(&path, folder).await
 }
 
 /// The same for a config that is right.
@@ -44,15 +44,23 @@ pub async fn start(config: &str) -> Running {
 /// Starts a gateway from a config file of the repository.
 pub async fn start_config(name: &str) -> Running {
     let path = repository().join("config").join(name);
-    start_file(&path, None).await.unwrap_or_else(|error| panic!("{error}"))
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    start(&text.replace("\"../", "\"{repo}/")).await
 }
 
-/// Puts the repository's path into a config.
+/// Puts the repository's path into a config; and, where components are under test that
+/// were built just now, theirs.
 pub fn expand(config: &str) -> String {
-    config.replace("{repo}", &repository().display().to_string())
+    let repository = repository().display().to_string();
+    let built = std::env::var("SLUICE_GUESTS_DIR").unwrap_or_else(|_| repository.clone());
+    let guests = ["guest-examples/dist", "tests/guests/dist"];
+    let config = guests.iter().fold(config.to_owned(), |config, folder| {
+        config.replace(&format!("{{repo}}/{folder}"), &format!("{built}/{folder}"))
+    });
+    config.replace("{repo}", &repository)
 }
 
-async fn start_file(path: &Path, folder: Option<TempDir>) -> Result<Running, String> {
+async fn start_file(path: &Path, folder: TempDir) -> Result<Running, String> {
     let overrides = Overrides::from_environment()
         .with_environment(bench_folder())
         .flag("server.http", "127.0.0.1:0")

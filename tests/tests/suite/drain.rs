@@ -79,7 +79,7 @@ async fn a_stop_under_load_loses_no_request() {
 }
 
 /// A child that is killed with the test.
-struct Process(Child);
+pub(crate) struct Process(pub(crate) Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -88,12 +88,18 @@ impl Drop for Process {
     }
 }
 
-fn sluice() -> Command {
+pub(crate) fn sluice() -> Command {
     let tests = std::env::current_exe().expect("a path");
     let folder = tests.parent().and_then(|deps| deps.parent()).expect("a target folder");
     let program = folder.join("sluice");
     assert!(program.is_file(), "{} is not built: cargo build --bin sluice", program.display());
     Command::new(program)
+}
+
+/// The address in a line of the table that the program prints.
+pub(crate) fn address(line: &str) -> SocketAddr {
+    let address = line.split("http://").nth(1).and_then(|rest| rest.split('/').next());
+    address.and_then(|address| address.parse().ok()).expect("the table says where")
 }
 
 /// The real program and the real signal.
@@ -108,12 +114,7 @@ async fn sigterm_ends_the_program_with_0_and_answers_everyone() {
     let table = BufReader::new(process.0.stdout.take().expect("piped"));
     let line = table.lines().map_while(Result::ok).find(|line| line.contains("/v2/models/slow/infer"));
     let line = line.expect("the table says what is served");
-    let address: SocketAddr = line
-        .split("http://")
-        .nth(1)
-        .and_then(|rest| rest.split('/').next())
-        .and_then(|address| address.parse().ok())
-        .expect("the table says where");
+    let address = address(&line);
     let leaving = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(load(Client::new(address), Arc::clone(&leaving)));
     tokio::time::sleep(Duration::from_millis(400)).await;

@@ -10,5 +10,6 @@ mod movies;
 mod overload;
 mod protocol;
 mod reload;
+mod telemetry;
 mod tidy;
 mod wasi;

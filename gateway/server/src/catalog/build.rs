@@ -216,7 +216,7 @@ impl Build<'_> {
         };
         let (engine, why) =
             sluice_engine::select(choice, &self.builder.engine_search).map_err(|error| error.to_string())?;
-        tracing::debug!(engine = engine_name(engine.kind()), %why, "engine selected");
+        tracing::info!(engine = engine_name(engine.kind()), %why, "engine selected");
         Ok(engine)
     }
 

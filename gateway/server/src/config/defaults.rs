@@ -116,8 +116,8 @@ pub const EPOCH_TICK_RANGE: RangeInclusive<Duration> = Duration::from_millis(1).
 pub const SERVICE_NAME: &str = "sluice";
 /// All requests without a sampled parent are traced.
 pub const SAMPLE_RATIO: f64 = 1.0;
-/// Log lines from `info` up.
-pub const LOG_FILTER: &str = "info";
+/// Log lines from `info` up; ONNX Runtime's own from `warn`, for it is talkative.
+pub const LOG_FILTER: &str = "info,ort=warn";
 
 /// A store file; it is held in memory.
 pub const STORE_BYTES: u64 = 64 * MIB;
