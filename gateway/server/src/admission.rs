@@ -24,7 +24,30 @@ pub struct Admission {
 pub struct Permit {
     admission: Arc<Admission>,
     _request: OwnedSemaphorePermit,
-    _body: OwnedSemaphorePermit,
+    body: OwnedSemaphorePermit,
+    body_bytes: usize,
+}
+
+fn full() -> Error {
+    Error::new(Kind::Overloaded, "the gateway has as much work as it may hold")
+}
+
+impl Permit {
+    /// Takes room for `bytes` more of the body. What is only announced takes none, so
+    /// nobody can hold room by promising.
+    ///
+    /// # Errors
+    /// [`Kind::Overloaded`] when all bodies together are at their limit.
+    pub fn grow(&mut self, bytes: usize) -> Result<()> {
+        self.body_bytes += bytes;
+        let more = self.body_bytes.div_ceil(1 << 10).saturating_sub(self.body.num_permits());
+        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        if more > 0 {
+            let room = Arc::clone(&self.admission.body_kib).try_acquire_many_owned(more);
+            self.body.merge(room.map_err(|_| full())?);
+        }
+        Ok(())
+    }
 }
 
 impl Admission {
@@ -38,18 +61,17 @@ impl Admission {
         })
     }
 
-    /// Takes a place for a request whose body may have `body_bytes` bytes.
+    /// Takes a place for a request; its body is counted as it arrives, with
+    /// [`Permit::grow`].
     ///
     /// # Errors
     /// [`Kind::Overloaded`] when it is full. It never waits: a caller that is told at
     /// once can go elsewhere.
-    pub fn admit(self: &Arc<Self>, body_bytes: usize) -> Result<Permit> {
-        let full = |_| Error::new(Kind::Overloaded, "the gateway has as much work as it may hold");
-        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(full)?;
-        let kib = u32::try_from(body_bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
-        let body = Arc::clone(&self.body_kib).try_acquire_many_owned(kib).map_err(full)?;
+    pub fn admit(self: &Arc<Self>) -> Result<Permit> {
+        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| full())?;
+        let body = Arc::clone(&self.body_kib).try_acquire_many_owned(0).map_err(|_| full())?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Ok(Permit { admission: Arc::clone(self), _request: request, _body: body })
+        Ok(Permit { admission: Arc::clone(self), _request: request, body, body_bytes: 0 })
     }
 
     /// How many requests are inside.
@@ -87,20 +109,22 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_and_places_come_back() {
         let admission = Admission::new(2, 4 << 10);
-        let first = admission.admit(3 << 10).expect("fits");
-        assert_eq!(admission.admit(2 << 10).expect_err("bytes").kind(), Kind::Overloaded);
-        let second = admission.admit(10).expect("fits");
-        assert_eq!(admission.admit(0).expect_err("count").kind(), Kind::Overloaded);
+        let mut first = admission.admit().expect("fits");
+        (0..3).for_each(|_| first.grow(1 << 10).expect("fits"));
+        let mut second = admission.admit().expect("fits");
+        second.grow(10).expect("fits");
+        assert_eq!(second.grow(2 << 10).expect_err("bytes").kind(), Kind::Overloaded);
+        assert_eq!(admission.admit().expect_err("count").kind(), Kind::Overloaded);
         assert_eq!(admission.in_flight(), 2);
         drop((first, second));
         assert_eq!(admission.in_flight(), 0);
-        assert!(admission.admit(4 << 10).is_ok());
+        assert!(admission.admit().and_then(|mut permit| permit.grow(4 << 10)).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_what_is_inside() {
         let admission = Admission::new(2, 4 << 10);
-        let permit = admission.admit(0).expect("fits");
+        let permit = admission.admit().expect("fits");
         assert!(!admission.wait_idle(Duration::from_secs(1)).await);
         let waiter = tokio::spawn({
             let admission = Arc::clone(&admission);

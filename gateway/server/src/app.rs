@@ -7,6 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluice_batch::MonotonicClock;
 use sluice_engine::EngineSearch;
@@ -21,8 +22,11 @@ use crate::config::{self, Config};
 use crate::ingress::http::{self, Front};
 use crate::ingress::listener::Listener;
 use crate::lifecycle::drain::{Drained, Phase, drain};
-use crate::lifecycle::reload::Reloader;
+use crate::lifecycle::reload::{Outcome, Reloader};
 use crate::observe::{Metrics, SpanCounters};
+
+/// How long after a refused reload the same file is tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// What a start may be given beside the config.
 #[derive(Default)]
@@ -129,12 +133,12 @@ impl Gateway {
         let back = admin::router(Arc::new(Admin {
             catalog: Arc::clone(&catalog),
             admission: Arc::clone(&admission),
-            metrics,
+            metrics: Arc::clone(&metrics),
             reloader: Arc::clone(&reloader),
             phase: phase_seen.clone(),
         }));
-        let (front, http) = bind(config.server.http, front, limits)?;
-        let (back, admin) = bind(config.server.admin, back, limits)?;
+        let (front, http) = bind(config.server.http, front, limits, "http", &metrics)?;
+        let (back, admin) = bind(config.server.admin, back, limits, "admin", &metrics)?;
         let servers = TaskTracker::new();
         servers.spawn(front.serve(phase_seen.clone()));
         // The admin listener outlives the drain, so that it can be watched.
@@ -160,13 +164,16 @@ impl Gateway {
         reloads.abort();
         tracing::info!(in_flight = self.admission.in_flight(), "draining");
         let server = &self.config.server;
+        let grace_over = tokio::time::Instant::now() + server.drain_delay + server.drain;
         let drained = drain(&self.admission, &self.phase, server.drain_delay, server.drain).await;
         self.servers.close();
         // Connections close within moments once nothing is in flight on them.
-        if drained == Drained::Clean {
-            let _ = tokio::time::timeout(server.drain, self.servers.wait()).await;
+        let closed = tokio::time::timeout_at(grace_over, self.servers.wait()).await;
+        match (drained, closed) {
+            // Everything is answered, but somebody does not read the answer.
+            (Drained::Clean, Err(_)) => Drained::Cut(self.servers.len()),
+            (drained, _) => drained,
         }
-        drained
     }
 
     /// A table of what is served, and where, for people.
@@ -214,9 +221,11 @@ fn bind(
     address: SocketAddr,
     router: axum::Router,
     limits: &config::Limits,
+    name: &'static str,
+    metrics: &Arc<Metrics>,
 ) -> Result<(Listener, SocketAddr), StartError> {
     let fault = |source| StartError::Listen { address, source };
-    let listener = Listener::bind(address, router, limits).map_err(fault)?;
+    let listener = Listener::bind(address, router, limits, name, Arc::clone(metrics)).map_err(fault)?;
     let bound = listener.address().map_err(fault)?;
     Ok((listener, bound))
 }
@@ -224,12 +233,23 @@ fn bind(
 /// Reloads whenever the config file, or a file that it names, has changed.
 async fn reload_on_change(catalog: Arc<Catalog>, reloader: Arc<Reloader>) {
     let files = move || catalog.snapshot().config.files();
-    match config::watch(files) {
-        Ok(mut watcher) => loop {
-            watcher.changed().await;
-            reloader.reload().await;
-        },
-        Err(error) => tracing::error!(%error, "cannot watch the configuration, reload it over the admin API"),
+    // It reads every file once, to know what it compares with.
+    let mut watcher = match tokio::task::spawn_blocking(move || config::watch(files)).await {
+        Ok(Ok(watcher)) => watcher,
+        Ok(Err(error)) => {
+            tracing::error!(%error, "cannot watch the configuration, reload it over the admin API");
+            return;
+        }
+        Err(_) => return,
+    };
+    // What changed between the start and the first look.
+    let mut outcome = reloader.reload().await;
+    loop {
+        // A refused file may only name something that is about to come, such as a plugin
+        // that is being built.
+        let patience = if matches!(outcome, Outcome::Refused { .. }) { RETRY } else { Duration::MAX };
+        let _ = tokio::time::timeout(patience, watcher.changed()).await;
+        outcome = reloader.reload().await;
     }
 }
 

@@ -13,6 +13,10 @@ use tokio::net::TcpListener;
 
 use crate::drain::{Process, address, sluice};
 
+/// The spans of a request, in order.
+const STAGES: [&str; 8] =
+    ["predict", "decode", "preprocess", "infer", "queue", "execute", "postprocess", "encode"];
+
 /// Takes one export and gives its bytes.
 async fn collect(listener: TcpListener) -> Vec<u8> {
     let (mut stream, _) = listener.accept().await.expect("the gateway connects");
@@ -55,7 +59,7 @@ async fn each_stage_of_a_request_is_a_span_in_the_callers_trace() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
     let bytes = exported.await.expect("no panic");
     let holds = |what: &[u8]| bytes.windows(what.len()).any(|window| window == what);
-    for name in ["POST /v1/traces", "under-test", "predict", "preprocess", "execute", "postprocess"] {
+    for name in ["POST /v1/traces", "under-test"].into_iter().chain(STAGES) {
         assert!(holds(name.as_bytes()), "{name} is missing");
     }
     let trace_id: Vec<u8> =

@@ -134,6 +134,9 @@ impl Builder {
             return Err(BuildError(problems));
         }
         self.metrics.keep_names(&config);
+        if let Ok(digest) = files::digest_file(&config.source) {
+            self.metrics.config_digest(&digest);
+        }
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
         let snapshot = Snapshot { generation, config, models, plugins, pipelines };
         Ok(Built { snapshot, policies })
@@ -184,7 +187,9 @@ impl Build<'_> {
     fn model(&mut self, config: &config::Model) -> Result<Arc<Model>, String> {
         let digest = files::digest_file(&config.file)?;
         let known = self.previous.and_then(|snapshot| snapshot.models.get(&config.name));
-        if let Some(model) = known.filter(|model| model.is_same_but_policy(config, &digest)) {
+        if let Some(model) =
+            known.filter(|model| model.is_ready() && model.is_same_but_policy(config, &digest))
+        {
             self.policies.push((Arc::clone(model), super::model::policy(config)));
             return Ok(Arc::clone(model));
         }
@@ -217,6 +222,7 @@ impl Build<'_> {
         let (engine, why) =
             sluice_engine::select(choice, &self.builder.engine_search).map_err(|error| error.to_string())?;
         tracing::info!(engine = engine_name(engine.kind()), %why, "engine selected");
+        self.builder.metrics.engine(&engine.describe());
         Ok(engine)
     }
 

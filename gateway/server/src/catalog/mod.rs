@@ -150,7 +150,7 @@ impl Snapshot {
     pub fn is_ready(&self, name: &str) -> bool {
         match self.pipelines.get(name).map(|pipeline| &pipeline.stages) {
             Some(Stages::Staged { model, .. }) => model.is_ready(),
-            Some(Stages::Whole { .. }) => true,
+            Some(Stages::Whole { plugin }) => plugin.granted.iter().all(|model| model.is_ready()),
             None => self.models.get(name).is_some_and(|model| model.is_ready()),
         }
     }

@@ -52,19 +52,9 @@ impl Model {
         }
         let queue = Arc::new(Queue::new(policy(&config), Arc::clone(&clock)));
         let ready_instances = Arc::new(AtomicUsize::new(0));
-        for number in 0..config.instances {
-            let instance = model.instance().map_err(|error| error.to_string())?;
-            let worker = Worker {
-                model_name: Arc::clone(&config.name),
-                model: Arc::clone(&model),
-                instance,
-                queue: Arc::clone(&queue),
-                ready_instances: Arc::clone(&ready_instances),
-                metrics: Arc::clone(&metrics),
-            };
-            worker.spawn(number).map_err(|error| format!("cannot start an instance thread: {error}"))?;
-        }
-        Ok(Arc::new(Self {
+        // Dropping the model drains its queue, so that a start that fails leaves no
+        // thread behind.
+        let started = Arc::new(Self {
             config,
             digest,
             engine,
@@ -74,7 +64,19 @@ impl Model {
             ready_instances,
             metrics,
             request_metrics,
-        }))
+        });
+        for number in 0..started.config.instances {
+            let worker = Worker {
+                model_name: Arc::clone(&started.config.name),
+                model: Arc::clone(&model),
+                instance: model.instance().map_err(|error| error.to_string())?,
+                queue: Arc::clone(&started.queue),
+                ready_instances: Arc::clone(&started.ready_instances),
+                metrics: Arc::clone(&started.metrics),
+            };
+            worker.spawn(number).map_err(|error| format!("cannot start an instance thread: {error}"))?;
+        }
+        Ok(started)
     }
 
     /// The public name.
@@ -145,6 +147,7 @@ impl Model {
                 caller: Arc::clone(&caller),
                 queued: Instant::now(),
                 span: tracing::Span::current(),
+                queue_span: tracing::debug_span!("queue"),
             },
         };
         let _leave = LeaveOnDrop(caller);

@@ -23,6 +23,8 @@ pub(super) struct Job {
     pub(super) caller: Arc<Caller>,
     pub(super) queued: Instant,
     pub(super) span: tracing::Span,
+    /// Open while the job waits for its batch.
+    pub(super) queue_span: tracing::Span,
 }
 
 /// Interrupts a batch when the last caller who waits for it has left.
@@ -58,7 +60,11 @@ impl Worker {
         self.ready_instances.fetch_add(1, Ordering::AcqRel);
         // Linux shows the first 15 bytes of a thread's name.
         let name = format!("run-{number}-{}", self.model_name);
-        std::thread::Builder::new().name(name).spawn(move || self.work()).map(drop)
+        let ready_instances = Arc::clone(&self.ready_instances);
+        let spawned = std::thread::Builder::new().name(name).spawn(move || self.work());
+        spawned.map(drop).inspect_err(|_| {
+            ready_instances.fetch_sub(1, Ordering::AcqRel);
+        })
     }
 
     fn work(mut self) {
@@ -67,7 +73,9 @@ impl Worker {
             match work {
                 Work::Expired(entries) => expire(entries),
                 Work::Run(batch) => {
-                    if self.run(batch).is_err() {
+                    if self.run(batch).is_ok() {
+                        panics = 0;
+                    } else {
                         panics += 1;
                         if panics >= PANICS_MAX || !self.rebuild() {
                             tracing::error!(model = %self.model_name, "instance is given up after a panic");
@@ -111,9 +119,11 @@ impl Worker {
         });
         let (reason, rows) = (batch.reason.as_str(), batch.rows);
         let mut jobs = Vec::with_capacity(batch.entries.len());
-        for entry in batch.entries {
-            if entry.payload.caller.join(&watch) {
-                jobs.push(entry.payload);
+        for Entry { payload: mut job, .. } in batch.entries {
+            if job.caller.join(&watch) {
+                job.queue_span = tracing::Span::none();
+                self.metrics.queue_wait(job.queued.elapsed());
+                jobs.push(job);
             } else {
                 watch.one_left();
             }
@@ -121,13 +131,14 @@ impl Worker {
         if jobs.is_empty() {
             return Ok(());
         }
-        // The batch belongs to all of its members; its span hangs below the first.
+        // The batch belongs to all of its members; its span hangs below the first and
+        // links to the others.
         let span = tracing::debug_span!(parent: &jobs[0].span, "execute", model = %self.model_name, rows,
             requests = jobs.len(), reason);
         let _entered = span.enter();
-        for job in &jobs {
-            self.metrics.queue_wait(job.queued.elapsed());
-        }
+        jobs.iter().skip(1).for_each(|job| {
+            span.follows_from(&job.span);
+        });
         match self.attempt(&jobs, rows, reason, &watch.interrupt) {
             Ok(outputs) => reply(jobs, outputs),
             Err(error) if jobs.len() == 1 => return self.refuse(jobs, error),
@@ -137,10 +148,16 @@ impl Worker {
             Err(Failure::Engine(error)) => {
                 // One poisonous request must hurt only itself: each runs apart, once.
                 tracing::warn!(%error, "batch failed, its members run apart");
-                for job in jobs {
+                let mut rest = jobs.into_iter();
+                while let Some(job) = rest.next() {
                     match self.attempt(std::slice::from_ref(&job), job.rows, "apart", &watch.interrupt) {
                         Ok(outputs) => reply(vec![job], outputs),
-                        Err(error) => self.refuse(vec![job], error)?,
+                        Err(error) => {
+                            if let Err(panicked) = self.refuse(vec![job], error) {
+                                self.refuse(rest.collect(), Failure::Panicked)?;
+                                return Err(panicked);
+                            }
+                        }
                     }
                 }
             }

@@ -91,7 +91,7 @@ pub const THREADS_RANGE: RangeInclusive<u64> = 0..=1024;
 /// above what the guest threads can serve.
 pub const SANDBOX_INSTANCES: u64 = 1000;
 /// Bounds of the above: 10,000 × 4 GiB still fits in the address space.
-pub const SANDBOX_INSTANCES_RANGE: RangeInclusive<u64> = 1..=10_000;
+pub const SANDBOX_INSTANCES_RANGE: RangeInclusive<u64> = 1..=2000;
 /// The most memory that any plugin may be given: room for the big language runtimes
 /// (Python components start at 60 MiB) with data.
 pub const SANDBOX_MEMORY: u64 = 512 * MIB;

@@ -25,6 +25,7 @@ use tower::ServiceExt;
 
 use crate::config::Limits;
 use crate::lifecycle::drain::Phase;
+use crate::observe::Metrics;
 
 /// Most connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
@@ -50,21 +51,31 @@ pub struct Listener {
     socket: TcpListener,
     router: axum::Router,
     limits: Limits,
+    name: &'static str,
+    metrics: Arc<Metrics>,
 }
 
 impl Listener {
-    /// Binds the address. Port 0 picks a free one.
+    /// Binds the address. Port 0 picks a free one. `name` is the metric label of its
+    /// connections.
     ///
     /// # Errors
     /// The address is taken or not ours.
-    pub fn bind(address: SocketAddr, router: axum::Router, limits: &Limits) -> io::Result<Self> {
+    pub fn bind(
+        address: SocketAddr,
+        router: axum::Router,
+        limits: &Limits,
+        name: &'static str,
+        metrics: Arc<Metrics>,
+    ) -> io::Result<Self> {
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
-        Ok(Self { socket: TcpListener::from_std(socket.into())?, router, limits: limits.clone() })
+        let socket = TcpListener::from_std(socket.into())?;
+        Ok(Self { socket, router, limits: limits.clone(), name, metrics })
     }
 
     /// Where it listens.
@@ -85,9 +96,10 @@ impl Listener {
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { return };
             let connection =
                 serve_connection(stream, self.router.clone(), self.limits.clone(), phase.clone());
+            let open = self.metrics.connection_open(self.name);
             connections.spawn(async move {
                 connection.await;
-                drop(place);
+                drop((place, open));
             });
         };
         let mut stopping = std::pin::pin!(stopped(phase.clone()));

@@ -64,8 +64,11 @@ impl Reloader {
         let this = Arc::clone(self);
         let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
         let outcome = attempt.unwrap_or_else(|_| refused("failed", "the reload panicked"));
-        self.report(&outcome);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome.clone());
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(outcome.clone());
+        // The same refusal again is no news.
+        if last.as_ref() != Some(&outcome) {
+            self.report(&outcome);
+        }
         outcome
     }
 

@@ -72,26 +72,17 @@ pub const OTHER: &str = "other";
 /// The stages of a request, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// Reading and decoding the body.
-    Decode,
     /// The plugin before the model.
     Pre,
     /// The model: queue, batch and run.
     Infer,
     /// The plugin after the model.
     Post,
-    /// Encoding the answer.
-    Encode,
 }
 
 impl Stage {
-    pub(super) const ALL: [(Self, &'static str); 5] = [
-        (Self::Decode, "decode"),
-        (Self::Pre, "pre"),
-        (Self::Infer, "infer"),
-        (Self::Post, "post"),
-        (Self::Encode, "encode"),
-    ];
+    pub(super) const ALL: [(Self, &'static str); 3] =
+        [(Self::Pre, "pre"), (Self::Infer, "infer"), (Self::Post, "post")];
 }
 
 /// What is counted for a public name: a pipeline, or a model that is called directly.

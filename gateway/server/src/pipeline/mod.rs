@@ -81,7 +81,13 @@ async fn run_pipeline(pipeline: &Pipeline, call: &Call, request: Request) -> Res
     let blame = if pre.is_some() { Kind::PluginOutput } else { Kind::BadShape };
     let rows = check(model, inputs, blame)?;
     let started = Instant::now();
-    let outputs = model.infer(rows, call.deadline).await?;
+    let span = tracing::debug_span!("infer", model = &**model.name());
+    let outputs = model.infer(rows, call.deadline).instrument(span).await;
+    let outputs = outputs.map_err(|error| match error.kind() {
+        // Values that the engine cannot take are made by whoever made the inputs.
+        Kind::BadShape => Error::new(blame, error.message().to_owned()),
+        _ => error,
+    })?;
     pipeline.metrics.stage(Stage::Infer, started.elapsed());
     match post {
         None => Ok(Answer::Tensors(outputs)),

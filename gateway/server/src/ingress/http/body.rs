@@ -7,23 +7,19 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
+use crate::admission::Permit;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
 
-/// What admission counts for a body that does not say how long it is.
-const UNDECLARED_BYTES: usize = 64 << 10;
-
-/// The size a body says it has.
+/// Refuses a body that says it is too large.
 ///
 /// # Errors
 /// [`Kind::TooLarge`] above the limit: it is never read.
-pub(super) fn declared_bytes(headers: &HeaderMap, limits: &Limits) -> Result<usize> {
-    let Some(length) = headers.get(CONTENT_LENGTH) else {
-        return Ok(UNDECLARED_BYTES.min(limits.body_bytes_max));
-    };
+pub(super) fn check_length(headers: &HeaderMap, limits: &Limits) -> Result<()> {
+    let Some(length) = headers.get(CONTENT_LENGTH) else { return Ok(()) };
     // hyper has refused a malformed length already.
     let length = length.to_str().ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(usize::MAX);
-    if length > limits.body_bytes_max { Err(too_large(limits)) } else { Ok(length) }
+    if length > limits.body_bytes_max { Err(too_large(limits)) } else { Ok(()) }
 }
 
 /// Refuses an encoding that nobody here decodes.
@@ -44,15 +40,16 @@ pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
 ///
 /// # Errors
 /// [`Kind::TooLarge`] at the crossing of the limit, [`Kind::RequestTimeout`] when it
-/// does not arrive in time, [`Kind::BadRequest`] when it breaks off.
-pub(super) async fn read(body: Body, limits: &Limits) -> Result<Bytes> {
-    match tokio::time::timeout(limits.body_timeout, collect(body, limits)).await {
+/// does not arrive in time, [`Kind::BadRequest`] when it breaks off,
+/// [`Kind::Overloaded`] when all bodies together are too much.
+pub(super) async fn read(body: Body, limits: &Limits, permit: &mut Permit) -> Result<Bytes> {
+    match tokio::time::timeout(limits.body_timeout, collect(body, limits, permit)).await {
         Ok(bytes) => bytes,
         Err(_) => Err(Error::new(Kind::RequestTimeout, "the body did not arrive in time")),
     }
 }
 
-async fn collect(mut body: Body, limits: &Limits) -> Result<Bytes> {
+async fn collect(mut body: Body, limits: &Limits, permit: &mut Permit) -> Result<Bytes> {
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     let expected = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
@@ -64,6 +61,7 @@ async fn collect(mut body: Body, limits: &Limits) -> Result<Bytes> {
         if so_far + data.len() > limits.body_bytes_max {
             return Err(too_large(limits));
         }
+        permit.grow(data.len())?;
         // Most bodies come in one piece, which is passed on without a copy.
         match first.take() {
             None if rest.is_empty() => first = Some(data),

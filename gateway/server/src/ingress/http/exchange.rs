@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{Front, body};
+use crate::admission::Permit;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::wire_error::{self, wire_error};
@@ -65,11 +66,12 @@ where
     observe::set_parent(&span, request.headers());
     let inside = async {
         // The permit lives until the answer is made, so that a drain waits for it.
-        let declared = body::declared_bytes(request.headers(), &front.limits)?;
-        let _permit =
-            front.admission.admit(declared).inspect_err(|_| front.metrics.rejected("overloaded"))?;
-        let _in_flight = front.metrics.request_in_flight(declared);
-        let admitted = admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request).await?;
+        body::check_length(request.headers(), &front.limits)?;
+        let mut permit = front.admission.admit().inspect_err(|_| front.metrics.rejected("overloaded"))?;
+        let mut in_flight = front.metrics.request_in_flight(0);
+        let admitted =
+            admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request, &mut permit).await?;
+        in_flight.set_bytes(admitted.body.len());
         work(admitted).await
     };
     let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
@@ -88,6 +90,7 @@ async fn admit(
     request_id: Arc<str>,
     arrived: Instant,
     request: Request,
+    permit: &mut Permit,
 ) -> Result<Admitted> {
     let own_timeout = snapshot.pipelines.get(target).and_then(|pipeline| pipeline.timeout);
     let timeout = match timeout_header(request.headers())? {
@@ -97,7 +100,7 @@ async fn admit(
     let call = Call { request_id, deadline: arrived + timeout };
     let (parts, incoming) = request.into_parts();
     body::check_encoding(&parts.headers)?;
-    let body = body::read(incoming, &front.limits).await?;
+    let body = body::read(incoming, &front.limits, permit).instrument(tracing::debug_span!("decode")).await?;
     let timeout_max = front.limits.request_timeout_max;
     Ok(Admitted { snapshot, call, headers: parts.headers, body, arrived, timeout_max })
 }

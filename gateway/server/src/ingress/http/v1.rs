@@ -49,7 +49,7 @@ async fn answer(model: &str, admitted: Admitted) -> Result<Response> {
     let body = HttpBody { content_type, data: admitted.body };
     let request = sluice_sandbox::Request::Body(body);
     match pipeline::predict(&admitted.snapshot, model, &admitted.call, request).await? {
-        Answer::Body(answer) => encode(answer),
+        Answer::Body(answer) => tracing::debug_span!("encode").in_scope(|| encode(answer)),
         // No plugin shaped the answer: the tensors as V2 writes them.
         Answer::Tensors(outputs) => {
             let version = metadata::version(&admitted.snapshot, model);

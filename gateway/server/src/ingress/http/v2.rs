@@ -113,7 +113,8 @@ async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result
     };
     let outputs = select(outputs, &wanted)?;
     let version = metadata::version(&admitted.snapshot, model);
-    tensor_json::respond(model, version, request.id.as_deref(), &outputs)
+    let id = request.id.as_deref();
+    tracing::debug_span!("encode").in_scope(|| tensor_json::respond(model, version, id, &outputs))
 }
 
 /// A single BYTES element called `body` is a raw body for the plugin.
