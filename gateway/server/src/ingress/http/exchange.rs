@@ -66,7 +66,10 @@ where
     observe::set_parent(&span, request.headers());
     let inside = async {
         // The permit lives until the answer is made, so that a drain waits for it.
-        body::check_length(request.headers(), &front.limits)?;
+        if let Err(error) = body::check_length(request.headers(), &front.limits) {
+            body::discard(request.into_body()).await;
+            return Err(error);
+        }
         let mut permit = front.admission.admit().inspect_err(|_| front.metrics.rejected("overloaded"))?;
         let mut in_flight = front.metrics.request_in_flight(0);
         let admitted =
