@@ -228,7 +228,8 @@ fn route_cases() -> Vec<Bad> {
         "/v1/models/none:predict",
         "/v1/models/add:explain",
     ] {
-        let status_of = |path: &str| if path.contains("%ff") { (400, "") } else { (404, "not_found") };
+        let status_of =
+            |path: &str| if path.contains("%ff") { (400, "bad_request") } else { (404, "not_found") };
         let (status, code) = status_of(path);
         cases.push(bad(format!("POST {path}"), path, right.clone(), status, code));
     }

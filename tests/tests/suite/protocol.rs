@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use sluice_tests::client::Client;
 use sluice_tests::gateway::{self, Running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -47,7 +48,10 @@ fn status(answer: &str) -> &str {
 
 async fn assert_alive(gateway: &Running) {
     let request = json!({"inputs": [{"name": "w", "datatype": "BYTES", "shape": [1, 1], "data": ["é"]}]});
-    let answer = gateway.client.infer("words", &request).await.ok();
+    // A connection of its own: idle ones are closed here after half a second, and one
+    // may be just as it is used again.
+    let client = Client::new(gateway.client.address());
+    let answer = client.infer("words", &request).await.ok();
     assert_eq!(answer["outputs"][0]["data"], json!(["é"]));
 }
 

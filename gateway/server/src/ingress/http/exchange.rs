@@ -11,7 +11,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -172,6 +173,17 @@ fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>> {
         Error::new(Kind::BadRequest, "x-request-timeout-ms must be a whole number of milliseconds above 0")
     };
     milliseconds.map(|ms| Some(Duration::from_millis(u64::from(ms)))).ok_or_else(fault)
+}
+
+/// The router refuses a path that is not UTF-8 in words of its own: they are put into
+/// the form of every other error. Why a layer: no handler ever sees such a path.
+pub(super) async fn in_the_table(response: Response) -> Response {
+    let is_text =
+        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if response.status() == StatusCode::BAD_REQUEST && is_text {
+        return wire_error::respond(&Error::new(Kind::BadRequest, "the path is not valid"), &fresh_id());
+    }
+    response
 }
 
 /// Any path that is not in the router.

@@ -11,8 +11,8 @@ mod v2;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::routing::{get, post};
+use axum::{Router, middleware};
 use tokio::sync::watch;
 
 use crate::admission::Admission;
@@ -59,5 +59,6 @@ pub fn router(front: Arc<Front>) -> Router {
         .route("/v1/models/{target}", get(v1::status).post(v1::predict))
         .fallback(exchange::no_route)
         .method_not_allowed_fallback(exchange::no_method)
+        .layer(middleware::map_response(exchange::in_the_table))
         .with_state(front)
 }
