@@ -1,11 +1,7 @@
 //! What a reload would change.
 //!
-//! A reload is refused whole if [`restart_keys`] names anything. Otherwise [`Changes`]
-//! says what is to be built and what to be dropped. Whether the contents of a file
-//! changed is not seen here: that takes its digest, which whoever loads it knows.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! A reload is refused whole if [`restart_keys`] names anything. What is to be built
+//! again is seen where it is built: that takes the digests of the files.
 
 use super::types::Config;
 
@@ -37,62 +33,4 @@ pub fn restart_keys(old: &Config, new: &Config) -> Vec<String> {
         ("telemetry.log_filter", e.log_filter != f.log_filter),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
-}
-
-/// What happened to an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// It was not there.
-    Added,
-    /// Some setting of it differs.
-    Changed,
-    /// It is gone.
-    Removed,
-}
-
-/// The entries that differ, by kind and name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// Models.
-    pub models: BTreeMap<Arc<str>, Change>,
-    /// Plugins.
-    pub plugins: BTreeMap<Arc<str>, Change>,
-    /// Stores.
-    pub stores: BTreeMap<Arc<str>, Change>,
-    /// Pipelines.
-    pub pipelines: BTreeMap<Arc<str>, Change>,
-    /// Whether limits, drain times or another setting that takes effect at once differ.
-    pub settings: bool,
-}
-
-impl Changes {
-    /// Compares two configurations.
-    pub fn between(old: &Config, new: &Config) -> Self {
-        let (a, b) = (&old.server, &new.server);
-        Self {
-            models: compare(&old.models, &new.models),
-            plugins: compare(&old.plugins, &new.plugins),
-            stores: compare(&old.stores, &new.stores),
-            pipelines: compare(&old.pipelines, &new.pipelines),
-            settings: (&a.limits, a.drain, a.drain_delay) != (&b.limits, b.drain, b.drain_delay),
-        }
-    }
-
-    /// Whether nothing differs.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-fn compare<T: PartialEq>(
-    old: &BTreeMap<Arc<str>, T>,
-    new: &BTreeMap<Arc<str>, T>,
-) -> BTreeMap<Arc<str>, Change> {
-    let removed = old.keys().filter(|name| !new.contains_key(*name)).map(|name| (name, Change::Removed));
-    let others = new.iter().filter_map(|(name, entry)| match old.get(name) {
-        None => Some((name, Change::Added)),
-        Some(before) if before != entry => Some((name, Change::Changed)),
-        Some(_) => None,
-    });
-    removed.chain(others).map(|(name, change)| (name.clone(), change)).collect()
 }

@@ -23,7 +23,7 @@ mod types;
 mod validate;
 pub mod watch;
 
-pub use diff::{Change, Changes, restart_keys};
+pub use diff::restart_keys;
 pub use overrides::Overrides;
 pub use problem::{ConfigErrors, Problem};
 pub use types::{
