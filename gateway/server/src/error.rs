@@ -2,7 +2,7 @@
 //!
 //! A room says what kind of failure it was, in words for the caller, and may add
 //! details for the log. Status codes are not its business: the one table in
-//! `ingress::wire_error` turns a [`Kind`] into an answer.
+//! `crate::wire_error` turns a [`Kind`] into an answer.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -35,9 +35,22 @@ pub enum Kind {
     UnsupportedMedia,
     /// The plugin refused the request with a status of its own.
     Refused(u16),
+    // The caller's fault, on the admin listener or where tokens are asked for.
+    /// No token, or none that is known: the same words and time for all.
+    Unauthenticated,
+    /// The token has not the scope, or the plugin is another owner's.
+    Forbidden,
+    /// This version exists with other content.
+    DigestConflict,
+    /// What is to be removed or changed is in use.
+    InUse,
+    /// An upload was understood and refused. The text is the reason code.
+    UploadRefused(UploadRefusal),
     // Nobody's fault: too much at once, or not now.
     /// The model's queue is full.
     QueueFull,
+    /// One caller or tenant has more under way than it may.
+    TenantLimit,
     /// The gateway has as much work as it may hold.
     Overloaded,
     /// The gateway is shutting down.
@@ -60,8 +73,50 @@ pub enum Kind {
     // The engine's and our own.
     /// The engine failed.
     Engine,
+    /// No disk space, or the disk refuses to write.
+    StorageFull,
     /// A bug in the gateway.
     Internal,
+}
+
+/// Why a component was refused: the reason code of a 422.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UploadRefusal {
+    /// Another kind of file.
+    NotWasm,
+    /// WebAssembly, but not a component.
+    NotComponent,
+    /// A component of none of the worlds, or an export of another type.
+    WrongWorld,
+    /// An import that does not exist or is not granted.
+    ForbiddenImport,
+    /// It needs more memory or tables than it may have.
+    Limits,
+    /// Checking or compiling it took too much time or memory, or failed.
+    CompileLimit,
+    /// It is malformed, or uses a feature that is off.
+    Invalid,
+    /// It failed its trial: start, `init`, or one of its own sample cases.
+    CanaryFailed,
+    /// A signature is required, and there is none that is valid.
+    BadSignature,
+}
+
+impl UploadRefusal {
+    /// The reason code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NotWasm => "not_wasm",
+            Self::NotComponent => "not_component",
+            Self::WrongWorld => "wrong_world",
+            Self::ForbiddenImport => "forbidden_import",
+            Self::Limits => "plugin_limits",
+            Self::CompileLimit => "compile_limit",
+            Self::Invalid => "invalid_component",
+            Self::CanaryFailed => "canary_failed",
+            Self::BadSignature => "bad_signature",
+        }
+    }
 }
 
 /// A failed request: what kind, what the caller may know, what the log should.

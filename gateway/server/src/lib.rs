@@ -15,3 +15,4 @@ pub mod ingress;
 pub mod lifecycle;
 pub mod observe;
 pub mod pipeline;
+pub mod wire_error;

@@ -1,6 +1,7 @@
 //! The admin listener: metrics, health, what is served, reload. It is another
 //! socket than predictions', on loopback by default.
 
+pub mod identity;
 mod status;
 
 use std::sync::Arc;

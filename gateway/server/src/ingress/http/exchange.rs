@@ -20,9 +20,9 @@ use super::{Front, body};
 use crate::admission::Permit;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
-use crate::ingress::wire_error::{self, wire_error};
 use crate::observe::{self, OTHER, PipelineMetrics};
 use crate::pipeline::Call;
+use crate::wire_error::{self, wire_error};
 
 /// The caller's id of a request, echoed in the answer and in our logs and traces.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

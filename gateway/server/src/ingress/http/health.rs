@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Front, metadata};
 use crate::error::{Error, Kind};
-use crate::ingress::wire_error::respond;
+use crate::wire_error::respond;
 
 /// The process answers.
 pub(super) async fn live() -> Response {

@@ -11,7 +11,7 @@ use sluice_tensor::TensorSpec;
 use super::Front;
 use crate::catalog::{Model, Snapshot, Stages, engine_name};
 use crate::error::{Error, Kind, Result};
-use crate::ingress::wire_error::respond;
+use crate::wire_error::respond;
 
 /// The version of everything that does not name one.
 const PIPELINE_VERSION: &str = "1";

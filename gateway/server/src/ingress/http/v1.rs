@@ -14,8 +14,8 @@ use sluice_sandbox::{Answer, HttpAnswer, HttpBody};
 use super::exchange::{self, Admitted};
 use super::{Front, metadata, tensor_json};
 use crate::error::{Error, Kind, Result};
-use crate::ingress::wire_error::respond;
 use crate::pipeline;
+use crate::wire_error::respond;
 
 /// `GET /v1/models/{model}`.
 pub(super) async fn status(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {

@@ -16,8 +16,8 @@ use sluice_tensor::{DType, NamedTensor, Shape, Tensor, find};
 use super::exchange::{self, Admitted};
 use super::{Front, metadata, tensor_json};
 use crate::error::{Error, Kind, Result};
-use crate::ingress::wire_error::respond;
 use crate::pipeline;
+use crate::wire_error::respond;
 
 /// Most inputs of a request, and most outputs it may ask for by name.
 const TENSORS_MAX: usize = 64;

@@ -52,10 +52,14 @@ mod grpc {
     pub(super) const INVALID_ARGUMENT: i32 = 3;
     pub(super) const DEADLINE_EXCEEDED: i32 = 4;
     pub(super) const NOT_FOUND: i32 = 5;
+    pub(super) const ALREADY_EXISTS: i32 = 6;
+    pub(super) const PERMISSION_DENIED: i32 = 7;
     pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
+    pub(super) const FAILED_PRECONDITION: i32 = 9;
     pub(super) const UNIMPLEMENTED: i32 = 12;
     pub(super) const INTERNAL: i32 = 13;
     pub(super) const UNAVAILABLE: i32 = 14;
+    pub(super) const UNAUTHENTICATED: i32 = 16;
 }
 
 /// Seconds a refused caller is told to wait.
@@ -94,6 +98,23 @@ pub fn wire_error(kind: Kind) -> WireError {
             false,
         ),
         Kind::Refused(status) => refused(status),
+        Kind::Unauthenticated => {
+            row(StatusCode::UNAUTHORIZED, grpc::UNAUTHENTICATED, "unauthenticated", Caller, false)
+        }
+        Kind::Forbidden => row(StatusCode::FORBIDDEN, grpc::PERMISSION_DENIED, "forbidden", Caller, false),
+        Kind::DigestConflict => {
+            row(StatusCode::CONFLICT, grpc::ALREADY_EXISTS, "digest_conflict", Caller, false)
+        }
+        Kind::InUse => row(StatusCode::CONFLICT, grpc::FAILED_PRECONDITION, "in_use", Caller, false),
+        Kind::UploadRefused(why) => {
+            row(StatusCode::UNPROCESSABLE_ENTITY, grpc::INVALID_ARGUMENT, why.code(), Caller, false)
+        }
+        Kind::TenantLimit => {
+            row(StatusCode::TOO_MANY_REQUESTS, grpc::RESOURCE_EXHAUSTED, "tenant_limit", Gateway, true)
+        }
+        Kind::StorageFull => {
+            row(StatusCode::INSUFFICIENT_STORAGE, grpc::RESOURCE_EXHAUSTED, "storage_full", Gateway, false)
+        }
         Kind::QueueFull => {
             row(StatusCode::TOO_MANY_REQUESTS, grpc::RESOURCE_EXHAUSTED, "queue_full", Gateway, true)
         }
