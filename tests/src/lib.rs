@@ -13,3 +13,15 @@ pub fn repository() -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     root.canonicalize().expect("the repository is where the crate was built")
 }
+
+/// The real program, built beside the suite; `SLUICE_PROGRAM` names another one.
+pub fn program() -> PathBuf {
+    let beside = || {
+        let tests = std::env::current_exe().expect("a path");
+        let folder = tests.parent().and_then(|deps| deps.parent()).expect("a target folder");
+        folder.join("sluice")
+    };
+    let program = std::env::var_os("SLUICE_PROGRAM").map_or_else(beside, PathBuf::from);
+    assert!(program.is_file(), "{} is not built: cargo build --bin sluice", program.display());
+    program
+}

@@ -89,11 +89,7 @@ impl Drop for Process {
 }
 
 pub(crate) fn sluice() -> Command {
-    let tests = std::env::current_exe().expect("a path");
-    let folder = tests.parent().and_then(|deps| deps.parent()).expect("a target folder");
-    let program = folder.join("sluice");
-    assert!(program.is_file(), "{} is not built: cargo build --bin sluice", program.display());
-    Command::new(program)
+    Command::new(sluice_tests::program())
 }
 
 /// The address in a line of the table that the program prints.
