@@ -169,7 +169,7 @@ impl Build<'_> {
             .flat_map(|plugin| &plugin.stores)
             .find(|(known, _)| known == name)
             .map(|(_, store)| store)?;
-        let same = store.config == *config && files::digest_file(&config.file).ok()? == store.digest;
+        let same = store.config == *config && files::digest_file(config.file()?).ok()? == store.digest;
         same.then(|| Arc::clone(store))
     }
 
@@ -262,7 +262,8 @@ impl Build<'_> {
         if let Some(native) = self.builder.natives.get(&config.name) {
             return Ok(from(Arc::clone(native), None, granted, stores));
         }
-        let content = files::read(&config.file, self.config.sandbox.plugin_bytes_max)?;
+        let file = config.source.file().ok_or("has no file")?;
+        let content = files::read(file, self.config.sandbox.plugin_bytes_max)?;
         let known = self.previous.and_then(|snapshot| snapshot.plugins.get(&config.name));
         if let Some(plugin) = known.filter(|plugin| plugin.is_same(config, &content, &granted, &stores)) {
             return Ok(Arc::clone(plugin));

@@ -132,6 +132,15 @@ impl Checker<'_> {
         }
     }
 
+    /// The name of an owner, if one is given.
+    pub(super) fn owner(&mut self, at: At<'_>, key: &str, name: Option<&str>) -> Option<Arc<str>> {
+        let name = name?;
+        if let Err(error) = sluice_tensor::check_name(name) {
+            self.problem(at, key, error.to_string());
+        }
+        Some(name.into())
+    }
+
     /// The name of something that must be among `known`.
     pub(super) fn reference<V>(
         &mut self,

@@ -24,8 +24,8 @@ pub const ENTRIES_MAX: usize = 1024;
 pub const HTTP: SocketAddr = loopback(8000);
 /// Predictions over gRPC: Triton's port.
 pub const GRPC: SocketAddr = loopback(8001);
-/// Metrics and administration: Triton's metrics port. There is no authentication on
-/// it yet, so other than loopback addresses are refused.
+/// Metrics and administration: Triton's metrics port. Other than loopback addresses need
+/// TLS and tokens.
 pub const ADMIN: SocketAddr = loopback(8002);
 
 /// A shutdown waits this long for requests under way, then cuts them and exits with
@@ -164,6 +164,68 @@ pub const LOG_BYTES_RANGE: RangeInclusive<u64> = 0..=MIB;
 pub const RESOURCES: u64 = 1000;
 /// Calls of one plugin at a time; further ones wait.
 pub const CONCURRENCY: u64 = 64;
+
+/// A file of certificates or a key, PEM: the bundles of whole systems have some 200 KiB.
+pub const PEM_BYTES_MAX: u64 = MIB;
+
+/// Names that the admin listener answers to beside its own: a load balancer or two.
+pub const ADMIN_HOSTS_MAX: usize = 16;
+
+/// Versions of a plugin that stay compiled beside those that serve, so that going back to
+/// one takes effect for the next request. Each costs its machine code, some 300 KiB for a
+/// Rust component, 35 MiB for a Python one.
+pub const VERSIONS_KEPT: u64 = 3;
+/// Bounds of the above.
+pub const VERSIONS_KEPT_RANGE: RangeInclusive<u64> = 0..=64;
+
+/// Checks of components at a time. One leaves the other core to predictions; compiling
+/// is niced besides.
+pub const VERIFY_CHILDREN: u64 = 1;
+/// Bounds of the above.
+pub const VERIFY_CHILDREN_RANGE: RangeInclusive<u64> = 1..=64;
+/// Checks that wait for their turn; more are answered 429. Twenty uploads at once fit.
+pub const VERIFY_WAITING: u64 = 32;
+/// Bounds of the above.
+pub const VERIFY_WAITING_RANGE: RangeInclusive<u64> = 0..=1024;
+/// Processor time of one check. A Rust component takes 0.1 s, a Python one 17 s.
+pub const VERIFY_CPU: Duration = Duration::from_secs(60);
+/// Time of one check on the clock: niced, it may get little of a busy machine.
+pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(120);
+/// Address space of one check. A Python component takes some 700 MiB to compile.
+pub const VERIFY_MEMORY: u64 = 2 * GIB;
+/// Bounds of the above.
+pub const VERIFY_MEMORY_RANGE: RangeInclusive<u64> = 256 * MIB..=64 * GIB;
+
+/// Time for a plugin's HTTP call to connect.
+pub const EGRESS_CONNECT: Duration = Duration::from_secs(1);
+/// Time for a plugin's whole HTTP call; the request's own deadline is often earlier.
+pub const EGRESS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of one body of a plugin's HTTP call, either way.
+pub const EGRESS_BODY_BYTES: u64 = 4 * MIB;
+/// Bounds of the above.
+pub const EGRESS_BODY_BYTES_RANGE: RangeInclusive<u64> = 1..=GIB;
+
+/// Time for one command of a Redis store. A look-up that takes longer than a model's run
+/// is worth less than an answer without it.
+pub const REDIS_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Memory of all instances of one plugin together: eight of the largest at once, or
+/// hundreds of usual ones. An instance that would need more is refused.
+pub const PLUGIN_MEMORY_TOTAL: u64 = GIB;
+/// Bounds of the above.
+pub const PLUGIN_MEMORY_TOTAL_RANGE: RangeInclusive<u64> = 64 * KIB..=1024 * GIB;
+/// Hosts, directories, arguments or variables of one plugin.
+pub const PLUGIN_LIST_MAX: usize = 64;
+
+/// How long a version that was just activated is watched, and taken back if its calls
+/// fail. Five minutes see the usual kinds of request.
+pub const BAKE: Duration = Duration::from_secs(300);
+/// Bounds of the above; 0 never takes a version back.
+pub const BAKE_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(7 * 24 * 3600);
+/// The share of failed calls above which a version is taken back.
+pub const BAKE_ERROR_RATE: f64 = 0.05;
+/// Calls before the share counts: fewer are an accident.
+pub const BAKE_CALLS: u64 = 20;
 
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))

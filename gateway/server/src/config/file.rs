@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::types::{EngineChoice, LogFormat};
+use super::types::{EngineChoice, FailurePolicy, LogFormat, Scope};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -15,6 +15,12 @@ pub(super) struct ConfigFile {
     pub(super) engine: EngineFile,
     pub(super) sandbox: SandboxFile,
     pub(super) telemetry: TelemetryFile,
+    pub(super) state: StateFile,
+    pub(super) verify: VerifyFile,
+    pub(super) egress: EgressFile,
+    pub(super) oci: OciFile,
+    pub(super) tokens: BTreeMap<String, TokenFile>,
+    pub(super) keys: BTreeMap<String, KeyFile>,
     pub(super) stores: BTreeMap<String, StoreFile>,
     pub(super) models: BTreeMap<String, ModelFile>,
     pub(super) plugins: BTreeMap<String, PluginFile>,
@@ -27,6 +33,12 @@ pub(super) struct ServerFile {
     pub(super) http: Option<SocketAddr>,
     pub(super) grpc: Option<SocketAddr>,
     pub(super) admin: Option<SocketAddr>,
+    pub(super) admin_without_tokens: Option<bool>,
+    pub(super) metrics_without_token: Option<bool>,
+    pub(super) predict_needs_token: Option<bool>,
+    pub(super) admin_hosts: Vec<String>,
+    pub(super) tls: Option<TlsFile>,
+    pub(super) admin_tls: Option<TlsFile>,
     pub(super) drain_ms: Option<u64>,
     pub(super) drain_delay_ms: Option<u64>,
     pub(super) limits: LimitsFile,
@@ -68,6 +80,64 @@ pub(super) struct SandboxFile {
     pub(super) cache_dir: Option<String>,
     pub(super) epoch_tick_ms: Option<u64>,
     pub(super) strict: Option<bool>,
+    pub(super) require_signature: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TlsFile {
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) client_ca: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StateFile {
+    pub(super) dir: Option<String>,
+    pub(super) versions_kept: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct VerifyFile {
+    pub(super) children_max: Option<u64>,
+    pub(super) waiting_max: Option<u64>,
+    pub(super) cpu_ms: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) memory_bytes: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct EgressFile {
+    pub(super) ca: Option<String>,
+    pub(super) connect_timeout_ms: Option<u64>,
+    pub(super) timeout_ms: Option<u64>,
+    pub(super) body_bytes_max: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct OciFile {
+    pub(super) insecure_hosts: Vec<String>,
+    pub(super) credentials: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TokenFile {
+    pub(super) hash: Option<String>,
+    pub(super) scopes: Vec<Scope>,
+    pub(super) owner: Option<String>,
+    pub(super) expires: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct KeyFile {
+    pub(super) owner: Option<String>,
+    pub(super) public_key: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,8 +153,22 @@ pub(super) struct TelemetryFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct StoreFile {
+    pub(super) kind: Option<StoreKind>,
     pub(super) file: Option<String>,
     pub(super) bytes_max: Option<u64>,
+    pub(super) url: Option<String>,
+    pub(super) timeout_ms: Option<u64>,
+}
+
+/// What a store is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum StoreKind {
+    #[default]
+    File,
+    Memory,
+    Embedded,
+    Redis,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -105,9 +189,12 @@ pub(super) struct ModelFile {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PluginFile {
     pub(super) file: Option<String>,
+    pub(super) plugin: Option<String>,
+    pub(super) owner: Option<String>,
     pub(super) config: serde_json::Map<String, serde_json::Value>,
     pub(super) reuse: Option<u64>,
     pub(super) memory_bytes: Option<u64>,
+    pub(super) memory_total_bytes: Option<u64>,
     pub(super) call_timeout_ms: Option<u64>,
     pub(super) init_timeout_ms: Option<u64>,
     pub(super) log_bytes_per_call: Option<u64>,
@@ -115,7 +202,17 @@ pub(super) struct PluginFile {
     pub(super) concurrency: Option<u64>,
     pub(super) stores: Vec<String>,
     pub(super) models: Vec<String>,
+    pub(super) http_hosts: Vec<String>,
+    pub(super) files: BTreeMap<String, String>,
+    pub(super) arguments: Vec<String>,
+    pub(super) environment: BTreeMap<String, String>,
     pub(super) strict: Option<bool>,
+    pub(super) clocks: Option<bool>,
+    pub(super) random: Option<bool>,
+    pub(super) require_signature: Option<bool>,
+    pub(super) bake_ms: Option<u64>,
+    pub(super) bake_error_rate_max: Option<f64>,
+    pub(super) bake_calls_min: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -126,4 +223,7 @@ pub(super) struct PipelineFile {
     pub(super) post: Option<String>,
     pub(super) plugin: Option<String>,
     pub(super) timeout_ms: Option<u64>,
+    pub(super) on_failure: Option<FailurePolicy>,
+    pub(super) pre_on_failure: Option<FailurePolicy>,
+    pub(super) post_on_failure: Option<FailurePolicy>,
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 
 use super::file::{
-    ConfigFile, EngineFile, LimitsFile, ModelFile, PipelineFile, PluginFile, SandboxFile, ServerFile,
-    StoreFile, TelemetryFile,
+    ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PipelineFile, PluginFile,
+    SandboxFile, ServerFile, StateFile, StoreFile, TelemetryFile, TlsFile, TokenFile, VerifyFile,
 };
 use super::*;
 
@@ -23,6 +23,10 @@ impl Folder {
         {
             folder.write(name, "x");
         }
+        for name in ["cert.pem", "key.pem", "ca.pem", "config.json"] {
+            folder.write(name, "x");
+        }
+        std::fs::create_dir(folder.0.path().join("data")).expect("a folder");
         folder
     }
 
@@ -184,7 +188,8 @@ memory_bytes = 536870913
 "#;
     let problems = folder.problems(text);
     let starts = [
-        "1 server.admin: must be a loopback address",
+        "1 server.admin: 0.0.0.0:8002 is not a loopback address: it needs [server.admin_tls]",
+        "1 server.admin: 0.0.0.0:8002 is not a loopback address: it needs a token",
         "2 server.grpc: 127.0.0.1:8000 is the address of http too",
         "4 server.limits.in_flight_bytes_max: is below body_bytes_max",
         "5 server.limits.request_timeout_max_ms: is 0 ms, allowed are 1 to 3600000 ms",
@@ -436,25 +441,34 @@ fn uncommented() -> String {
 #[test]
 fn every_key_is_in_the_example_file() {
     let keys = locate::keys(&uncommented(), locate::Format::Toml);
-    let tables: [(&str, &[&str]); 10] = [
+    let tables: [(&str, &[&str]); 19] = [
         ("", fields::<ConfigFile>()),
         ("server", fields::<ServerFile>()),
+        ("server.tls", fields::<TlsFile>()),
+        ("server.admin_tls", fields::<TlsFile>()),
         ("server.limits", fields::<LimitsFile>()),
         ("engine", fields::<EngineFile>()),
         ("sandbox", fields::<SandboxFile>()),
         ("telemetry", fields::<TelemetryFile>()),
-        ("stores.example", fields::<StoreFile>()),
-        ("models.example", fields::<ModelFile>()),
-        ("plugins.example", fields::<PluginFile>()),
-        ("pipelines", fields::<PipelineFile>()),
+        ("state", fields::<StateFile>()),
+        ("verify", fields::<VerifyFile>()),
+        ("egress", fields::<EgressFile>()),
+        ("oci", fields::<OciFile>()),
+        ("tokens.*", fields::<TokenFile>()),
+        ("keys.*", fields::<KeyFile>()),
+        ("stores.*", fields::<StoreFile>()),
+        ("models.*", fields::<ModelFile>()),
+        ("plugins.*", fields::<PluginFile>()),
+        ("pipelines.*", fields::<PipelineFile>()),
+        ("server", &["tls", "admin_tls"]),
     ];
     for (table, known) in tables {
         assert!(!known.is_empty());
         for field in known {
-            let is_there = keys.iter().any(|(path, _)| match table {
-                "" => path.first().is_some_and(|first| first == field),
-                "pipelines" => path.len() == 3 && path[0] == table && path[2] == *field,
-                _ => path.join(".") == format!("{table}.{field}"),
+            let is_there = keys.iter().any(|(path, _)| match table.strip_suffix(".*") {
+                _ if table.is_empty() => path.first().is_some_and(|first| first == field),
+                Some(kind) => path.len() == 3 && path[0] == kind && path[2] == *field,
+                None => path.join(".").starts_with(&format!("{table}.{field}")),
             });
             assert!(is_there, "{table}.{field} is not in config/sluice.toml");
         }
@@ -468,7 +482,7 @@ fn the_example_file_is_valid_as_it_stands_and_with_everything_in_it() {
     let bare = folder.load(&as_it_stands).expect("serves nothing");
     assert!(bare.models.is_empty() && bare.pipelines.is_empty());
     let full = folder.load(&uncommented()).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!((full.models.len(), full.plugins.len(), full.pipelines.len()), (1, 1, 2));
+    assert_eq!((full.models.len(), full.plugins.len(), full.pipelines.len()), (1, 2, 2));
 }
 
 #[test]
@@ -482,6 +496,18 @@ fn the_defaults_that_the_example_file_shows_are_the_real_ones() {
     real.engine.onnxruntime_library.clone_from(&shown.engine.onnxruntime_library);
     real.sandbox.cache_dir.clone_from(&shown.sandbox.cache_dir);
     real.telemetry.otlp_endpoint.clone_from(&shown.telemetry.otlp_endpoint);
+    real.state.dir.clone_from(&shown.state.dir);
+    real.egress.ca.clone_from(&shown.egress.ca);
+    real.oci.credentials.clone_from(&shown.oci.credentials);
+    real.server.tls.clone_from(&shown.server.tls);
+    real.server.admin_tls.clone_from(&shown.server.admin_tls);
+    (real.tokens, real.keys) = (shown.tokens.clone(), shown.keys.clone());
+    real.stores.insert("sessions".into(), shown.stores["sessions"].clone());
+    real.plugins.insert("pulled".into(), shown.plugins["pulled"].clone());
+    let (example, seen) = (real.plugins.get_mut("example").expect("there"), &shown.plugins["example"]);
+    example.owner.clone_from(&seen.owner);
+    example.http_hosts.clone_from(&seen.http_hosts);
+    example.files.clone_from(&seen.files);
     real.pipelines.clone_from(&shown.pipelines);
     assert_eq!(shown, real);
 }

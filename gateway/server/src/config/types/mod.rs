@@ -8,6 +8,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+mod access;
+mod plugins;
+
+pub use access::{Scope, Tls, Token, TrustedKey};
+pub use plugins::{FailurePolicy, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
+
 /// Everything the gateway is told. Two that are equal serve the same, apart from
 /// the contents of the files they name.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,7 +28,19 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// Logs and traces.
     pub telemetry: Telemetry,
-    /// Look-up tables that plugins may read.
+    /// Where uploaded plugins are kept.
+    pub state: State,
+    /// How uploads are checked.
+    pub verify: Verify,
+    /// How plugins reach other servers.
+    pub egress: Egress,
+    /// How plugins are pulled from registries.
+    pub oci: Oci,
+    /// Who may call what.
+    pub tokens: BTreeMap<Arc<str>, Token>,
+    /// Whose signatures count.
+    pub keys: BTreeMap<Arc<str>, TrustedKey>,
+    /// Stores that plugins may use.
     pub stores: BTreeMap<Arc<str>, Store>,
     /// What an engine runs.
     pub models: BTreeMap<Arc<str>, Model>,
@@ -37,9 +55,13 @@ impl Config {
     /// This is what [`super::watch`] watches.
     pub fn files(&self) -> Vec<PathBuf> {
         let models = self.models.values().map(|model| &model.file);
-        let plugins = self.plugins.values().map(|plugin| &plugin.file);
-        let stores = self.stores.values().map(|store| &store.file);
-        std::iter::once(&self.source).chain(models).chain(plugins).chain(stores).cloned().collect()
+        let plugins = self.plugins.values().filter_map(|plugin| plugin.source.file());
+        let stores = self.stores.values().filter_map(Store::file);
+        let tls = [&self.server.tls, &self.server.admin_tls];
+        let tls = tls.into_iter().flatten().flat_map(Tls::files);
+        let ca = self.egress.ca.iter();
+        let named = models.chain(plugins).chain(stores).chain(tls).chain(ca);
+        std::iter::once(&self.source).chain(named).cloned().collect()
     }
 }
 
@@ -50,8 +72,21 @@ pub struct Server {
     pub http: SocketAddr,
     /// Where predictions will be served over gRPC.
     pub grpc: SocketAddr,
-    /// Where metrics and administration are served; always a loopback address.
+    /// Where metrics and administration are served; a loopback address unless there are
+    /// TLS and tokens.
     pub admin: SocketAddr,
+    /// Whether whoever reaches the admin listener, on loopback, may do everything.
+    pub admin_without_tokens: bool,
+    /// Whether `/metrics` is open to whoever reaches the admin listener.
+    pub metrics_without_token: bool,
+    /// Whether predictions need a token with the scope `predict`.
+    pub predict_needs_token: bool,
+    /// Names, beside `localhost` and its address, that the admin listener answers to.
+    pub admin_hosts: Vec<String>,
+    /// TLS of the prediction listener.
+    pub tls: Option<Tls>,
+    /// TLS of the admin listener.
+    pub admin_tls: Option<Tls>,
     /// What one caller, and all callers together, may use.
     pub limits: Limits,
     /// How long a shutdown waits for requests that are under way.
@@ -147,6 +182,54 @@ pub struct Sandbox {
     pub epoch_tick: Duration,
     /// Whether every plugin is refused WASI.
     pub strict: bool,
+    /// Whether every uploaded or pulled plugin needs a valid signature.
+    pub require_signature: bool,
+}
+
+/// Where uploaded plugins are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// The directory; without one nothing can be uploaded.
+    pub dir: Option<PathBuf>,
+    /// Versions of each plugin that stay compiled beside those that serve.
+    pub versions_kept: usize,
+}
+
+/// How components are checked, in a process of their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verify {
+    /// Checks at a time.
+    pub children_max: usize,
+    /// Checks that may wait; more are answered 429.
+    pub waiting_max: usize,
+    /// Processor time of one check.
+    pub cpu: Duration,
+    /// Time of one check on the clock.
+    pub timeout: Duration,
+    /// Address space of one check, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// How plugins reach other servers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Egress {
+    /// Certificates that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
+    /// Time to connect.
+    pub connect_timeout: Duration,
+    /// Time for a whole exchange.
+    pub timeout: Duration,
+    /// Bytes of one body, either way.
+    pub body_bytes_max: usize,
+}
+
+/// How plugins are pulled from registries.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Oci {
+    /// Registries, `host:port`, that are spoken to without TLS; loopback always may be.
+    pub insecure_hosts: Vec<String>,
+    /// A `config.json` as docker writes it, with credentials.
+    pub credentials: Option<PathBuf>,
 }
 
 /// Logs and traces.
@@ -177,13 +260,43 @@ pub enum LogFormat {
     Json,
 }
 
-/// A look-up table from a file of JSON lines `{"key": …, "value": …}`.
+/// Keys and values that plugins may look up, and perhaps change.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Store {
-    /// The file.
-    pub file: PathBuf,
-    /// The largest file that is loaded, in bytes.
-    pub bytes_max: u64,
+pub enum Store {
+    /// A table from a file of JSON lines `{"key": …, "value": …}`, in memory, read-only.
+    File {
+        /// The file.
+        file: PathBuf,
+        /// The largest file that is loaded, in bytes.
+        bytes_max: u64,
+    },
+    /// In memory, empty at each start.
+    Memory {
+        /// Most bytes of keys and values.
+        bytes_max: u64,
+    },
+    /// In a file of the state directory; the plugins of one owner share it.
+    Embedded {
+        /// Most bytes of keys and values of one owner.
+        bytes_max: u64,
+    },
+    /// On a Redis server.
+    Redis {
+        /// `redis://` or `rediss://`, with credentials: never logged.
+        url: String,
+        /// Time for one command.
+        timeout: Duration,
+    },
+}
+
+impl Store {
+    /// The file it is loaded from.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File { file, .. } => Some(file),
+            _ => None,
+        }
+    }
 }
 
 /// What an engine runs, and how its requests are batched.
@@ -209,76 +322,4 @@ pub struct Model {
     pub max_queue_delay: Duration,
     /// Requests that may wait.
     pub max_queue_size: usize,
-}
-
-/// A WebAssembly component and what it may use.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Plugin {
-    /// Its name.
-    pub name: Arc<str>,
-    /// The component.
-    pub file: PathBuf,
-    /// Given to the plugin's `init` as it stands; an empty object if absent.
-    pub config: serde_json::Value,
-    /// Calls that one instance serves before it is thrown away.
-    pub reuse: u32,
-    /// Memory of one instance, all memories and tables together, in bytes.
-    pub memory_bytes: usize,
-    /// Time for one call.
-    pub call_timeout: Duration,
-    /// Time for the trial at load.
-    pub init_timeout: Duration,
-    /// Bytes that one call may log.
-    pub log_bytes_per_call: usize,
-    /// Handles that an instance may hold.
-    pub resources: usize,
-    /// Calls at a time.
-    pub concurrency: usize,
-    /// Stores it may read.
-    pub stores: Vec<Arc<str>>,
-    /// Models it may call.
-    pub models: Vec<Arc<str>>,
-    /// Whether it is refused WASI; true if the whole sandbox is strict.
-    pub strict: bool,
-}
-
-/// A public name that joins plugins and a model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pipeline {
-    /// Its public name.
-    pub name: Arc<str>,
-    /// What it is made of.
-    pub kind: PipelineKind,
-    /// The deadline of a request that names none; the server's if absent.
-    pub timeout: Option<Duration>,
-}
-
-/// What a pipeline is made of. Every name in it exists.
-#[derive(Debug, Clone, PartialEq)]
-pub enum PipelineKind {
-    /// A model with a plugin before it, after it, both or neither.
-    Staged {
-        /// Makes the model's inputs out of the request.
-        pre: Option<Arc<str>>,
-        /// The model.
-        model: Arc<str>,
-        /// Makes the answer out of the model's outputs.
-        post: Option<Arc<str>>,
-    },
-    /// One plugin of the `pipeline` world, which calls models by itself.
-    Plugin {
-        /// The plugin.
-        plugin: Arc<str>,
-    },
-}
-
-impl PipelineKind {
-    /// The plugins it calls, in order.
-    pub fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
-        let (first, second) = match self {
-            Self::Staged { pre, post, .. } => (pre.as_ref(), post.as_ref()),
-            Self::Plugin { plugin } => (Some(plugin), None),
-        };
-        first.into_iter().chain(second)
-    }
 }

@@ -1,0 +1,164 @@
+//! Plugins and pipelines, as the running configuration has them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// A WebAssembly component and what it may use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plugin {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Where its versions come from, beside uploads.
+    pub source: PluginSource,
+    /// Whose it is; none is the operator's own.
+    pub owner: Option<Arc<str>>,
+    /// Given to the plugin's `init` as it stands; an empty object if absent.
+    pub config: serde_json::Value,
+    /// Calls that one instance serves before it is thrown away.
+    pub reuse: u32,
+    /// Memory of one instance, all memories and tables together, in bytes.
+    pub memory_bytes: usize,
+    /// Time for one call.
+    pub call_timeout: Duration,
+    /// Time for the trial at load.
+    pub init_timeout: Duration,
+    /// Bytes that one call may log.
+    pub log_bytes_per_call: usize,
+    /// Handles that an instance may hold.
+    pub resources: usize,
+    /// Calls at a time.
+    pub concurrency: usize,
+    /// Memory of all its instances together, in bytes.
+    pub memory_total_bytes: usize,
+    /// Stores it may use.
+    pub stores: Vec<Arc<str>>,
+    /// Models it may call.
+    pub models: Vec<Arc<str>>,
+    /// Servers it may call over HTTP.
+    pub http_hosts: Vec<String>,
+    /// Directories it may read, by the name that it sees.
+    pub files: BTreeMap<String, PathBuf>,
+    /// Arguments of a command component.
+    pub arguments: Vec<String>,
+    /// Environment variables that it sees.
+    pub environment: BTreeMap<String, String>,
+    /// Whether it is refused WASI; true if the whole sandbox is strict.
+    pub strict: bool,
+    /// Whether it may read clocks.
+    pub clocks: bool,
+    /// Whether it may have random numbers.
+    pub random: bool,
+    /// Whether a version needs a valid signature.
+    pub require_signature: bool,
+    /// When a new version is taken back.
+    pub rollout: Rollout,
+}
+
+impl Plugin {
+    /// Whether `other` differs in nothing that an instance is made of: who owns it and how
+    /// it is rolled out may change without loading it again.
+    pub fn loads_like(&self, other: &Self) -> bool {
+        let mut same = self.clone();
+        same.source.clone_from(&other.source);
+        same.owner.clone_from(&other.owner);
+        same.require_signature = other.require_signature;
+        same.rollout.clone_from(&other.rollout);
+        same == *other
+    }
+}
+
+/// Where a plugin's versions come from, beside uploads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PluginSource {
+    /// Uploads alone.
+    Uploads,
+    /// A file that is watched.
+    File(PathBuf),
+    /// A registry: `host/repository@sha256:…`.
+    Oci(String),
+}
+
+impl PluginSource {
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(file) => Some(file),
+            _ => None,
+        }
+    }
+}
+
+/// When a version that was just activated is taken back by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rollout {
+    /// How long a new version is watched; zero never takes it back.
+    pub bake: Duration,
+    /// The share of failed calls, 0 to 1, above which it is taken back.
+    pub error_rate_max: f64,
+    /// Calls that must have been made before the share counts.
+    pub calls_min: u64,
+}
+
+/// What a pipeline does when a plugin of it fails: traps, runs over a limit, or answers
+/// nonsense. A plugin's own refusal is no failure.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailurePolicy {
+    /// Answers the error.
+    #[default]
+    Fail,
+    /// Goes on without the plugin where the types allow: tensors that came over V2 go to
+    /// the model as they are, and the model's outputs to the caller.
+    Skip,
+    /// Calls the version that was active before.
+    Previous,
+}
+
+/// A public name that joins plugins and a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pipeline {
+    /// Its public name.
+    pub name: Arc<str>,
+    /// What it is made of.
+    pub kind: PipelineKind,
+    /// The deadline of a request that names none; the server's if absent.
+    pub timeout: Option<Duration>,
+    /// When the plugin before the model fails.
+    pub pre_on_failure: FailurePolicy,
+    /// When the plugin after the model fails, or the one that is the whole pipeline.
+    pub post_on_failure: FailurePolicy,
+}
+
+/// What a pipeline is made of. Every name in it exists.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PipelineKind {
+    /// A model with a plugin before it, after it, both or neither.
+    Staged {
+        /// Makes the model's inputs out of the request.
+        pre: Option<Arc<str>>,
+        /// The model.
+        model: Arc<str>,
+        /// Makes the answer out of the model's outputs.
+        post: Option<Arc<str>>,
+    },
+    /// One plugin of the `pipeline` world, which calls models by itself.
+    Plugin {
+        /// The plugin.
+        plugin: Arc<str>,
+    },
+}
+
+impl PipelineKind {
+    /// The plugins it calls, in order.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
+        let (first, second) = match self {
+            Self::Staged { pre, post, .. } => (pre.as_ref(), post.as_ref()),
+            Self::Plugin { plugin } => (Some(plugin), None),
+        };
+        first.into_iter().chain(second)
+    }
+}

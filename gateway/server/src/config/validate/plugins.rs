@@ -1,0 +1,227 @@
+//! `[plugins]` and `[pipelines]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::checker::{At, Checker};
+use super::super::defaults as d;
+use super::super::file::{PipelineFile, PluginFile};
+use super::super::types::{
+    FailurePolicy, Limits, Model, Pipeline, PipelineKind, Plugin, PluginSource, Rollout, Sandbox, State,
+    Store,
+};
+use super::Named;
+
+/// What a plugin may refer to.
+pub(super) struct Around<'a> {
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) state: &'a State,
+    pub(super) stores: &'a Named<Store>,
+    pub(super) models: &'a Named<Model>,
+}
+
+pub(super) fn plugin(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    name: Arc<str>,
+    file: PluginFile,
+    around: &Around<'_>,
+) -> Plugin {
+    let Around { sandbox, stores, models, .. } = around;
+    let total = &d::PLUGIN_MEMORY_TOTAL_RANGE;
+    let strict = file.strict.unwrap_or(false) || sandbox.strict;
+    let lengths = [
+        ("http_hosts", file.http_hosts.len()),
+        ("files", file.files.len()),
+        ("arguments", file.arguments.len()),
+        ("environment", file.environment.len()),
+    ];
+    for (key, _) in lengths.iter().filter(|(_, length)| *length > d::PLUGIN_LIST_MAX) {
+        check.problem(at, key, format!("has more than {} entries", d::PLUGIN_LIST_MAX));
+    }
+    let memory_max = u64::try_from(sandbox.memory_bytes_max).unwrap_or(u64::MAX);
+    let memory_range = *d::PLUGIN_MEMORY_RANGE.start()..=memory_max;
+    let memory_default = d::PLUGIN_MEMORY.min(memory_max);
+    Plugin {
+        source: source(check, at, &file, around),
+        owner: check.owner(at, "owner", file.owner.as_deref()),
+        rollout: rollout(check, at, &file),
+        files: directories(check, at, &file.files),
+        config: serde_json::Value::Object(file.config),
+        reuse: check.number(at, "reuse", file.reuse, d::REUSE, &d::REUSE_RANGE),
+        memory_bytes: check.number(at, "memory_bytes", file.memory_bytes, memory_default, &memory_range),
+        call_timeout: check.timeout(at, "call_timeout_ms", file.call_timeout_ms, d::CALL_TIMEOUT),
+        init_timeout: check.timeout(at, "init_timeout_ms", file.init_timeout_ms, d::INIT_TIMEOUT),
+        log_bytes_per_call: check.number(
+            at,
+            "log_bytes_per_call",
+            file.log_bytes_per_call,
+            d::LOG_BYTES,
+            &d::LOG_BYTES_RANGE,
+        ),
+        resources: check.number(at, "resources", file.resources, d::RESOURCES, &d::COUNT_RANGE),
+        concurrency: check.number(at, "concurrency", file.concurrency, d::CONCURRENCY, &d::COUNT_RANGE),
+        memory_total_bytes: check.number(
+            at,
+            "memory_total_bytes",
+            file.memory_total_bytes,
+            d::PLUGIN_MEMORY_TOTAL,
+            total,
+        ),
+        stores: check.references(at, "stores", &file.stores, "store", stores),
+        models: check.references(at, "models", &file.models, "model", models),
+        http_hosts: file.http_hosts,
+        arguments: file.arguments,
+        environment: file.environment,
+        strict,
+        clocks: file.clocks.unwrap_or(!strict),
+        random: file.random.unwrap_or(!strict),
+        require_signature: file.require_signature.unwrap_or(sandbox.require_signature),
+        name,
+    }
+}
+
+fn source(check: &mut Checker<'_>, at: At<'_>, file: &PluginFile, around: &Around<'_>) -> PluginSource {
+    match (&file.file, &file.plugin) {
+        (Some(_), Some(_)) => {
+            check.problem(at, "plugin", "and file exclude each other");
+            PluginSource::Uploads
+        }
+        (Some(path), None) => {
+            PluginSource::File(check.file(at, "file", Some(path), around.sandbox.plugin_bytes_max))
+        }
+        (None, Some(reference)) => match check_oci(reference) {
+            Ok(reference) => PluginSource::Oci(reference.to_owned()),
+            Err(message) => {
+                check.problem(at, "plugin", message);
+                PluginSource::Uploads
+            }
+        },
+        (None, None) => {
+            if around.state.dir.is_none() {
+                check.problem(
+                    at,
+                    "file",
+                    "is missing: name a file or a `plugin`, or set [state] dir for uploads",
+                );
+            }
+            PluginSource::Uploads
+        }
+    }
+}
+
+/// A reference into a registry. The digest is what makes it the same component on every
+/// machine and every day, so it is not optional.
+fn check_oci(reference: &str) -> Result<&str, &'static str> {
+    let Some(rest) = reference.strip_prefix("oci://") else { return Err("is not an oci:// reference") };
+    let digest = rest.split_once('@').and_then(|(_, digest)| digest.strip_prefix("sha256:"));
+    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match digest {
+        Some(digest) if is_digest(digest) => Ok(rest),
+        _ => Err("needs a digest: oci://host/repository@sha256:…"),
+    }
+}
+
+/// The directories that a plugin may read, by the names that it sees.
+fn directories(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    files: &BTreeMap<String, String>,
+) -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    for (guest, host) in files {
+        let Some(path) = check.path(at, "files", host) else { continue };
+        if !path.is_dir() {
+            check.problem(at, "files", format!("{} is not a directory", path.display()));
+        }
+        found.insert(guest.clone(), path);
+    }
+    found
+}
+
+fn rollout(check: &mut Checker<'_>, at: At<'_>, file: &PluginFile) -> Rollout {
+    let error_rate_max = file.bake_error_rate_max.unwrap_or(d::BAKE_ERROR_RATE);
+    if !(0.0..=1.0).contains(&error_rate_max) {
+        check.problem(at, "bake_error_rate_max", format!("is {error_rate_max}, allowed are 0 to 1"));
+    }
+    Rollout {
+        bake: check.millis(at, "bake_ms", file.bake_ms, d::BAKE, &d::BAKE_RANGE),
+        error_rate_max,
+        calls_min: check.number(at, "bake_calls_min", file.bake_calls_min, d::BAKE_CALLS, &d::COUNT_RANGE),
+    }
+}
+
+pub(super) fn pipeline(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    name: Arc<str>,
+    file: &PipelineFile,
+    limits: &Limits,
+    models: &Named<Model>,
+    plugins: &Named<Plugin>,
+) -> Option<Pipeline> {
+    let timeout = file.timeout_ms.map(|value| check.timeout(at, "timeout_ms", Some(value), Duration::ZERO));
+    if timeout.is_some_and(|timeout| timeout > limits.request_timeout_max) {
+        check.problem(at, "timeout_ms", "is above server.limits.request_timeout_max_ms");
+    }
+    let mut plugin = |key: &str, name: &Option<String>| {
+        let name = name.as_deref()?;
+        check.reference(at, key, name, "plugin", plugins)
+    };
+    let (pre, post, alone) =
+        (plugin("pre", &file.pre), plugin("post", &file.post), plugin("plugin", &file.plugin));
+    let kind = match (&file.model, &file.plugin) {
+        (Some(model), None) => {
+            let model = check.reference(at, "model", model, "model", models)?;
+            PipelineKind::Staged { pre, model, post }
+        }
+        (None, Some(_)) => {
+            if file.pre.is_some() || file.post.is_some() {
+                check.problem(
+                    at,
+                    "plugin",
+                    "stands alone: it calls models itself, so there is no pre or post",
+                );
+            }
+            PipelineKind::Plugin { plugin: alone? }
+        }
+        (Some(_), Some(_)) => {
+            check.problem(at, "plugin", "and model exclude each other");
+            return None;
+        }
+        (None, None) => {
+            check.problem(at, "model", "is missing: a pipeline has a model, or a plugin that calls models");
+            return None;
+        }
+    };
+    let (pre_on_failure, post_on_failure) = on_failure(check, at, file, &kind);
+    Some(Pipeline { name, kind, timeout, pre_on_failure, post_on_failure })
+}
+
+/// What each plugin's failure means; `on_failure` is for both, and for the one that
+/// stands alone.
+fn on_failure(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    file: &PipelineFile,
+    kind: &PipelineKind,
+) -> (FailurePolicy, FailurePolicy) {
+    let both = file.on_failure.unwrap_or_default();
+    let (pre, post) = (file.pre_on_failure.unwrap_or(both), file.post_on_failure.unwrap_or(both));
+    if let PipelineKind::Plugin { .. } = kind {
+        for (key, is_set) in [
+            ("pre_on_failure", file.pre_on_failure.is_some()),
+            ("post_on_failure", file.post_on_failure.is_some()),
+        ] {
+            if is_set {
+                check.problem(at, key, "is for pipelines with a model: use on_failure");
+            }
+        }
+        if both == FailurePolicy::Skip {
+            check.problem(at, "on_failure", "cannot skip a plugin that is the whole pipeline");
+        }
+    }
+    (pre, post)
+}

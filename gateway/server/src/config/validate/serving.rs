@@ -1,0 +1,232 @@
+//! What serves: engines, the sandbox, stores, models, and the rooms around them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::checker::{At, Checker};
+use super::super::defaults as d;
+use super::super::file::{
+    EgressFile, EngineFile, ModelFile, OciFile, SandboxFile, StateFile, StoreFile, StoreKind, TelemetryFile,
+    VerifyFile,
+};
+use super::super::types::{Egress, Engine, Model, Oci, Sandbox, State, Store, Telemetry, Verify};
+
+pub(super) fn engine(check: &mut Checker<'_>, file: EngineFile) -> Engine {
+    let at = At(&["engine"]);
+    let library = file.onnxruntime_library.as_deref();
+    Engine {
+        default: file.default.unwrap_or_default(),
+        onnxruntime_library: library.map(|text| check.file(at, "onnxruntime_library", Some(text), u64::MAX)),
+        threads: check.number(at, "threads", file.threads, 0, &d::THREADS_RANGE),
+        spinning: file.spinning.unwrap_or(false),
+    }
+}
+
+pub(super) fn sandbox(check: &mut Checker<'_>, file: SandboxFile) -> Sandbox {
+    let at = At(&["sandbox"]);
+    let instances = check.number(
+        at,
+        "instances_max",
+        file.instances_max,
+        d::SANDBOX_INSTANCES,
+        &d::SANDBOX_INSTANCES_RANGE,
+    );
+    let memory = &d::PLUGIN_MEMORY_RANGE;
+    let bytes = &d::PLUGIN_BYTES_RANGE;
+    let cache_dir = match file.cache_dir.as_deref() {
+        Some(text) => check.path(at, "cache_dir", text),
+        None => cache_home(check.environment).map(|home| home.join("sluice").join("compiled")),
+    };
+    Sandbox {
+        guest_threads: check.number(at, "guest_threads", file.guest_threads, 0, &d::THREADS_RANGE),
+        instances_max: instances,
+        memory_bytes_max: check.number(
+            at,
+            "memory_bytes_max",
+            file.memory_bytes_max,
+            d::SANDBOX_MEMORY,
+            memory,
+        ),
+        plugin_bytes_max: check.number(at, "plugin_bytes_max", file.plugin_bytes_max, d::PLUGIN_BYTES, bytes),
+        cache_dir,
+        epoch_tick: check.millis(
+            at,
+            "epoch_tick_ms",
+            file.epoch_tick_ms,
+            d::EPOCH_TICK,
+            &d::EPOCH_TICK_RANGE,
+        ),
+        strict: file.strict.unwrap_or(false),
+        require_signature: file.require_signature.unwrap_or(false),
+    }
+}
+
+/// The user's cache folder, as the XDG base directory specification finds it.
+fn cache_home(environment: &BTreeMap<String, String>) -> Option<PathBuf> {
+    let absolute = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+}
+
+pub(super) fn telemetry(check: &mut Checker<'_>, file: TelemetryFile) -> Telemetry {
+    let at = At(&["telemetry"]);
+    let sample_ratio = file.sample_ratio.unwrap_or(d::SAMPLE_RATIO);
+    if !(0.0..=1.0).contains(&sample_ratio) {
+        check.problem(at, "sample_ratio", format!("is {sample_ratio}, allowed are 0 to 1"));
+    }
+    if let Some(endpoint) = &file.otlp_endpoint
+        && let Err(message) = crate::observe::check_endpoint(endpoint)
+    {
+        check.problem(at, "otlp_endpoint", message);
+    }
+    let log_filter = file.log_filter.unwrap_or_else(|| d::LOG_FILTER.to_owned());
+    if let Err(message) = crate::observe::check_filter(&log_filter) {
+        check.problem(at, "log_filter", message);
+    }
+    Telemetry {
+        otlp_endpoint: file.otlp_endpoint,
+        sample_ratio,
+        service_name: file.service_name.unwrap_or_else(|| d::SERVICE_NAME.to_owned()),
+        log_format: file.log_format.unwrap_or_default(),
+        log_filter,
+    }
+}
+
+pub(super) fn state(check: &mut Checker<'_>, file: &StateFile) -> State {
+    let at = At(&["state"]);
+    let kept = &d::VERSIONS_KEPT_RANGE;
+    State {
+        dir: file.dir.as_deref().and_then(|text| check.path(at, "dir", text)),
+        versions_kept: check.number(at, "versions_kept", file.versions_kept, d::VERSIONS_KEPT, kept),
+    }
+}
+
+pub(super) fn verify(check: &mut Checker<'_>, file: &VerifyFile) -> Verify {
+    let at = At(&["verify"]);
+    let (children, waiting) = (&d::VERIFY_CHILDREN_RANGE, &d::VERIFY_WAITING_RANGE);
+    let memory = &d::VERIFY_MEMORY_RANGE;
+    Verify {
+        children_max: check.number(at, "children_max", file.children_max, d::VERIFY_CHILDREN, children),
+        waiting_max: check.number(at, "waiting_max", file.waiting_max, d::VERIFY_WAITING, waiting),
+        cpu: check.timeout(at, "cpu_ms", file.cpu_ms, d::VERIFY_CPU),
+        timeout: check.timeout(at, "timeout_ms", file.timeout_ms, d::VERIFY_TIMEOUT),
+        memory_bytes: check.number(at, "memory_bytes", file.memory_bytes, d::VERIFY_MEMORY, memory),
+    }
+}
+
+pub(super) fn egress(check: &mut Checker<'_>, file: &EgressFile) -> Egress {
+    let at = At(&["egress"]);
+    let ca = file.ca.as_deref();
+    let body = &d::EGRESS_BODY_BYTES_RANGE;
+    Egress {
+        ca: ca.map(|text| check.file(at, "ca", Some(text), d::PEM_BYTES_MAX)),
+        connect_timeout: check.timeout(at, "connect_timeout_ms", file.connect_timeout_ms, d::EGRESS_CONNECT),
+        timeout: check.timeout(at, "timeout_ms", file.timeout_ms, d::EGRESS_TIMEOUT),
+        body_bytes_max: check.number(at, "body_bytes_max", file.body_bytes_max, d::EGRESS_BODY_BYTES, body),
+    }
+}
+
+pub(super) fn oci(check: &mut Checker<'_>, file: OciFile) -> Oci {
+    let at = At(&["oci"]);
+    if file.insecure_hosts.len() > d::PLUGIN_LIST_MAX {
+        check.problem(at, "insecure_hosts", format!("has more than {} entries", d::PLUGIN_LIST_MAX));
+    }
+    let credentials = file.credentials.as_deref();
+    Oci {
+        insecure_hosts: file.insecure_hosts,
+        credentials: credentials.map(|text| check.file(at, "credentials", Some(text), d::CONFIG_BYTES_MAX)),
+    }
+}
+
+pub(super) fn store(check: &mut Checker<'_>, at: At<'_>, file: &StoreFile, has_state: bool) -> Store {
+    let kind = file.kind.unwrap_or_default();
+    let unused = match kind {
+        StoreKind::File => [("url", file.url.is_some()), ("timeout_ms", file.timeout_ms.is_some())],
+        StoreKind::Redis => [("file", file.file.is_some()), ("bytes_max", file.bytes_max.is_some())],
+        StoreKind::Memory | StoreKind::Embedded => {
+            [("file", file.file.is_some()), ("url", file.url.is_some())]
+        }
+    };
+    for (key, _) in unused.iter().filter(|(_, is_set)| *is_set) {
+        check.problem(at, key, "does not go with this kind of store");
+    }
+    let bytes = check.number(at, "bytes_max", file.bytes_max, d::STORE_BYTES, &d::STORE_BYTES_RANGE);
+    match kind {
+        StoreKind::File => {
+            Store::File { file: check.file(at, "file", file.file.as_deref(), bytes), bytes_max: bytes }
+        }
+        StoreKind::Memory => Store::Memory { bytes_max: bytes },
+        StoreKind::Embedded => {
+            if !has_state {
+                check.problem(at, "kind", "an embedded store is kept in [state] dir, which is not set");
+            }
+            Store::Embedded { bytes_max: bytes }
+        }
+        StoreKind::Redis => redis(check, at, file),
+    }
+}
+
+fn redis(check: &mut Checker<'_>, at: At<'_>, file: &StoreFile) -> Store {
+    let expanded = file.url.as_deref().map(|text| super::super::expand::expand(text, check.environment));
+    let url = match expanded {
+        Some(Ok(url)) if url.starts_with("redis://") || url.starts_with("rediss://") => url,
+        // The address may hold a password: it is not repeated.
+        Some(Ok(_)) => {
+            check.problem(at, "url", "is not a redis:// or rediss:// address");
+            String::new()
+        }
+        Some(Err(message)) => {
+            check.problem(at, "url", message);
+            String::new()
+        }
+        None => {
+            check.problem(at, "url", "is missing");
+            String::new()
+        }
+    };
+    Store::Redis { url, timeout: check.timeout(at, "timeout_ms", file.timeout_ms, d::REDIS_TIMEOUT) }
+}
+
+pub(super) fn model(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    name: Arc<str>,
+    file: ModelFile,
+    engine: &Engine,
+) -> Model {
+    let version = file.version.unwrap_or_else(|| d::MODEL_VERSION.to_owned());
+    if sluice_tensor::check_name(&version).is_err() {
+        check.problem(at, "version", "is not a version: letters, digits, `_`, `.` and `-`");
+    }
+    let delay_max = u64::try_from(d::QUEUE_DELAY_RANGE.end().as_micros()).unwrap_or(u64::MAX);
+    let delay_default = u64::try_from(d::QUEUE_DELAY.as_micros()).unwrap_or(0);
+    let delay_key = "max_queue_delay_microseconds";
+    let delay = file.max_queue_delay_microseconds;
+    let threads_default = u64::try_from(engine.threads).unwrap_or(0);
+    let rows = &d::BATCH_ROWS_RANGE;
+    Model {
+        version,
+        file: check.file(at, "file", file.file.as_deref(), u64::MAX),
+        engine: file.engine.unwrap_or(engine.default),
+        instances: check.number(at, "instances", file.instances, d::INSTANCES, &d::INSTANCES_RANGE),
+        threads: check.number(at, "threads", file.threads, threads_default, &d::THREADS_RANGE),
+        spinning: file.spinning.unwrap_or(engine.spinning),
+        max_batch_size: check.number(at, "max_batch_size", file.max_batch_size, d::BATCH_ROWS, rows),
+        max_queue_delay: Duration::from_micros(check.number(
+            at,
+            delay_key,
+            delay,
+            delay_default,
+            &(0..=delay_max),
+        )),
+        max_queue_size: check.number(
+            at,
+            "max_queue_size",
+            file.max_queue_size,
+            d::QUEUE_SIZE,
+            &d::COUNT_RANGE,
+        ),
+        name,
+    }
+}
