@@ -6,6 +6,7 @@ mod caller;
 mod files;
 mod model;
 mod plugin_log;
+pub mod store;
 mod worker;
 
 pub use build::{BuildError, Builder, Built, Overrides, engine_name};
