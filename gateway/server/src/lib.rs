@@ -15,4 +15,6 @@ pub mod ingress;
 pub mod lifecycle;
 pub mod observe;
 pub mod pipeline;
+pub mod signature;
+mod tensor_json;
 pub mod wire_error;

@@ -5,7 +5,7 @@ mod body;
 mod exchange;
 mod health;
 mod metadata;
-mod tensor_json;
+mod tensors;
 mod v1;
 mod v2;
 

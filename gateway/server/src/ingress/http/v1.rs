@@ -12,7 +12,7 @@ use serde_json::json;
 use sluice_sandbox::{Answer, HttpAnswer, HttpBody};
 
 use super::exchange::{self, Admitted};
-use super::{Front, metadata, tensor_json};
+use super::{Front, metadata, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline;
 use crate::wire_error::respond;
@@ -53,7 +53,7 @@ async fn answer(model: &str, admitted: Admitted) -> Result<Response> {
         // No plugin shaped the answer: the tensors as V2 writes them.
         Answer::Tensors(outputs) => {
             let version = metadata::version(&admitted.snapshot, model);
-            tensor_json::respond(model, version, None, &outputs)
+            tensors::respond(model, version, None, &outputs)
         }
     }
 }

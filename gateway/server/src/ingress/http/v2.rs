@@ -2,28 +2,21 @@
 //! for models and for pipelines.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use serde::Deserialize;
-use serde_json::value::RawValue;
 use sluice_sandbox::{Answer, HttpBody};
 use sluice_tensor::{DType, NamedTensor, Shape, Tensor, find};
 
 use super::exchange::{self, Admitted};
-use super::{Front, metadata, tensor_json};
+use super::{Front, metadata, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline;
+use crate::tensor_json::{self, Parameters, TENSORS_MAX, TensorJson};
 use crate::wire_error::respond;
-
-/// Most inputs of a request, and most outputs it may ask for by name.
-const TENSORS_MAX: usize = 64;
-
-/// Most parameters of a request or of a tensor.
-const PARAMETERS_MAX: usize = 64;
 
 /// The tensor that stands for the raw body of a pipeline with plugins of its own.
 const BODY_TENSOR: &str = "body";
@@ -58,24 +51,11 @@ struct InferRequest<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    parameters: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
+    parameters: Option<Parameters<'a>>,
     #[serde(borrow)]
-    inputs: Vec<Input<'a>>,
+    inputs: Vec<TensorJson<'a>>,
     #[serde(borrow)]
     outputs: Option<Vec<Output<'a>>>,
-}
-
-#[derive(Deserialize)]
-struct Input<'a> {
-    #[serde(borrow)]
-    name: Cow<'a, str>,
-    shape: Vec<u64>,
-    #[serde(borrow)]
-    datatype: Cow<'a, str>,
-    #[serde(borrow)]
-    parameters: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
-    #[serde(borrow)]
-    data: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -98,7 +78,7 @@ async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result
     if let Some(timeout) = timeout(request.parameters.as_ref())? {
         admitted.shorten_deadline(timeout);
     }
-    let inputs = decode(&request.inputs)?;
+    let inputs = tensor_json::decode_all(&request.inputs)?;
     let wanted = wanted_outputs(request.outputs.as_deref())?;
     let outputs = match pipeline::predict(&admitted.snapshot, model, &admitted.call, raw_or_tensors(inputs)?)
         .await?
@@ -114,7 +94,7 @@ async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result
     let outputs = select(outputs, &wanted)?;
     let version = metadata::version(&admitted.snapshot, model);
     let id = request.id.as_deref();
-    tracing::debug_span!("encode").in_scope(|| tensor_json::respond(model, version, id, &outputs))
+    tracing::debug_span!("encode").in_scope(|| tensors::respond(model, version, id, &outputs))
 }
 
 /// A single BYTES element called `body` is a raw body for the plugin.
@@ -128,26 +108,6 @@ fn raw_or_tensors(inputs: Vec<NamedTensor>) -> Result<sluice_sandbox::Request> {
     // One element: everything behind its length.
     let data = inputs[0].tensor.to_dense();
     Ok(sluice_sandbox::Request::Body(HttpBody { content_type: None, data: data.slice(size_of::<u32>()..) }))
-}
-
-fn decode(inputs: &[Input<'_>]) -> Result<Vec<NamedTensor>> {
-    if inputs.is_empty() || inputs.len() > TENSORS_MAX {
-        return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
-    }
-    let mut decoded: Vec<NamedTensor> = Vec::with_capacity(inputs.len());
-    for input in inputs {
-        check_parameters(input.parameters.as_ref())?;
-        let name = &*input.name;
-        if find(&decoded, name).is_some() {
-            return Err(Error::new(Kind::BadRequest, format!("input '{name}' is given twice")));
-        }
-        let dtype = DType::from_name(&input.datatype)
-            .ok_or_else(|| Error::new(Kind::BadDtype, format!("input '{name}' has an unknown datatype")))?;
-        let tensor = tensor_json::decode(dtype, &input.shape, input.data)
-            .map_err(|error| Error::new(error.kind(), format!("input '{name}': {}", error.message())))?;
-        decoded.push(NamedTensor { name: name.into(), tensor });
-    }
-    Ok(decoded)
 }
 
 fn wanted_outputs<'a>(outputs: Option<&'a [Output<'_>]>) -> Result<Vec<&'a str>> {
@@ -177,23 +137,9 @@ fn select(outputs: Vec<NamedTensor>, wanted: &[&str]) -> Result<Vec<NamedTensor>
     wanted.iter().map(pick).collect()
 }
 
-type Parameters<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
-
-/// Parameters are few, and flat: numbers, strings and truth values.
-fn check_parameters(parameters: Option<&Parameters<'_>>) -> Result<()> {
-    let Some(parameters) = parameters else { return Ok(()) };
-    if parameters.len() > PARAMETERS_MAX {
-        return Err(Error::new(Kind::BadRequest, format!("at most {PARAMETERS_MAX} parameters are allowed")));
-    }
-    if parameters.values().any(|value| value.get().starts_with(['[', '{', 'n'])) {
-        return Err(Error::new(Kind::BadRequest, "a parameter is a number, a string or a truth value"));
-    }
-    Ok(())
-}
-
 /// The request's `timeout` in microseconds, as Triton has it; 0 is none.
 fn timeout(parameters: Option<&Parameters<'_>>) -> Result<Option<Duration>> {
-    check_parameters(parameters)?;
+    tensor_json::check_parameters(parameters)?;
     let Some(value) = parameters.and_then(|parameters| parameters.get("timeout")) else { return Ok(None) };
     let microseconds: u64 = serde_json::from_str(value.get()).map_err(|_| {
         Error::new(Kind::BadRequest, "parameter 'timeout' must be a whole number of microseconds, 0 or more")

@@ -1,21 +1,20 @@
-//! Tensors in JSON, both ways. Data goes straight between the text and the packed
-//! bytes; nothing is built in between.
+//! Tensors in JSON as KServe V2 has them, both ways. Data goes straight between the
+//! text and the packed bytes; nothing is built in between.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use half::{bf16, f16};
-use http::HeaderValue;
-use http::header::CONTENT_TYPE;
+use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError};
+use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
 
 use crate::error::{Error, Kind, Result};
 
 /// What a malformed tensor is called on the wire.
-pub(super) fn to_error(error: &TensorError) -> Error {
+pub(crate) fn to_error(error: &TensorError) -> Error {
     let kind = match error {
         TensorError::TooLarge { .. } => Kind::TooLarge,
         TensorError::Length { .. } | TensorError::Framing(_) => Kind::BadLength,
@@ -29,7 +28,7 @@ pub(super) fn to_error(error: &TensorError) -> Error {
 ///
 /// # Errors
 /// [`Kind::LimitDepth`].
-pub(super) fn check_depth(json: &[u8], depth_max: usize) -> Result<()> {
+pub(crate) fn check_depth(json: &[u8], depth_max: usize) -> Result<()> {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
     for byte in json {
         if in_string {
@@ -55,11 +54,70 @@ pub(super) fn check_depth(json: &[u8], depth_max: usize) -> Result<()> {
     Ok(())
 }
 
+/// Most tensors of a request, and most outputs it may ask for by name.
+pub(crate) const TENSORS_MAX: usize = 64;
+
+/// Most parameters of a request or of a tensor.
+const PARAMETERS_MAX: usize = 64;
+
+/// A tensor as V2 writes it.
+#[derive(Deserialize)]
+pub(crate) struct TensorJson<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+    shape: Vec<u64>,
+    #[serde(borrow)]
+    datatype: Cow<'a, str>,
+    #[serde(borrow)]
+    parameters: Option<Parameters<'a>>,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+/// The parameters of a request or of a tensor.
+pub(crate) type Parameters<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+/// Parameters are few, and flat: numbers, strings and truth values.
+pub(crate) fn check_parameters(parameters: Option<&Parameters<'_>>) -> Result<()> {
+    let Some(parameters) = parameters else { return Ok(()) };
+    if parameters.len() > PARAMETERS_MAX {
+        return Err(Error::new(Kind::BadRequest, format!("at most {PARAMETERS_MAX} parameters are allowed")));
+    }
+    if parameters.values().any(|value| value.get().starts_with(['[', '{', 'n'])) {
+        return Err(Error::new(Kind::BadRequest, "a parameter is a number, a string or a truth value"));
+    }
+    Ok(())
+}
+
+/// Reads all tensors of a request.
+///
+/// # Errors
+/// Too many, a name twice, or what is wrong with one of them, by name.
+pub(crate) fn decode_all(inputs: &[TensorJson<'_>]) -> Result<Vec<NamedTensor>> {
+    if inputs.is_empty() || inputs.len() > TENSORS_MAX {
+        return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
+    }
+    let mut decoded: Vec<NamedTensor> = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        check_parameters(input.parameters.as_ref())?;
+        let name = &*input.name;
+        if find(&decoded, name).is_some() {
+            return Err(Error::new(Kind::BadRequest, format!("input '{name}' is given twice")));
+        }
+        let dtype = DType::from_name(&input.datatype)
+            .ok_or_else(|| Error::new(Kind::BadDtype, format!("input '{name}' has an unknown datatype")))?;
+        let tensor = decode(dtype, &input.shape, input.data)
+            .map_err(|error| Error::new(error.kind(), format!("input '{name}': {}", error.message())))?;
+        decoded.push(NamedTensor { name: name.into(), tensor });
+    }
+    Ok(decoded)
+}
+
 /// Reads a tensor's `data`: flat or nested arrays, row-major either way.
 ///
 /// # Errors
 /// A bad shape, elements that do not fit the datatype, or too few or many of them.
-pub(super) fn decode(dtype: DType, dims: &[u64], data: &RawValue) -> Result<Tensor> {
+pub(crate) fn decode(dtype: DType, dims: &[u64], data: &RawValue) -> Result<Tensor> {
     let dims: Vec<usize> = dims
         .iter()
         .map(|dim| usize::try_from(*dim))
@@ -247,46 +305,32 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 }
 
-/// Writes a V2 answer.
+/// Writes tensors as a V2 array.
 ///
 /// # Errors
 /// [`Kind::Engine`] for what JSON cannot carry: a float that is not finite, a
 /// string that is not UTF-8.
-pub(super) fn respond(
-    model: &str,
-    version: &str,
-    id: Option<&str>,
-    outputs: &[NamedTensor],
-) -> Result<Response> {
-    let bytes: usize = outputs.iter().map(|output| output.tensor.byte_len()).sum();
-    let mut out = Vec::with_capacity(256 + bytes * 3);
-    out.extend_from_slice(b"{\"model_name\":");
-    put(&mut out, model);
-    out.extend_from_slice(b",\"model_version\":");
-    put(&mut out, version);
-    if let Some(id) = id {
-        out.extend_from_slice(b",\"id\":");
-        put(&mut out, id);
-    }
-    out.extend_from_slice(b",\"outputs\":[");
-    for (number, output) in outputs.iter().enumerate() {
+pub(crate) fn encode_all(tensors: &[NamedTensor], out: &mut Vec<u8>) -> Result<()> {
+    let bytes: usize = tensors.iter().map(|named| named.tensor.byte_len()).sum();
+    out.reserve(bytes * 3);
+    out.push(b'[');
+    for (number, named) in tensors.iter().enumerate() {
         if number > 0 {
             out.push(b',');
         }
         out.extend_from_slice(b"{\"name\":");
-        put(&mut out, &*output.name);
+        put(out, &*named.name);
         out.extend_from_slice(b",\"datatype\":");
-        put(&mut out, output.tensor.dtype().name());
+        put(out, named.tensor.dtype().name());
         out.extend_from_slice(b",\"shape\":");
-        out.extend_from_slice(output.tensor.shape().to_string().as_bytes());
+        out.extend_from_slice(named.tensor.shape().to_string().as_bytes());
         out.extend_from_slice(b",\"data\":[");
-        encode(&output.tensor, &mut out)
-            .map_err(|what| Error::new(Kind::Engine, format!("output '{}' {what}", output.name)))?;
+        encode(&named.tensor, out)
+            .map_err(|what| Error::new(Kind::Engine, format!("output '{}' {what}", named.name)))?;
         out.extend_from_slice(b"]}");
     }
-    out.extend_from_slice(b"]}");
-    let json = HeaderValue::from_static("application/json");
-    Ok(([(CONTENT_TYPE, json)], Bytes::from(out)).into_response())
+    out.push(b']');
+    Ok(())
 }
 
 /// Writes the elements, flat.
@@ -346,7 +390,7 @@ fn encode(tensor: &Tensor, out: &mut Vec<u8>) -> std::result::Result<(), &'stati
 }
 
 /// Writes one value as JSON. Writing to memory cannot fail.
-fn put<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+pub(crate) fn put<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok(), "a number or string is always valid JSON");
 }
@@ -405,6 +449,7 @@ mod tests {
         let shape = Shape::new(&[1]).expect("fits");
         let nan = Tensor::from_f32(shape, &[f32::NAN]).expect("valid");
         let outputs = [NamedTensor { name: "y".into(), tensor: nan }];
-        assert_eq!(respond("m", "1", None, &outputs).map_err(|error| error.kind()).err(), Some(Kind::Engine));
+        let encoded = encode_all(&outputs, &mut Vec::new());
+        assert_eq!(encoded.map_err(|error| error.kind()), Err(Kind::Engine));
     }
 }
