@@ -1,5 +1,8 @@
 //! Bounds what one instance may hold: all of it together, not each part.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use wasmtime::ResourceLimiter;
 
 /// Core instances that one component may have. A Python component has some
@@ -25,11 +28,13 @@ pub(crate) struct Limiter {
     /// What the host holds on the guest's behalf in this call.
     host_bytes: usize,
     refused: bool,
+    /// The largest `guest_bytes` of all instances of the plugin.
+    peak: Arc<AtomicUsize>,
 }
 
 impl Limiter {
-    pub(crate) fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, guest_bytes: 0, host_bytes: 0, refused: false }
+    pub(crate) fn new(bytes_max: usize, peak: Arc<AtomicUsize>) -> Self {
+        Self { bytes_max, guest_bytes: 0, host_bytes: 0, refused: false, peak }
     }
 
     /// Forgets the former call's host memory. The guest's own stays.
@@ -63,6 +68,7 @@ impl Limiter {
             return false;
         }
         self.guest_bytes = total;
+        self.peak.fetch_max(total, Ordering::Relaxed);
         true
     }
 }
@@ -117,7 +123,8 @@ mod tests {
 
     #[test]
     fn the_sum_of_all_memories_and_tables_is_what_counts() {
-        let mut limiter = Limiter::new(100 << 10);
+        let peak = Arc::new(AtomicUsize::new(0));
+        let mut limiter = Limiter::new(100 << 10, Arc::clone(&peak));
         assert!(limiter.memory_growing(0, 40 << 10, None).is_ok_and(|granted| granted));
         assert!(limiter.memory_growing(0, 40 << 10, None).is_ok_and(|granted| granted));
         assert!(!limiter.refused());
@@ -125,11 +132,12 @@ mod tests {
         assert!(limiter.refused());
         assert!(limiter.table_growing(0, 1280, None).is_ok_and(|granted| granted), "20 KiB are left");
         assert!(limiter.table_growing(1280, 1281, None).is_ok_and(|granted| !granted));
+        assert_eq!(peak.load(Ordering::Relaxed), 100 << 10, "the peak is what was granted");
     }
 
     #[test]
     fn host_memory_is_counted_for_each_call() {
-        let mut limiter = Limiter::new(100);
+        let mut limiter = Limiter::new(100, Arc::default());
         assert!(limiter.charge_host(60));
         assert!(!limiter.charge_host(60));
         assert!(limiter.refused());

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -83,6 +84,8 @@ pub(crate) struct Inner {
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
     pub(crate) calls: Arc<Semaphore>,
+    /// The most bytes that one instance held; see [`Plugin::take_memory_peak`].
+    pub(crate) memory_peak: Arc<AtomicUsize>,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -108,6 +111,12 @@ impl Plugin {
     /// Calls under way.
     pub fn calls_in_flight(&self) -> usize {
         self.0.options.limits.concurrency.saturating_sub(self.0.calls.available_permits())
+    }
+
+    /// The most bytes of memories and tables that one instance held since this was
+    /// last asked, whatever became of its call. A reused instance counts when it grows.
+    pub fn take_memory_peak(&self) -> usize {
+        self.0.memory_peak.swap(0, Ordering::Relaxed)
     }
 
     /// Turns a request into the model's inputs, or into an answer.
@@ -162,7 +171,16 @@ impl Inner {
         exports: Exports,
     ) -> Self {
         let calls = Arc::new(Semaphore::new(options.limits.concurrency));
-        Self { shared, options, info, pre, exports, calls, idle: Mutex::default() }
+        Self {
+            shared,
+            options,
+            info,
+            pre,
+            exports,
+            calls,
+            memory_peak: Arc::default(),
+            idle: Mutex::default(),
+        }
     }
 
     /// An instance that served before.

@@ -81,7 +81,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
     table.set_max_capacity(limits.resources);
     let state = State {
         table,
-        limiter: Limiter::new(limits.memory_bytes),
+        limiter: Limiter::new(limits.memory_bytes, Arc::clone(&plugin.memory_peak)),
         grants: grants.clone(),
         log: Arc::new(CallLog::new(
             Arc::clone(name),

@@ -6,6 +6,7 @@ mod caller;
 mod files;
 mod model;
 mod plugin_log;
+pub mod samples;
 pub mod store;
 mod worker;
 

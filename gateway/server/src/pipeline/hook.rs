@@ -30,6 +30,12 @@ pub trait Hook: Send + Sync {
 
     /// Owns the whole request.
     async fn handle(&self, call: CallContext, request: Request) -> HookResult<Answer>;
+
+    /// The most memory that an instance held since this was last asked, in bytes; none
+    /// for native code.
+    fn take_memory_peak(&self) -> Option<usize> {
+        None
+    }
 }
 
 #[async_trait]
@@ -53,6 +59,10 @@ impl Hook for Plugin {
 
     async fn handle(&self, call: CallContext, request: Request) -> HookResult<Answer> {
         Plugin::handle(self, call, request).await
+    }
+
+    fn take_memory_peak(&self) -> Option<usize> {
+        Some(Plugin::take_memory_peak(self))
     }
 }
 
