@@ -16,3 +16,4 @@ need cc "install a C compiler"
 need python3 "install Python 3.10 or later with pip"
 
 scripts/setup-onnxruntime.sh
+scripts/setup-services.sh

@@ -5,6 +5,7 @@
 pub mod client;
 pub mod gateway;
 pub mod guests;
+pub mod services;
 
 use std::path::PathBuf;
 

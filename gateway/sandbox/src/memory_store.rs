@@ -13,26 +13,27 @@ use crate::host::{KeyPage, KeyValue};
 /// Keys that one page of a listing holds: what a plugin gets at once.
 const PAGE_KEYS: usize = 1000;
 
-/// Most bytes of keys and values that plugins may write into one store, so that
-/// a plugin cannot fill the gateway's memory. What the store started with does
-/// not count.
+/// Most bytes of keys and values that plugins may write into one store unless it says
+/// otherwise, so that a plugin cannot fill the gateway's memory. What the store started
+/// with does not count.
 const WRITTEN_BYTES_MAX: usize = 64 << 20;
 
 /// What an entry costs beside its bytes.
 const ENTRY_BYTES: usize = 64;
 
 /// A store in memory. Values are shared, never copied.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStore {
     entries: RwLock<Entries>,
     is_read_only: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entries {
     values: BTreeMap<String, Bytes>,
     /// Bytes written since the start, less what was removed again.
     written_bytes: usize,
+    written_bytes_max: usize,
 }
 
 fn cost(key: &str, value: &Bytes) -> usize {
@@ -42,7 +43,18 @@ fn cost(key: &str, value: &Bytes) -> usize {
 impl MemoryStore {
     /// A store with these entries.
     pub fn new(values: BTreeMap<String, Bytes>, is_read_only: bool) -> Self {
-        Self { entries: RwLock::new(Entries { values, written_bytes: 0 }), is_read_only }
+        Self::with_entries(values, is_read_only, WRITTEN_BYTES_MAX)
+    }
+
+    /// An empty store that takes this many bytes of keys and values.
+    pub fn with_room(written_bytes_max: u64) -> Self {
+        let written_bytes_max = usize::try_from(written_bytes_max).unwrap_or(usize::MAX);
+        Self::with_entries(BTreeMap::new(), false, written_bytes_max)
+    }
+
+    fn with_entries(values: BTreeMap<String, Bytes>, is_read_only: bool, written_bytes_max: usize) -> Self {
+        let entries = RwLock::new(Entries { values, written_bytes: 0, written_bytes_max });
+        Self { entries, is_read_only }
     }
 
     fn read<T>(&self, look: impl FnOnce(&BTreeMap<String, Bytes>) -> T) -> T {
@@ -75,7 +87,7 @@ impl KeyValue for MemoryStore {
         self.write(|entries| {
             let freed = entries.values.get(key).map_or(0, |old| cost(key, old));
             let written = entries.written_bytes.saturating_sub(freed).saturating_add(cost(key, &value));
-            if written > WRITTEN_BYTES_MAX {
+            if written > entries.written_bytes_max {
                 return Err(KeyValueError::Other("store is full".to_owned()));
             }
             entries.written_bytes = written;

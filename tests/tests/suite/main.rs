@@ -3,13 +3,16 @@
 
 mod crosstalk;
 mod drain;
+mod egress;
 mod golden;
 mod hostile;
 mod malformed;
 mod movies;
+mod oci;
 mod overload;
 mod protocol;
 mod reload;
+mod stores;
 mod telemetry;
 mod tidy;
 mod wasi;

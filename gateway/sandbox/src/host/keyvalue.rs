@@ -40,6 +40,29 @@ pub trait KeyValue: Send + Sync {
 
     /// Some keys, and where to go on.
     async fn list_keys(&self, cursor: Option<u64>) -> Result<KeyPage, KeyValueError>;
+
+    /// Stores values, one after the other unless the store can do better.
+    async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), KeyValueError> {
+        for (key, value) in pairs {
+            self.set(&key, value).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes keys, one after the other unless the store can do better.
+    async fn delete_many(&self, keys: &[String]) -> Result<(), KeyValueError> {
+        for key in keys {
+            self.delete(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the number that is stored under a key, in decimal text, and gives the sum;
+    /// a missing key counts as 0. It must be atomic, so there is no way to do it with the
+    /// rest of this trait: a store that cannot says so.
+    async fn increment(&self, _key: &str, _delta: u64) -> Result<u64, KeyValueError> {
+        Err(KeyValueError::Other("store cannot count".to_owned()))
+    }
 }
 
 /// A page of keys.

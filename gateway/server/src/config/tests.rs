@@ -89,7 +89,7 @@ fn a_whole_file_becomes_a_complete_config() {
     assert_eq!(model.max_queue_delay, Duration::from_micros(500));
     let plugin = &config.plugins["pre"];
     assert_eq!(plugin.config, serde_json::json!({"k": [1, 2.5, "x"], "deep": {"on": true}}));
-    assert_eq!(plugin.stores, ["films".into()]);
+    assert_eq!(plugin.stores, [std::sync::Arc::<str>::from("films")]);
     assert_eq!(config.plugins["whole"].config, serde_json::json!({}));
     let PipelineKind::Staged { pre, model, post } = &config.pipelines["rank"].kind else { panic!("staged") };
     assert_eq!((pre.as_deref(), &**model, post.as_deref()), (Some("pre"), "ranker", None));

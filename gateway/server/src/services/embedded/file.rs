@@ -1,0 +1,184 @@
+//! One open file: a thread that writes groups, and readers off the guests' threads.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redb::Database;
+use redb::backends::FileBackend;
+use sluice_sandbox::KeyValueError;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::table::{self, Answer, Write};
+use crate::services::limits::other;
+
+/// Pages of the file that are kept in memory. redb would take a gigabyte.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// Reads of one file at a time; each blocks a thread. More wait.
+const READERS: usize = 8;
+
+/// Writes that wait for the thread; more wait in their calls.
+const QUEUE: usize = 1024;
+
+/// Writes that one commit takes: a commit waits for the disk, however much is in it.
+const GROUP: usize = 256;
+
+/// How long a call waits for its turn before it is told that the store is busy.
+const TURN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a broken file waits for readers that still hold it.
+const READERS_LEAVE: Duration = Duration::from_secs(2);
+
+struct Queued {
+    write: Write,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// An open file. Dropping it ends the thread and releases the file.
+pub(super) struct File {
+    database: Arc<Slot>,
+    writes: mpsc::Sender<Queued>,
+    readers: Arc<Semaphore>,
+    runtime: Handle,
+}
+
+/// Where the database is. It is empty while a file that failed is opened again: after
+/// an error of the disk, redb refuses everything until then.
+struct Slot {
+    path: PathBuf,
+    open: ArcSwapOption<Database>,
+}
+
+impl File {
+    /// Opens or creates a file, which only one process can do at a time.
+    ///
+    /// # Errors
+    /// What is wrong, with the path.
+    pub(super) fn open(path: &Path, runtime: Handle) -> Result<Self, String> {
+        let fault = |error: &dyn std::fmt::Display| format!("cannot open {}: {error}", path.display());
+        if let Some(directory) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| fault(&error))?;
+        }
+        let database = open(path).map_err(|error| fault(&error))?;
+        let slot = Slot { path: path.to_owned(), open: ArcSwapOption::new(Some(Arc::new(database))) };
+        let database = Arc::new(slot);
+        let (writes, queue) = mpsc::channel(QUEUE);
+        let theirs = Arc::clone(&database);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || write_all(&theirs, queue))
+            .map_err(|error| fault(&error))?;
+        Ok(Self { database, writes, readers: Arc::new(Semaphore::new(READERS)), runtime })
+    }
+
+    /// Writes durably. A call that is cancelled before its turn writes nothing; after
+    /// that, everything.
+    pub(super) async fn write(&self, write: Write) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        match self.writes.send_timeout(Queued { write, answer }, TURN_TIMEOUT).await {
+            Ok(()) => answered.await.unwrap_or_else(|_| Err(unavailable())),
+            Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(other("store is busy")),
+            Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(unavailable()),
+        }
+    }
+
+    /// Reads on a thread that may block.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<Result<T, KeyValueError>, redb::Error> + Send + 'static,
+    ) -> Result<T, KeyValueError> {
+        let turn = tokio::time::timeout(TURN_TIMEOUT, Arc::clone(&self.readers).acquire_owned()).await;
+        let permit = turn.map_err(|_| other("store is busy"))?.map_err(|_| unavailable())?;
+        let slot = Arc::clone(&self.database);
+        let reading = self.runtime.spawn_blocking(move || {
+            let _permit = permit;
+            let Some(database) = slot.open.load_full() else { return Err(unavailable()) };
+            work(&database).unwrap_or_else(|error| {
+                tracing::error!(store = %slot.path.display(), %error, "store cannot be read");
+                Err(unavailable())
+            })
+        });
+        reading.await.unwrap_or_else(|_| Err(unavailable()))
+    }
+}
+
+fn unavailable() -> KeyValueError {
+    other("store is not available")
+}
+
+fn open(path: &Path) -> Result<Database, redb::Error> {
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let database =
+        redb::Builder::new().set_cache_size(CACHE_BYTES).create_with_backend(FileBackend::new(file)?)?;
+    table::prepare(&database)?;
+    Ok(database)
+}
+
+/// The life of the writing thread: whatever waits goes into one commit.
+fn write_all(slot: &Slot, mut queue: mpsc::Receiver<Queued>) {
+    while let Some(first) = queue.blocking_recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP {
+            let Ok(next) = queue.try_recv() else { break };
+            group.push(next);
+        }
+        group.retain(|queued| !queued.answer.is_closed());
+        if group.is_empty() {
+            continue;
+        }
+        let writes: Vec<&Write> = group.iter().map(|queued| &queued.write).collect();
+        let answers = match slot.commit(&writes) {
+            Ok(answers) => answers,
+            Err(error) => {
+                tracing::error!(store = %slot.path.display(), %error, "store cannot be written");
+                vec![Err(unavailable()); group.len()]
+            }
+        };
+        for (queued, answer) in group.into_iter().zip(answers) {
+            // Nobody may be waiting any more.
+            let _ = queued.answer.send(answer);
+        }
+    }
+}
+
+impl Slot {
+    fn commit(&self, writes: &[&Write]) -> Result<Vec<Answer>, redb::Error> {
+        let database = match self.open.load_full() {
+            Some(database) => database,
+            None => {
+                let database = Arc::new(open(&self.path)?);
+                self.open.store(Some(Arc::clone(&database)));
+                tracing::info!(store = %self.path.display(), "store was opened again");
+                database
+            }
+        };
+        let outcome = table::commit(&database, writes);
+        drop(database);
+        if outcome.is_err() {
+            self.close();
+        }
+        outcome
+    }
+
+    /// Lets go of a file that failed; the next write opens it again.
+    fn close(&self) {
+        let Some(mut database) = self.open.swap(None) else { return };
+        let step = Duration::from_millis(10);
+        let mut waited = Duration::ZERO;
+        while waited < READERS_LEAVE {
+            match Arc::try_unwrap(database) {
+                Ok(alone) => return drop(alone),
+                Err(shared) => database = shared,
+            }
+            std::thread::sleep(step);
+            waited += step;
+        }
+        tracing::error!(store = %self.path.display(), "store is still being read, so it cannot be opened again yet");
+    }
+}
