@@ -18,4 +18,5 @@ pub mod oci;
 pub mod pipeline;
 pub mod services;
 pub mod signature;
+mod tensor_json;
 pub mod wire_error;
