@@ -1,6 +1,6 @@
 //! An HTTP client for tests.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -51,6 +51,14 @@ impl Client {
     /// A client of that address.
     pub fn new(address: SocketAddr) -> Self {
         Self { address, pooled: Pooled::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// A client of that address which connects from an address of its own: on Linux all
+    /// of 127.0.0.0/8 is ours.
+    pub fn from_local(address: SocketAddr, local: IpAddr) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_local_address(Some(local));
+        Self { address, pooled: Pooled::builder(TokioExecutor::new()).build(connector) }
     }
 
     /// The address.

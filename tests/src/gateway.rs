@@ -60,11 +60,26 @@ pub fn expand(config: &str) -> String {
     config.replace("{repo}", &repository)
 }
 
-async fn start_file(path: &Path, folder: TempDir) -> Result<Running, String> {
-    let overrides = Overrides::from_environment()
+/// Starts a gateway whose admin listener asks for tokens.
+pub async fn start_guarded(config: &str) -> Running {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("sluice.toml");
+    std::fs::write(&path, expand(config)).expect("written");
+    start_with(&path, folder, overrides()).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn overrides() -> Overrides {
+    Overrides::from_environment()
         .with_environment(bench_folder())
         .flag("server.http", "127.0.0.1:0")
-        .flag("server.admin", "127.0.0.1:0");
+        .flag("server.admin", "127.0.0.1:0")
+}
+
+async fn start_file(path: &Path, folder: TempDir) -> Result<Running, String> {
+    start_with(path, folder, overrides().flag("server.admin_without_tokens", true)).await
+}
+
+async fn start_with(path: &Path, folder: TempDir, overrides: Overrides) -> Result<Running, String> {
     let loaded = config::load(path, &overrides).map_err(|error| error.to_string())?;
     let options = StartOptions { overrides, ..StartOptions::default() };
     let gateway = Gateway::start(loaded, options).await.map_err(|error| error.to_string())?;

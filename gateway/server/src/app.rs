@@ -17,8 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
 use crate::admission::Admission;
+use crate::auth::Door;
+use crate::auth::tls::{Certificates, Keeper, TlsError};
 use crate::catalog::{BuildError, Builder, Catalog, Overrides as Natives, Stages, engine_name};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Scope};
 use crate::ingress::http::{self, Front};
 use crate::ingress::listener::Listener;
 use crate::lifecycle::drain::{Drained, Phase, drain};
@@ -56,6 +58,9 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// Certificates cannot be served.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     /// The builder's thread panicked.
     #[error("the start panicked")]
     Panicked,
@@ -105,11 +110,12 @@ impl Gateway {
         let loading = Arc::clone(&config);
         let overrides = options.overrides.clone();
         let build = move || {
+            let certificates = Certificates::load(&loading.server)?;
             let builder = builder(&loading, options)?;
             let catalog = builder.build(loading, None)?.start();
-            Ok::<_, StartError>((Arc::new(builder), Arc::new(catalog)))
+            Ok::<_, StartError>((Arc::new(builder), Arc::new(catalog), Arc::new(certificates)))
         };
-        let (builder, catalog) =
+        let (builder, catalog, certificates) =
             tokio::task::spawn_blocking(build).await.map_err(|_| StartError::Panicked)??;
 
         let limits = &config.server.limits;
@@ -121,24 +127,29 @@ impl Gateway {
             overrides,
             builder,
             Arc::clone(&catalog),
+            Arc::clone(&certificates),
             Arc::clone(&metrics),
         );
-        let front = http::router(Arc::new(Front {
+        let front_door = Door::predictions(Arc::clone(&catalog), Arc::clone(&metrics));
+        let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics));
+        let front = Front {
             catalog: Arc::clone(&catalog),
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&metrics),
             limits: limits.clone(),
             phase: phase_seen.clone(),
-        }));
-        let back = admin::router(Arc::new(Admin {
+        };
+        let front = http::router(Arc::new(front), &front_door);
+        let back = Admin {
             catalog: Arc::clone(&catalog),
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&metrics),
             reloader: Arc::clone(&reloader),
             phase: phase_seen.clone(),
-        }));
-        let (front, http) = bind(config.server.http, front, limits, "http", &metrics)?;
-        let (back, admin) = bind(config.server.admin, back, limits, "admin", &metrics)?;
+        };
+        let back = admin::router(Arc::new(back), &back_door);
+        let (front, http) = bind(config.server.http, front, &certificates.http, limits, "http", &metrics)?;
+        let (back, admin) = bind(config.server.admin, back, &certificates.admin, limits, "admin", &metrics)?;
         let servers = TaskTracker::new();
         servers.spawn(front.serve(phase_seen.clone()));
         // The admin listener outlives the drain, so that it can be watched.
@@ -207,25 +218,45 @@ impl Gateway {
         for (name, (what, url)) in &rows {
             let _ = writeln!(text, "  {name:name_width$}  {what:what_width$}  POST {url}");
         }
-        let _ = writeln!(text, "  metrics and status  http://{}/metrics  /admin/v1/status", self.admin);
+        let scheme = scheme(self.config.server.admin_tls.is_some());
+        let _ = writeln!(text, "  metrics and status  {scheme}://{}/metrics  /admin/v1/status", self.admin);
+        if !has_admin(&self.config) {
+            text.push_str(
+                "  nobody may use them: `sluice token new` makes a token, and on a loopback address\n",
+            );
+            text.push_str("  `admin_without_tokens = true` in [server] opens them to whoever reaches it\n");
+        }
         text
     }
 
     fn url(&self, protocol: &str, name: &str) -> String {
         let verb = if protocol == "v1" { ":predict" } else { "/infer" };
-        format!("http://{}/{protocol}/models/{name}{verb}", self.http)
+        let scheme = scheme(self.config.server.tls.is_some());
+        format!("{scheme}://{}/{protocol}/models/{name}{verb}", self.http)
     }
+}
+
+/// Whether anybody can administer.
+fn has_admin(config: &Config) -> bool {
+    let mut tokens = config.tokens.values();
+    config.server.admin_without_tokens || tokens.any(|token| token.scopes.contains(&Scope::Admin))
+}
+
+fn scheme(is_tls: bool) -> &'static str {
+    if is_tls { "https" } else { "http" }
 }
 
 fn bind(
     address: SocketAddr,
     router: axum::Router,
+    tls: &Option<Arc<Keeper>>,
     limits: &config::Limits,
     name: &'static str,
     metrics: &Arc<Metrics>,
 ) -> Result<(Listener, SocketAddr), StartError> {
     let fault = |source| StartError::Listen { address, source };
-    let listener = Listener::bind(address, router, limits, name, Arc::clone(metrics)).map_err(fault)?;
+    let listener =
+        Listener::bind(address, router, tls.clone(), limits, name, Arc::clone(metrics)).map_err(fault)?;
     let bound = listener.address().map_err(fault)?;
     Ok((listener, bound))
 }

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod admission;
 pub mod app;
+pub mod auth;
 pub mod catalog;
 pub mod cli;
 pub mod config;
@@ -16,6 +17,7 @@ pub mod lifecycle;
 pub mod observe;
 pub mod oci;
 pub mod pipeline;
+pub mod refusal;
 pub mod services;
 pub mod signature;
 mod tensor_json;

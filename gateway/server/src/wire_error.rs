@@ -3,7 +3,7 @@
 
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use crate::error::{Error, Kind};
@@ -69,45 +69,32 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 pub fn wire_error(kind: Kind) -> WireError {
     use Fault::{Caller, Engine, Gateway, Plugin};
     let row = |status, grpc, code, fault, retryable| WireError { status, grpc, code, fault, retryable };
+    let caller = |status, grpc, code| row(status, grpc, code, Caller, false);
     match kind {
-        Kind::BadJson => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_json", Caller, false),
-        Kind::BadShape => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_shape", Caller, false),
-        Kind::BadDtype => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_dtype", Caller, false),
-        Kind::BadLength => row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_length", Caller, false),
-        Kind::LimitDepth => {
-            row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "limit_depth", Caller, false)
-        }
-        Kind::BadRequest => {
-            row(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_request", Caller, false)
-        }
-        Kind::NotFound => row(StatusCode::NOT_FOUND, grpc::NOT_FOUND, "not_found", Caller, false),
+        Kind::BadJson => caller(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_json"),
+        Kind::BadShape => caller(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_shape"),
+        Kind::BadDtype => caller(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_dtype"),
+        Kind::BadLength => caller(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_length"),
+        Kind::LimitDepth => caller(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "limit_depth"),
+        Kind::BadRequest => caller(StatusCode::BAD_REQUEST, grpc::INVALID_ARGUMENT, "bad_request"),
+        Kind::NotFound => caller(StatusCode::NOT_FOUND, grpc::NOT_FOUND, "not_found"),
         Kind::MethodNotAllowed => {
-            row(StatusCode::METHOD_NOT_ALLOWED, grpc::UNIMPLEMENTED, "method_not_allowed", Caller, false)
+            caller(StatusCode::METHOD_NOT_ALLOWED, grpc::UNIMPLEMENTED, "method_not_allowed")
         }
         Kind::RequestTimeout => {
-            row(StatusCode::REQUEST_TIMEOUT, grpc::DEADLINE_EXCEEDED, "request_timeout", Caller, false)
+            caller(StatusCode::REQUEST_TIMEOUT, grpc::DEADLINE_EXCEEDED, "request_timeout")
         }
-        Kind::TooLarge => {
-            row(StatusCode::PAYLOAD_TOO_LARGE, grpc::RESOURCE_EXHAUSTED, "too_large", Caller, false)
+        Kind::TooLarge => caller(StatusCode::PAYLOAD_TOO_LARGE, grpc::RESOURCE_EXHAUSTED, "too_large"),
+        Kind::UnsupportedMedia => {
+            caller(StatusCode::UNSUPPORTED_MEDIA_TYPE, grpc::INVALID_ARGUMENT, "unsupported_media")
         }
-        Kind::UnsupportedMedia => row(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            grpc::INVALID_ARGUMENT,
-            "unsupported_media",
-            Caller,
-            false,
-        ),
         Kind::Refused(status) => refused(status),
-        Kind::Unauthenticated => {
-            row(StatusCode::UNAUTHORIZED, grpc::UNAUTHENTICATED, "unauthenticated", Caller, false)
-        }
-        Kind::Forbidden => row(StatusCode::FORBIDDEN, grpc::PERMISSION_DENIED, "forbidden", Caller, false),
-        Kind::DigestConflict => {
-            row(StatusCode::CONFLICT, grpc::ALREADY_EXISTS, "digest_conflict", Caller, false)
-        }
-        Kind::InUse => row(StatusCode::CONFLICT, grpc::FAILED_PRECONDITION, "in_use", Caller, false),
+        Kind::Unauthenticated => caller(StatusCode::UNAUTHORIZED, grpc::UNAUTHENTICATED, "unauthenticated"),
+        Kind::Forbidden => caller(StatusCode::FORBIDDEN, grpc::PERMISSION_DENIED, "forbidden"),
+        Kind::DigestConflict => caller(StatusCode::CONFLICT, grpc::ALREADY_EXISTS, "digest_conflict"),
+        Kind::InUse => caller(StatusCode::CONFLICT, grpc::FAILED_PRECONDITION, "in_use"),
         Kind::UploadRefused(why) => {
-            row(StatusCode::UNPROCESSABLE_ENTITY, grpc::INVALID_ARGUMENT, why.code(), Caller, false)
+            caller(StatusCode::UNPROCESSABLE_ENTITY, grpc::INVALID_ARGUMENT, why.code())
         }
         Kind::TenantLimit => {
             row(StatusCode::TOO_MANY_REQUESTS, grpc::RESOURCE_EXHAUSTED, "tenant_limit", Gateway, true)
@@ -168,6 +155,9 @@ pub fn respond(error: &Error, request_id: &str) -> Response {
     let mut response = (row.status, [(CONTENT_TYPE, json)], Bytes::from(body)).into_response();
     if row.retryable {
         response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    if row.status == StatusCode::UNAUTHORIZED {
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }

@@ -1,10 +1,12 @@
 //! The suite, as one binary: each module is a promise kept.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod auth;
 mod crosstalk;
 mod drain;
 mod egress;
 mod golden;
+mod guard;
 mod hostile;
 mod malformed;
 mod movies;
@@ -15,4 +17,5 @@ mod reload;
 mod stores;
 mod telemetry;
 mod tidy;
+mod tls;
 mod wasi;

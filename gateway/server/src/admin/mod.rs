@@ -1,21 +1,20 @@
 //! The admin listener: metrics, health, what is served, reload. It is another
 //! socket than predictions', on loopback by default.
 
-pub mod identity;
 mod status;
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Json, Router, middleware};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde_json::json;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::auth::{self, Access, Door, Route};
 use crate::catalog::Catalog;
 use crate::lifecycle::drain::Phase;
 use crate::lifecycle::reload::{Outcome, Reloader};
@@ -35,15 +34,22 @@ pub struct Admin {
     pub phase: watch::Receiver<Phase>,
 }
 
-/// The routes of the admin listener.
-pub fn router(admin: Arc<Admin>) -> Router {
-    Router::new()
-        .route("/metrics", get(metrics_text))
-        .route("/livez", get(|| async { "ok" }))
-        .route("/readyz", get(readyz))
-        .route("/admin/v1/status", get(status::status))
-        .route("/admin/v1/reload", post(reload))
-        .with_state(admin)
+/// The table of the admin listener's routes: the router, the OpenAPI document and the
+/// suite are made from it.
+pub fn routes() -> Vec<Route<Arc<Admin>>> {
+    vec![
+        Route::get("/livez", Access::Public, "whether the process is there", || async { "ok" }),
+        Route::get("/readyz", Access::Public, "whether everything can be served", readyz),
+        Route::get("/metrics", Access::Metrics, "metrics as OpenMetrics text", metrics_text),
+        Route::get("/admin/v1/status", Access::Admin, "what is served", status::status),
+        Route::post("/admin/v1/reload", Access::Admin, "read the configuration again", reload),
+    ]
+}
+
+/// The routes of the admin listener, behind its door.
+pub fn router(admin: Arc<Admin>, door: &Arc<Door>) -> Router {
+    let no_browser = middleware::from_fn_with_state(Arc::clone(door), auth::no_browser);
+    auth::router(routes(), door).layer(no_browser).with_state(admin)
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> Response {

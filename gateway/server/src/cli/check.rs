@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{ConfigArguments, EXIT_CONFIG, complain};
 use crate::app::{self, StartOptions};
+use crate::auth::tls::Certificates;
 use crate::config;
 
 #[expect(clippy::print_stdout, reason = "the verdict is for people")]
@@ -12,6 +13,7 @@ pub(super) fn check(arguments: &ConfigArguments) -> ExitCode {
     let overrides = arguments.overrides();
     let checked =
         config::load(&arguments.config, &overrides).map_err(|errors| errors.to_string()).and_then(|config| {
+            Certificates::load(&config.server).map_err(|error| format!("tls: {error}"))?;
             let options = StartOptions { overrides, ..StartOptions::default() };
             let builder = app::builder(&config, options).map_err(|error| error.to_string())?;
             let (models, plugins, pipelines) =

@@ -2,6 +2,7 @@
 
 mod check;
 mod serve;
+mod token;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -31,6 +32,9 @@ enum Command {
     Serve(ConfigArguments),
     /// Check a configuration file: parse it, load every model and plugin, then exit.
     Check(ConfigArguments),
+    /// Make the tokens that callers show.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
 }
 
 #[derive(Debug, Args)]
@@ -59,6 +63,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::Token(command) => token::token(&command),
     }
 }
 

@@ -13,19 +13,25 @@ use axum::body::Body;
 use axum::response::Response;
 use futures_util::FutureExt;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Version};
+use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use crate::auth::Connection;
+use crate::auth::tls::Keeper;
 use crate::config::Limits;
+use crate::error::{Error, Kind};
 use crate::lifecycle::drain::Phase;
 use crate::observe::Metrics;
+use crate::refusal;
 
 /// Most connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 1024;
@@ -50,20 +56,32 @@ const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 pub struct Listener {
     socket: TcpListener,
     router: axum::Router,
+    tls: Option<Arc<Keeper>>,
     limits: Limits,
     name: &'static str,
     metrics: Arc<Metrics>,
 }
 
+/// What every connection of a listener is served with.
+#[derive(Clone)]
+struct Serving {
+    router: axum::Router,
+    tls: Option<Arc<Keeper>>,
+    limits: Limits,
+    phase: watch::Receiver<Phase>,
+    metrics: Arc<Metrics>,
+}
+
 impl Listener {
-    /// Binds the address. Port 0 picks a free one. `name` is the metric label of its
-    /// connections.
+    /// Binds the address. Port 0 picks a free one. Connections begin with TLS if there
+    /// are certificates. `name` is the metric label of its connections.
     ///
     /// # Errors
     /// The address is taken or not ours.
     pub fn bind(
         address: SocketAddr,
         router: axum::Router,
+        tls: Option<Arc<Keeper>>,
         limits: &Limits,
         name: &'static str,
         metrics: Arc<Metrics>,
@@ -75,7 +93,7 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
-        Ok(Self { socket, router, limits: limits.clone(), name, metrics })
+        Ok(Self { socket, router, tls, limits: limits.clone(), name, metrics })
     }
 
     /// Where it listens.
@@ -91,12 +109,18 @@ impl Listener {
     pub async fn serve(self, phase: watch::Receiver<Phase>) {
         let places = Arc::new(Semaphore::new(self.limits.connections_max));
         let connections = TaskTracker::new();
-        let start = |stream: TcpStream| {
+        let serving = Serving {
+            router: self.router,
+            tls: self.tls,
+            limits: self.limits,
+            phase: phase.clone(),
+            metrics: Arc::clone(&self.metrics),
+        };
+        let start = |stream: TcpStream, peer: SocketAddr| {
             // Above the cap a connection is closed at once, which costs least.
             let Ok(place) = Arc::clone(&places).try_acquire_owned() else { return };
-            let connection =
-                serve_connection(stream, self.router.clone(), self.limits.clone(), phase.clone());
             let open = self.metrics.connection_open(self.name);
+            let connection = serve_peer(stream, peer, serving.clone());
             connections.spawn(async move {
                 connection.await;
                 drop((place, open));
@@ -106,7 +130,7 @@ impl Listener {
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
-                    Ok((stream, _)) => start(stream),
+                    Ok((stream, peer)) => start(stream, peer),
                     Err(error) => {
                         tracing::warn!(%error, "accept failed");
                         tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -116,8 +140,8 @@ impl Listener {
             }
         }
         // Whoever has connected already is served: closing the socket would reset them.
-        while let Some(Ok((stream, _))) = self.socket.accept().now_or_never() {
-            start(stream);
+        while let Some(Ok((stream, peer))) = self.socket.accept().now_or_never() {
+            start(stream, peer);
         }
         drop(self.socket);
         connections.close();
@@ -130,34 +154,61 @@ async fn stopped(mut phase: watch::Receiver<Phase>) {
     let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    router: axum::Router,
-    limits: Limits,
-    phase: watch::Receiver<Phase>,
-) {
+/// Begins TLS if there is any, then serves. One deadline covers the handshake and the
+/// head of the first request.
+async fn serve_peer(stream: TcpStream, peer: SocketAddr, serving: Serving) {
     // Answers are written whole: waiting to fill a packet only adds delay.
     let _ = stream.set_nodelay(true);
+    // A connection without an address is gone already.
+    let Ok(local) = stream.local_addr() else { return };
+    let connection = Connection { peer, local };
+    let deadline = Instant::now() + serving.limits.header_timeout;
+    let Some(tls) = &serving.tls else {
+        return serve_connection(stream, connection, serving, deadline).await;
+    };
+    let handshake = tokio::time::timeout_at(deadline, tls.acceptor().accept(stream));
+    let accepted = tokio::select! {
+        accepted = handshake => accepted,
+        () = lingered(serving.phase.clone()) => return,
+    };
+    match accepted {
+        Ok(Ok(stream)) => serve_connection(stream, connection, serving, deadline).await,
+        Ok(Err(error)) => {
+            serving.metrics.rejected("tls_handshake");
+            tracing::debug!(%peer, %error, "handshake failed");
+        }
+        Err(_) => serving.metrics.rejected("tls_timeout"),
+    }
+}
+
+/// The gateway began to stop a while ago.
+async fn lingered(phase: watch::Receiver<Phase>) {
+    stopped(phase).await;
+    tokio::time::sleep(LINGER).await;
+}
+
+async fn serve_connection<S>(stream: S, connection: Connection, serving: Serving, deadline: Instant)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let heard = Arc::new(AtomicBool::new(false));
+    let builder = builder(&serving.limits);
+    let phase = serving.phase.clone();
     let service = service_fn({
-        let (heard, phase) = (Arc::clone(&heard), phase.clone());
+        let heard = Arc::clone(&heard);
         move |request: Request<Incoming>| {
             heard.store(true, Ordering::Release);
-            respond(router.clone(), request, phase.clone())
+            respond(serving.router.clone(), request, connection, serving.phase.clone())
         }
     });
-    let builder = builder(&limits);
-    let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut silence = std::pin::pin!(tokio::time::sleep(limits.header_timeout));
-    let mut stopping = std::pin::pin!(async {
-        stopped(phase).await;
-        tokio::time::sleep(LINGER).await;
-    });
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut silence = std::pin::pin!(tokio::time::sleep_until(deadline));
+    let mut stopping = std::pin::pin!(lingered(phase));
     let (mut watching_silence, mut watching_stop) = (true, true);
     loop {
         tokio::select! {
             // An error here is the peer's: a broken request or connection.
-            _ = &mut serving => return,
+            _ = &mut served => return,
             () = &mut silence, if watching_silence => {
                 // The version detection reads without a timeout of its own: a peer
                 // that has not sent one whole request head by now is closed.
@@ -167,7 +218,7 @@ async fn serve_connection(
                 watching_silence = false;
             }
             () = &mut stopping, if watching_stop => {
-                serving.as_mut().graceful_shutdown();
+                served.as_mut().graceful_shutdown();
                 watching_stop = false;
             }
         }
@@ -176,15 +227,34 @@ async fn serve_connection(
 
 async fn respond(
     router: axum::Router,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
+    connection: Connection,
     phase: watch::Receiver<Phase>,
 ) -> Result<Response, Infallible> {
     let version = request.version();
-    let mut response = router.oneshot(request.map(Body::new)).await?;
+    let mut response = match for_a_proxy(&request) {
+        Some(error) => refusal::respond(error, request.map(Body::new)).await,
+        None => {
+            request.extensions_mut().insert(connection);
+            router.oneshot(request.map(Body::new)).await?
+        }
+    };
     if version < Version::HTTP_2 && *phase.borrow() != Phase::Serving {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// Refuses what only makes sense to a proxy, which we are not (H15): it would let a
+/// request carry two hosts, or ask for its own headers back.
+fn for_a_proxy(request: &Request<Incoming>) -> Option<Error> {
+    let uri = request.uri();
+    if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
+        return Some(Error::new(Kind::MethodNotAllowed, "this method is not served"));
+    }
+    // HTTP/2 always has the host in its URI.
+    let is_absolute = request.version() < Version::HTTP_2 && uri.authority().is_some();
+    is_absolute.then(|| Error::new(Kind::BadRequest, "ask by path, not by a whole URI"))
 }
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::auth::tls::Certificates;
 use crate::catalog::{Builder, Catalog};
 use crate::config::{self, Config, Overrides};
 use crate::observe::Metrics;
@@ -34,6 +35,7 @@ pub struct Reloader {
     overrides: Overrides,
     builder: Arc<Builder>,
     catalog: Arc<Catalog>,
+    certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
     one_at_a_time: tokio::sync::Mutex<()>,
     last: Mutex<Option<Outcome>>,
@@ -46,10 +48,11 @@ impl Reloader {
         overrides: Overrides,
         builder: Arc<Builder>,
         catalog: Arc<Catalog>,
+        certificates: Arc<Certificates>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let (one_at_a_time, last) = (tokio::sync::Mutex::new(()), Mutex::new(None));
-        Arc::new(Self { path, overrides, builder, catalog, metrics, one_at_a_time, last })
+        Arc::new(Self { path, overrides, builder, catalog, certificates, metrics, one_at_a_time, last })
     }
 
     /// How the last reload went, if there was one.
@@ -83,11 +86,21 @@ impl Reloader {
             let problems = restart.iter().map(|key| format!("{key}: a change needs a restart"));
             return refused("needs_restart", &problems.collect::<Vec<_>>().join("\n"));
         }
-        match self.builder.build(next, Some(&current)) {
-            Ok(built) if built.changes_nothing(&current) => Outcome::Unchanged,
-            Ok(built) => Outcome::Applied { generation: built.commit(&self.catalog) },
-            Err(error) => refused("failed", &error.to_string()),
+        let certificates = match self.certificates.prepare(&next.server) {
+            Ok(certificates) => certificates,
+            Err(error) => return refused("failed", &error.to_string()),
+        };
+        let built = match self.builder.build(next, Some(&current)) {
+            Ok(built) => built,
+            Err(error) => return refused("failed", &error.to_string()),
+        };
+        let is_same = built.changes_nothing(&current);
+        if is_same && certificates.is_empty() {
+            return Outcome::Unchanged;
         }
+        certificates.commit();
+        let generation = if is_same { current.generation } else { built.commit(&self.catalog) };
+        Outcome::Applied { generation }
     }
 
     fn report(&self, outcome: &Outcome) {

@@ -15,17 +15,24 @@ pub enum Scope {
     /// Uploading, activating and removing the owner's own plugins.
     #[serde(rename = "plugins:deploy")]
     PluginsDeploy,
+    /// Reading metrics.
+    #[serde(rename = "metrics")]
+    Metrics,
     /// Everything.
     #[serde(rename = "admin")]
     Admin,
 }
 
 impl Scope {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Predict, Self::PluginsDeploy, Self::Metrics, Self::Admin];
+
     /// The name in configuration files and in answers.
     pub fn name(self) -> &'static str {
         match self {
             Self::Predict => "predict",
             Self::PluginsDeploy => "plugins:deploy",
+            Self::Metrics => "metrics",
             Self::Admin => "admin",
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn token(check: &mut Checker<'_>, at: At<'_>, file: &TokenFile) -> To
         );
     }
     if file.scopes.is_empty() {
-        check.problem(at, "scopes", "is missing: `predict`, `plugins:deploy` or `admin`");
+        check.problem(at, "scopes", "is missing: `predict`, `plugins:deploy`, `metrics` or `admin`");
     }
     let owner = check.owner(at, "owner", file.owner.as_deref());
     let deploys = file.scopes.contains(&Scope::PluginsDeploy) && !file.scopes.contains(&Scope::Admin);

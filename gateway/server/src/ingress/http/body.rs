@@ -1,7 +1,5 @@
 //! Reads a request's body, within its size and its time.
 
-use std::time::Duration;
-
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -12,6 +10,7 @@ use hyper::body::Body as _;
 use crate::admission::Permit;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
+use crate::refusal;
 
 /// Refuses a body that says it is too large.
 ///
@@ -22,27 +21,6 @@ pub(super) fn check_length(headers: &HeaderMap, limits: &Limits) -> Result<()> {
     // hyper has refused a malformed length already.
     let length = length.to_str().ok().and_then(|text| text.parse::<usize>().ok()).unwrap_or(usize::MAX);
     if length > limits.body_bytes_max { Err(too_large(limits)) } else { Ok(()) }
-}
-
-/// Most bytes that are read and thrown away behind a refusal, and for how long. A
-/// connection that is closed under a client that still writes is reset, and the client
-/// never sees the answer; a larger body is not worth that.
-const DISCARDED_BYTES_MAX: usize = 1 << 20;
-const DISCARDED_TIME_MAX: Duration = Duration::from_millis(250);
-
-/// Reads a little of a body that was refused.
-pub(super) async fn discard(mut body: Body) {
-    let mut left = DISCARDED_BYTES_MAX;
-    let read = async {
-        while let Some(Ok(frame)) = body.frame().await {
-            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-                Some(rest) => left = rest,
-                None => return,
-            }
-        }
-    };
-    // Running out of time is as good an end as any.
-    let _ = tokio::time::timeout(DISCARDED_TIME_MAX, read).await;
 }
 
 /// Refuses an encoding that nobody here decodes.
@@ -82,7 +60,7 @@ async fn collect(mut body: Body, limits: &Limits, permit: &mut Permit) -> Result
         let Ok(data) = frame.into_data() else { continue };
         let so_far = first.as_ref().map_or(rest.len(), Bytes::len);
         if so_far + data.len() > limits.body_bytes_max {
-            discard(body).await;
+            refusal::discard(body).await;
             return Err(too_large(limits));
         }
         permit.grow(data.len())?;

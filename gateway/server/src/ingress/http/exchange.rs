@@ -4,15 +4,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tracing::Instrument;
 
@@ -22,16 +20,11 @@ use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::observe::{self, OTHER, PipelineMetrics};
 use crate::pipeline::Call;
+use crate::refusal::{self, REQUEST_ID, request_id};
 use crate::wire_error::{self, wire_error};
-
-/// The caller's id of a request, echoed in the answer and in our logs and traces.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// How long the caller is willing to wait, in milliseconds.
 pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
-
-/// Longest request id that is taken over; a longer or odd one is replaced.
-const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// A prediction that was let in, with its whole body.
 pub(super) struct Admitted {
@@ -68,7 +61,7 @@ where
     let inside = async {
         // The permit lives until the answer is made, so that a drain waits for it.
         if let Err(error) = body::check_length(request.headers(), &front.limits) {
-            body::discard(request.into_body()).await;
+            refusal::discard_request(request).await;
             return Err(error);
         }
         let mut permit = front.admission.admit().inspect_err(|_| front.metrics.rejected("overloaded"))?;
@@ -141,31 +134,6 @@ fn log(error: &Error, row: wire_error::WireError, request_id: &str) {
     }
 }
 
-/// The caller's id if it is short and printable, else a new one.
-fn request_id(headers: &HeaderMap) -> Arc<str> {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    match given {
-        Some(id) if is_plain(id) => id.into(),
-        _ => fresh_id(),
-    }
-}
-
-/// Whether text is short and printable ASCII, fit for a header and a log.
-pub(super) fn is_plain(text: &str) -> bool {
-    !text.is_empty()
-        && text.len() <= REQUEST_ID_BYTES_MAX
-        && text.bytes().all(|byte| (0x21..0x7f).contains(&byte))
-}
-
-fn fresh_id() -> Arc<str> {
-    use std::hash::BuildHasher;
-    static SEQUENCE: AtomicU64 = AtomicU64::new(0);
-    static PROCESS: std::sync::LazyLock<u64> =
-        std::sync::LazyLock::new(|| std::hash::RandomState::new().hash_one(std::process::id()));
-    let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
-    format!("{:016x}-{number:x}", *PROCESS).into()
-}
-
 fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>> {
     let Some(value) = headers.get(REQUEST_TIMEOUT) else { return Ok(None) };
     let milliseconds = value.to_str().ok().and_then(|text| text.parse::<u32>().ok()).filter(|ms| *ms > 0);
@@ -173,27 +141,4 @@ fn timeout_header(headers: &HeaderMap) -> Result<Option<Duration>> {
         Error::new(Kind::BadRequest, "x-request-timeout-ms must be a whole number of milliseconds above 0")
     };
     milliseconds.map(|ms| Some(Duration::from_millis(u64::from(ms)))).ok_or_else(fault)
-}
-
-/// The router refuses a path that is not UTF-8 in words of its own: they are put into
-/// the form of every other error. Why a layer: no handler ever sees such a path.
-pub(super) async fn in_the_table(response: Response) -> Response {
-    let is_text =
-        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
-    if response.status() == StatusCode::BAD_REQUEST && is_text {
-        return wire_error::respond(&Error::new(Kind::BadRequest, "the path is not valid"), &fresh_id());
-    }
-    response
-}
-
-/// Any path that is not in the router.
-pub(super) async fn no_route(request: Request) -> Response {
-    let id = request_id(request.headers());
-    wire_error::respond(&Error::new(Kind::NotFound, "no such route"), &id)
-}
-
-/// A known path under a method that it does not have.
-pub(super) async fn no_method(request: Request) -> Response {
-    let id = request_id(request.headers());
-    wire_error::respond(&Error::new(Kind::MethodNotAllowed, "this route has other methods"), &id)
 }

@@ -11,11 +11,11 @@ mod v2;
 
 use std::sync::Arc;
 
-use axum::routing::{get, post};
-use axum::{Router, middleware};
+use axum::Router;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
+use crate::auth::{self, Access, Door, Route};
 use crate::catalog::Catalog;
 use crate::config::Limits;
 use crate::lifecycle::drain::Phase;
@@ -42,23 +42,42 @@ impl Front {
     }
 }
 
-/// The routes of the prediction listener.
-pub fn router(front: Arc<Front>) -> Router {
-    Router::new()
-        .route("/v2", get(metadata::server))
-        .route("/v2/health/live", get(health::live))
-        .route("/v2/health/ready", get(health::ready))
-        .route("/v2/models/{model}", get(metadata::model))
-        .route("/v2/models/{model}/versions/{version}", get(metadata::model_version))
-        .route("/v2/models/{model}/ready", get(health::model_ready))
-        .route("/v2/models/{model}/versions/{version}/ready", get(health::model_version_ready))
-        .route("/v2/models/{model}/infer", post(v2::infer))
-        .route("/v2/models/{model}/versions/{version}/infer", post(v2::infer_version))
-        .route("/v1/models", get(metadata::v1_list))
+/// The table of the prediction listener's routes.
+pub fn routes() -> Vec<Route<Arc<Front>>> {
+    use Access::{Predict, Public};
+    vec![
+        Route::get("/v2", Predict, "what the server is", metadata::server),
+        Route::get("/v2/health/live", Public, "whether the process is there", health::live),
+        Route::get("/v2/health/ready", Public, "whether everything can be served", health::ready),
+        Route::get("/v2/models/{model}", Predict, "metadata", metadata::model),
+        Route::get(
+            "/v2/models/{model}/versions/{version}",
+            Predict,
+            "metadata of a version",
+            metadata::model_version,
+        ),
+        Route::get("/v2/models/{model}/ready", Predict, "whether it can be served", health::model_ready),
+        Route::get(
+            "/v2/models/{model}/versions/{version}/ready",
+            Predict,
+            "whether that version can be served",
+            health::model_version_ready,
+        ),
+        Route::post("/v2/models/{model}/infer", Predict, "a prediction", v2::infer),
+        Route::post(
+            "/v2/models/{model}/versions/{version}/infer",
+            Predict,
+            "a prediction by that version",
+            v2::infer_version,
+        ),
+        Route::get("/v1/models", Predict, "what is served", metadata::v1_list),
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.
-        .route("/v1/models/{target}", get(v1::status).post(v1::predict))
-        .fallback(exchange::no_route)
-        .method_not_allowed_fallback(exchange::no_method)
-        .layer(middleware::map_response(exchange::in_the_table))
-        .with_state(front)
+        Route::get("/v1/models/{target}", Predict, "whether it can be served", v1::status),
+        Route::post("/v1/models/{target}", Predict, "a prediction", v1::predict),
+    ]
+}
+
+/// The routes of the prediction listener, behind its door.
+pub fn router(front: Arc<Front>, door: &Arc<Door>) -> Router {
+    auth::router(routes(), door).with_state(front)
 }

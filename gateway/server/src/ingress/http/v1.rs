@@ -15,6 +15,7 @@ use super::exchange::{self, Admitted};
 use super::{Front, metadata, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline;
+use crate::refusal;
 use crate::wire_error::respond;
 
 /// `GET /v1/models/{model}`.
@@ -35,10 +36,10 @@ pub(super) async fn predict(
     request: Request,
 ) -> Response {
     let Some((model, verb)) = target.rsplit_once(':') else {
-        return exchange::no_method(request).await;
+        return refusal::no_method(request).await;
     };
     if verb != "predict" {
-        return exchange::no_route(request).await;
+        return refusal::no_route(request).await;
     }
     exchange::predict(front, model, request, |admitted| answer(model, admitted)).await
 }

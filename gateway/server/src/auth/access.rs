@@ -1,0 +1,143 @@
+//! Routes, each with who may use it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::handler::Handler;
+use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, on};
+use http::Method;
+use http::header::AUTHORIZATION;
+
+use super::Identity;
+use super::door::Door;
+use crate::config::Scope;
+use crate::refusal;
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Everybody: it tells nothing but that the process is there.
+    Public,
+    /// Whoever shows a token that is known: the answer to paths that are no route, so
+    /// that strangers cannot tell them from those that are.
+    Known,
+    /// Whoever may read metrics; everybody, where the configuration says so.
+    Metrics,
+    /// Callers of pipelines and models.
+    Predict,
+    /// Plugin teams. The handler checks whose plugin it is: [`Identity::check_owner`].
+    Deploy,
+    /// Operators.
+    Admin,
+}
+
+impl Access {
+    /// Whether this identity may use such a route.
+    pub fn allows(self, identity: &Identity) -> bool {
+        match self {
+            Self::Public | Self::Known => true,
+            Self::Metrics => identity.has(Scope::Metrics),
+            Self::Predict => identity.has(Scope::Predict),
+            Self::Deploy => identity.has(Scope::PluginsDeploy),
+            Self::Admin => identity.is_admin(),
+        }
+    }
+}
+
+/// One row of a listener's table of routes.
+pub struct Route<S> {
+    /// The method.
+    pub method: Method,
+    /// The path's template, as axum and OpenAPI write it.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    /// What it does, in a few words.
+    pub summary: &'static str,
+    service: MethodRouter<S>,
+}
+
+impl<S: Clone + Send + Sync + 'static> Route<S> {
+    fn new<H, T>(
+        (method, filter): (Method, MethodFilter),
+        path: &'static str,
+        access: Access,
+        summary: &'static str,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        Self { method, path, access, summary, service: on(filter, handler) }
+    }
+
+    /// A `GET`, and with it `HEAD`.
+    pub fn get<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        Self::new((Method::GET, MethodFilter::GET), path, access, summary, handler)
+    }
+
+    /// A `POST`.
+    pub fn post<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        Self::new((Method::POST, MethodFilter::POST), path, access, summary, handler)
+    }
+
+    /// A `PUT`.
+    pub fn put<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        Self::new((Method::PUT, MethodFilter::PUT), path, access, summary, handler)
+    }
+
+    /// A `DELETE`.
+    pub fn delete<H, T>(path: &'static str, access: Access, summary: &'static str, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        Self::new((Method::DELETE, MethodFilter::DELETE), path, access, summary, handler)
+    }
+}
+
+/// A listener's router: every row behind its own check, and everything else behind one.
+pub fn router<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>, door: &Arc<Door>) -> Router<S> {
+    let check = |access| from_fn_with_state((Arc::clone(door), access), enter);
+    routes
+        .into_iter()
+        .fold(Router::new(), |router, route| {
+            router.route(route.path, route.service.route_layer(check(route.access)))
+        })
+        .fallback(Handler::<_, S>::layer(refusal::no_route, check(Access::Known)))
+        .method_not_allowed_fallback(Handler::<_, S>::layer(refusal::no_method, check(Access::Known)))
+        .layer(map_response(refusal::in_the_table))
+}
+
+/// Lets a request in as somebody, or answers it.
+async fn enter(
+    State((door, access)): State<(Arc<Door>, Access)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match door.check(access, request.uri(), request.headers(), request.extensions().get()) {
+        Ok(identity) => {
+            // Whatever works on the request has no need of the token, and cannot show it.
+            request.headers_mut().remove(AUTHORIZATION);
+            request.extensions_mut().insert(identity);
+            next.run(request).await
+        }
+        Err(error) => refusal::respond(error, request).await,
+    }
+}

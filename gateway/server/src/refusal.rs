@@ -1,0 +1,109 @@
+//! Answers to requests that are refused before a handler works on them, and the ids
+//! that all answers carry.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, HeaderName, StatusCode};
+use http_body_util::BodyExt;
+
+use crate::error::{Error, Kind};
+use crate::wire_error;
+
+/// The caller's id of a request, echoed in the answer and in our logs and traces.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest request id that is taken over; a longer or odd one is replaced.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// The caller's id if it is short and printable, else a new one.
+pub fn request_id(headers: &HeaderMap) -> Arc<str> {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    match given {
+        Some(id) if is_plain(id) => id.into(),
+        _ => fresh_id(),
+    }
+}
+
+/// Whether text is short and printable ASCII, fit for a header and a log.
+pub fn is_plain(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= REQUEST_ID_BYTES_MAX
+        && text.bytes().all(|byte| (0x21..0x7f).contains(&byte))
+}
+
+/// An id that no other request of this process has.
+pub fn fresh_id() -> Arc<str> {
+    use std::hash::BuildHasher;
+    static SEQUENCE: AtomicU64 = AtomicU64::new(0);
+    static PROCESS: std::sync::LazyLock<u64> =
+        std::sync::LazyLock::new(|| std::hash::RandomState::new().hash_one(std::process::id()));
+    let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
+    format!("{:016x}-{number:x}", *PROCESS).into()
+}
+
+/// Most bytes that are read and thrown away behind a refusal, and for how long. A
+/// connection that is closed under a client that still writes is reset, and the client
+/// never sees the answer; a larger body is not worth that.
+const DISCARDED_BYTES_MAX: usize = 1 << 20;
+const DISCARDED_TIME_MAX: Duration = Duration::from_millis(250);
+
+/// Reads a little of the body of a request that was refused. A client that asks before
+/// it sends (`Expect: 100-continue`) is not told to send.
+pub async fn discard_request(request: Request) {
+    if !request.headers().contains_key(EXPECT) {
+        discard(request.into_body()).await;
+    }
+}
+
+/// Reads a little of a body.
+pub async fn discard(mut body: Body) {
+    let mut left = DISCARDED_BYTES_MAX;
+    let read = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Running out of time is as good an end as any.
+    let _ = tokio::time::timeout(DISCARDED_TIME_MAX, read).await;
+}
+
+/// Answers a request with an error, and reads a little of what it still sends.
+pub async fn respond(error: Error, request: Request) -> Response {
+    let id = request_id(request.headers());
+    if let Some(detail) = error.detail() {
+        tracing::debug!(request_id = &*id, error = %error, detail, "request refused");
+    }
+    discard_request(request).await;
+    wire_error::respond(&error, &id)
+}
+
+/// Any path that is no route.
+pub async fn no_route(request: Request) -> Response {
+    respond(Error::new(Kind::NotFound, "no such route"), request).await
+}
+
+/// A known path under a method that it does not have.
+pub async fn no_method(request: Request) -> Response {
+    respond(Error::new(Kind::MethodNotAllowed, "this route has other methods"), request).await
+}
+
+/// The router refuses a path that is not UTF-8 in words of its own: they are put into
+/// the form of every other error. Why a layer: no handler ever sees such a path.
+pub async fn in_the_table(response: Response) -> Response {
+    let is_text =
+        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if response.status() == StatusCode::BAD_REQUEST && is_text {
+        return wire_error::respond(&Error::new(Kind::BadRequest, "the path is not valid"), &fresh_id());
+    }
+    response
+}
