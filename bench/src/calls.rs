@@ -43,7 +43,8 @@ pub async fn measure(workload: &Workload) -> Result<CallCost, String> {
     let native = natives.get("hash-mlp").ok_or("no stand-in")?;
     let path = workload::repository().join("guest-examples/dist/feature_hash.wasm");
     let component = std::fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let sandbox = Sandbox::new(SandboxConfig::default()).map_err(|error| error.to_string())?;
+    let config = SandboxConfig { compile_in_process: true, ..SandboxConfig::default() };
+    let sandbox = Sandbox::new(config).map_err(|error| error.to_string())?;
     let load = |reuse| {
         let options = PluginOptions {
             name: "hash".into(),

@@ -42,10 +42,18 @@ impl Budget {
     }
 
     fn left_at(&self, now: Instant) -> Duration {
+        self.limit.saturating_sub(self.used_at(now))
+    }
+
+    /// What was used, beyond the limit too.
+    pub(crate) fn used(&self) -> Duration {
+        self.used_at(Instant::now())
+    }
+
+    fn used_at(&self, now: Instant) -> Duration {
         let since = self.waiting_since.load(Ordering::Acquire);
         let until = if since == NOT_WAITING { self.nanos_at(now) } else { since };
-        let used = until.saturating_sub(self.waited.load(Ordering::Acquire));
-        self.limit.saturating_sub(Duration::from_nanos(used))
+        Duration::from_nanos(until.saturating_sub(self.waited.load(Ordering::Acquire)))
     }
 
     /// Stops the clock until the guard is dropped.

@@ -47,6 +47,20 @@ pub(crate) fn hex(digest: &Sha) -> String {
     })
 }
 
+/// The digest that [`hex`] wrote.
+pub(crate) fn unhex(text: &str) -> Option<Sha> {
+    let mut digest = [0; 32];
+    let (pairs, []) = text.as_bytes().as_chunks::<2>() else { return None };
+    if pairs.len() != digest.len() {
+        return None;
+    }
+    for (byte, pair) in digest.iter_mut().zip(pairs) {
+        let digit = |index: usize| char::from(pair[index]).to_digit(16);
+        *byte = u8::try_from(digit(0)? << 4 | digit(1)?).ok()?;
+    }
+    Some(digest)
+}
+
 /// See the module's description.
 pub(crate) struct Cache {
     directory: PathBuf,
@@ -90,7 +104,7 @@ impl Cache {
     pub(crate) fn load(&self, engine: &Engine, digest: &Sha) -> Option<Component> {
         let file = fs::read(self.path(digest)).ok()?;
         let code = self.check(&file, digest)?;
-        deserialize(engine, code)
+        deserialize_cached(engine, code)
     }
 
     /// The code in a file that was written for this component and this engine,
@@ -104,24 +118,28 @@ impl Cache {
         [MAGIC.as_slice(), digest, &self.engine_hash, &sha256(code)].concat()
     }
 
+    /// Whether there is a file for it. Whether that is whole shows when it is loaded.
+    pub(crate) fn has(&self, digest: &Sha) -> bool {
+        fs::metadata(self.path(digest)).is_ok_and(|found| found.is_file())
+    }
+
     /// Keeps compiled code. Failing costs only the next start some time, so it
     /// is logged and no more.
-    pub(crate) fn store(&self, component: &Component, digest: &Sha) {
-        if let Err(error) = self.try_store(component, digest) {
-            tracing::warn!(error, "compiled plugin cannot be cached");
+    pub(crate) fn store(&self, code: &[u8], digest: &Sha) {
+        if let Err(error) = self.try_store(code, digest) {
+            tracing::warn!(%error, "compiled plugin cannot be cached");
         }
     }
 
-    fn try_store(&self, component: &Component, digest: &Sha) -> Result<(), String> {
+    fn try_store(&self, code: &[u8], digest: &Sha) -> io::Result<()> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let code = component.serialize().map_err(|error| error.to_string())?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let part = self.directory.join(format!(".part-{}-{number}", std::process::id()));
-        let written = self.write(&part, &code, digest).and_then(|()| fs::rename(&part, self.path(digest)));
+        let written = self.write(&part, code, digest).and_then(|()| fs::rename(&part, self.path(digest)));
         if written.is_err() {
             let _ = fs::remove_file(&part);
         }
-        written.and_then(|()| self.prune()).map_err(|error| error.to_string())
+        written.and_then(|()| self.prune())
     }
 
     fn write(&self, path: &Path, code: &[u8], digest: &Sha) -> io::Result<()> {
@@ -151,12 +169,27 @@ impl Cache {
 
 /// Loads compiled code that [`Cache::check`] let through.
 #[allow(unsafe_code, reason = "wasmtime cannot check native code; the cache vouches for it")]
-fn deserialize(engine: &Engine, code: &[u8]) -> Option<Component> {
+fn deserialize_cached(engine: &Engine, code: &[u8]) -> Option<Component> {
     // SAFETY: `code` must be what `Component::serialize` gave. `Cache::write` is
     // the only writer of the directory, which no other user can enter, and the
     // bytes were just compared with the digest written beside them; they are in
     // our memory, so they cannot change after that.
     unsafe { Component::deserialize(engine, code) }.ok()
+}
+
+/// Loads compiled code that [`crate::verify::verify`] of this program just made.
+///
+/// # Errors
+/// What wasmtime says to code of another version or other settings, or for which the pool
+/// has no place.
+#[allow(unsafe_code, reason = "wasmtime cannot check native code; the caller vouches for it")]
+pub(crate) fn deserialize_verified(engine: &Engine, code: &[u8]) -> wasmtime::Result<Component> {
+    // SAFETY: `code` must be what `precompile_component` gave. Callers of
+    // `Sandbox::load_verified` promise that it is the answer of a process that is this very
+    // program, started by them, whose answer came through a pipe that nobody else holds.
+    // The component that it compiled cannot choose that answer: it is never run there.
+    // The bytes are in our memory, so they cannot change.
+    unsafe { Component::deserialize(engine, code) }
 }
 
 /// A hasher whose result is the same in every process, unlike the standard one.

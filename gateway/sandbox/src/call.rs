@@ -81,6 +81,7 @@ async fn run(places: Places, plugin: Arc<Inner>, call: CallContext, job: Job) ->
         return Err(CallError::Deadline);
     }
     let budget = Arc::new(Budget::start(plugin.options.limits.call_timeout));
+    let _timed = plugin.account.time(&budget);
     let served = Box::pin(serve(&plugin, call, &budget, job));
     let outcome = within(&budget, deadline, served).await;
     drop(places);

@@ -20,8 +20,13 @@ pub struct SandboxConfig {
     /// runtimes (Python components start at 60 MiB) with room for data.
     pub memory_bytes_max: usize,
     /// Where compiled code is kept between starts; a subdirectory that only we
-    /// can read is made in it. `None` compiles at every load.
+    /// can read is made in it. `None` keeps it in memory only.
     pub cache_dir: Option<PathBuf>,
+    /// Whether [`crate::Sandbox::load`] may compile what the cache does not hold,
+    /// in this process and without a bound on time and memory. For tools, tests
+    /// and files that the operator vouches for; what comes from others goes
+    /// through [`crate::verify::verify`] in a process of its own. Off unless asked for.
+    pub compile_in_process: bool,
     /// How often a running guest is interrupted to look at its budget and to
     /// let others run. A guest overruns its budget by two ticks at most. 5 ms
     /// costs nothing measurable, and is far below any useful budget.
@@ -35,6 +40,7 @@ impl Default for SandboxConfig {
             instances_max: 1000,
             memory_bytes_max: 512 << 20,
             cache_dir: None,
+            compile_in_process: false,
             epoch_tick: Duration::from_millis(5),
         }
     }
@@ -48,6 +54,9 @@ pub enum WasiPolicy {
     /// standard libraries of most languages need to start.
     #[default]
     Empty,
+    /// The same, and sockets that refuse every address: for language runtimes
+    /// that import them without use.
+    EmptyWithSockets,
     /// Any import of WASI is refused at load, by name.
     Refuse,
 }
@@ -61,6 +70,10 @@ pub struct PluginLimits {
     /// over. A guest that is refused memory usually traps, which answers 502
     /// `plugin_memory`.
     pub memory_bytes: usize,
+    /// The same for all instances of the plugin together, idle ones and what the host
+    /// holds for them included. 2 GiB is 16 instances that use all they may, and far
+    /// more than 64 ordinary ones. Exceeding it answers 502 `plugin_memory`.
+    pub memory_total_bytes: usize,
     /// How long one call may take, waiting for models and stores not counted.
     /// Hooks take microseconds to a few milliseconds; 100 ms is a hundred times
     /// that, so only a guest in a loop meets it. Exceeding it answers 504
@@ -94,6 +107,7 @@ impl Default for PluginLimits {
     fn default() -> Self {
         Self {
             memory_bytes: 128 << 20,
+            memory_total_bytes: 2 << 30,
             call_timeout: Duration::from_millis(100),
             init_timeout: Duration::from_secs(1),
             concurrency: 64,

@@ -16,6 +16,7 @@ use crate::cache::Cache;
 use crate::config::SandboxConfig;
 use crate::error::LoadError;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
+use crate::profile;
 use crate::spawn::GuestThreads;
 use crate::state::State;
 
@@ -40,11 +41,11 @@ const TABLE_RESIDENT_BYTES: usize = 512 << 10;
 
 /// Elements of one table: the function pointers of a large program. Python's
 /// runtime has some 20,000.
-const TABLE_ELEMENTS_MAX: usize = 50_000;
+pub(crate) const TABLE_ELEMENTS_MAX: usize = 50_000;
 
 /// Tables of one core module. One is the rule; languages with reference types
 /// have a few more.
-const TABLES_PER_MODULE_MAX: u32 = 4;
+pub(crate) const TABLES_PER_MODULE_MAX: u32 = 4;
 
 /// Core instances and tables for each slot of the pool, on average: a component
 /// with an adapter has several.
@@ -73,6 +74,9 @@ pub(crate) struct Shared {
     pub(crate) idle: Arc<Semaphore>,
     pub(crate) cache: Option<Cache>,
     pub(crate) memory_bytes_max: usize,
+    pub(crate) compile_in_process: bool,
+    /// Profiles being taken: ticks come faster meanwhile.
+    pub(crate) profiles: Arc<AtomicUsize>,
 }
 
 impl Shared {
@@ -85,12 +89,13 @@ impl Shared {
         let slots = u32::try_from(config.instances_max + idle_max)
             .map_err(|_| LoadError::Limits("instances_max does not fit".to_owned()))?;
         let engine = Engine::new(&engine_config(slots, config.memory_bytes_max))
-            .map_err(|error| LoadError::Compile(format!("engine settings are refused: {error:#}")))?;
+            .map_err(|error| LoadError::Io(format!("engine settings are refused: {error:#}")))?;
         let mut linker = Linker::new(&engine);
-        crate::host::link(&mut linker).map_err(|error| LoadError::Compile(format!("{error:#}")))?;
+        crate::host::link(&mut linker).map_err(|error| LoadError::Io(format!("{error:#}")))?;
         let cache = config.cache_dir.map(|dir| Cache::open(&dir, &engine)).transpose()?;
         let runtime = guest_runtime(config.guest_threads)?;
-        start_ticker(engine.weak(), config.epoch_tick)?;
+        let profiles = Arc::new(AtomicUsize::new(0));
+        start_ticker(engine.weak(), config.epoch_tick, Arc::clone(&profiles))?;
         Ok(Self {
             engine,
             linker,
@@ -100,6 +105,8 @@ impl Shared {
             idle: Arc::new(Semaphore::new(idle_max)),
             cache,
             memory_bytes_max: config.memory_bytes_max,
+            compile_in_process: config.compile_in_process,
+            profiles,
         })
     }
 }
@@ -115,9 +122,24 @@ impl Drop for Shared {
 }
 
 fn engine_config(slots: u32, memory_bytes_max: usize) -> Config {
+    let mut config = base_config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(slots, memory_bytes_max)));
+    config
+}
+
+/// Settings that only compile: without the pool, which reserves terabytes of addresses
+/// before it holds anything, and on one thread. Neither changes the code that comes out:
+/// an engine with a pool loads it (a test in the cache's suite says so).
+pub(crate) fn compiler_config() -> Config {
+    let mut config = base_config();
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand).parallel_compilation(false);
+    config
+}
+
+/// What code depends on. `verify::inspect` has the features of WebAssembly once more.
+fn base_config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(slots, memory_bytes_max)))
         // Async exports are not in the contract, and support for them taxes
         // every call.
         .concurrency_support(false)
@@ -175,12 +197,13 @@ fn guest_runtime(threads: usize) -> Result<Runtime, LoadError> {
 }
 
 /// Moves the epoch on, until the engine is gone.
-fn start_ticker(engine: EngineWeak, tick: Duration) -> Result<(), LoadError> {
+fn start_ticker(engine: EngineWeak, tick: Duration, profiles: Arc<AtomicUsize>) -> Result<(), LoadError> {
     let work = move || {
         while let Some(engine) = engine.upgrade() {
             engine.increment_epoch();
             drop(engine);
-            std::thread::sleep(tick);
+            let is_profiling = profiles.load(Ordering::Acquire) > 0;
+            std::thread::sleep(if is_profiling { tick.min(profile::TICK) } else { tick });
         }
     };
     std::thread::Builder::new()

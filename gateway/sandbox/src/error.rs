@@ -1,30 +1,48 @@
 //! What can go wrong: loading a plugin, calling it, and the capabilities it uses.
 
+use serde::{Deserialize, Serialize};
+
 use crate::types::Failure;
 
-/// Why a component was not loaded.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// Why a component was not loaded. The texts are for its author: they hold nothing
+/// of the host, and what they quote of the component was cut and escaped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "what", rename_all = "snake_case")]
 pub enum LoadError {
-    /// Not a WebAssembly component: another kind of file, a core module, or a
-    /// precompiled artefact, which is never accepted.
+    /// Another kind of file, or one that was cut.
+    #[error("not WebAssembly: {0}")]
+    NotWasm(String),
+    /// WebAssembly, but no component: a core module, or a precompiled artefact,
+    /// which is never accepted.
     #[error("not a component: {0}")]
     NotComponent(String),
     /// A component, but of none of the plugin worlds.
     #[error("not a plugin: {0}")]
     World(String),
     /// It imports something that does not exist or is not granted.
-    #[error("import is not granted: {0}")]
-    ForbiddenImport(String),
+    #[error("the component imports {name}, {why}")]
+    ForbiddenImport {
+        /// The interface.
+        name: String,
+        /// Why not, and what to change.
+        why: String,
+    },
     /// It needs more than its limits allow before it has run.
     #[error("plugin exceeds its limits: {0}")]
     Limits(String),
+    /// Checking or compiling it takes too much, or the compiler gave up on it.
+    #[error("component takes too much to compile: {0}")]
+    CompileLimit(String),
+    /// It is malformed, or uses a WebAssembly feature that is off.
+    #[error("component is not valid: {0}")]
+    Invalid(String),
     /// It could not be instantiated, or its `init` refused the configuration.
     #[error("plugin could not be started: {0}")]
     Init(String),
-    /// It is malformed, or uses a WebAssembly feature that is off.
-    #[error("component does not compile: {0}")]
-    Compile(String),
-    /// The cache, or the threads, could not be had.
+    /// There is no code for it in the cache, and it may not be compiled here.
+    #[error("component was not verified and compiled before")]
+    NotCompiled,
+    /// The cache, the threads or the engine could not be had.
     #[error("{0}")]
     Io(String),
 }
@@ -65,6 +83,26 @@ pub enum CallError {
     /// The sandbox is at fault.
     #[error("sandbox failed: {0}")]
     Internal(String),
+}
+
+/// Why there is no profile of a plugin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileError {
+    /// Another is being taken.
+    #[error("another profile is being taken; try again later")]
+    Busy,
+    /// It was asked for more time than a profile may take.
+    #[error("a profile takes {seconds_max} seconds at most")]
+    TooLong {
+        /// How long it may take.
+        seconds_max: u64,
+    },
+    /// What was seen is more than a profile may hold.
+    #[error("the profile is too large; take a shorter one")]
+    TooLarge,
+    /// It could not be made.
+    #[error("the profile could not be made: {0}")]
+    Failed(String),
 }
 
 /// What a store tells a plugin.

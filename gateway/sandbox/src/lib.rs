@@ -7,6 +7,7 @@
 //! answers calls until it is dropped. A guest that traps, runs over a limit or
 //! is cancelled costs only its own call: its instance is thrown away.
 
+mod account;
 mod bindings;
 mod budget;
 mod cache;
@@ -19,23 +20,27 @@ mod limiter;
 mod load;
 mod memory_store;
 mod plugin;
+mod profile;
 mod spawn;
 mod state;
 mod types;
+pub mod verify;
 mod world;
 
 use std::sync::Arc;
 
+pub use account::PluginUsage;
 pub use config::{PluginLimits, SandboxConfig, WasiPolicy};
-pub use error::{CallError, InferenceError, KeyValueError, LoadError};
+pub use error::{CallError, InferenceError, KeyValueError, LoadError, ProfileError};
 pub use host::logging::{LogLevel, LogSink};
-pub use host::{Grants, Inference, KeyPage, KeyValue};
+pub use host::{Grants, ImportVerdict, Inference, KeyPage, KeyValue, check_imports};
 pub use memory_store::MemoryStore;
 pub use plugin::{Plugin, PluginInfo, PluginOptions};
 pub use spawn::GuestThreads;
 pub use types::{
     Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Prepared, Request,
 };
+pub use verify::{ComponentFacts, Verified, VerifyLimits};
 pub use world::World;
 
 /// Everything that plugins share: the engine, its pool of instances, the
@@ -51,8 +56,8 @@ impl Sandbox {
     ///
     /// # Errors
     /// [`LoadError::Io`] when threads cannot be started or the cache directory
-    /// is not ours alone, [`LoadError::Limits`] when the pool does not fit the
-    /// address space, [`LoadError::Compile`] for settings the engine refuses.
+    /// is not ours alone or the engine refuses its settings, [`LoadError::Limits`]
+    /// when the pool does not fit the address space.
     pub fn new(config: SandboxConfig) -> Result<Self, LoadError> {
         Ok(Self { shared: Arc::new(engine::Shared::new(config)?) })
     }
@@ -62,15 +67,44 @@ impl Sandbox {
         self.shared.threads.clone()
     }
 
-    /// Checks, compiles and tries a component.
+    /// Loads a component whose code the cache holds, and tries it. One that it does not
+    /// hold is compiled here if [`SandboxConfig::compile_in_process`] says so.
     ///
-    /// Blocks for as long as compiling takes (up to seconds), so call it from a
-    /// blocking thread. Compiling is not bounded in time or memory: give it
-    /// components from the operator, never from strangers.
+    /// Blocks for as long as that takes (up to seconds), so call it from a blocking
+    /// thread. Compiling here is not bounded in time or memory: it is for components
+    /// from the operator, never from strangers.
     ///
     /// # Errors
     /// See [`LoadError`]; nothing stays behind but perhaps a cache file.
     pub fn load(&self, component: &[u8], options: PluginOptions) -> Result<Plugin, LoadError> {
         load::load(&self.shared, component, options)
+    }
+
+    /// Loads a component with the code that [`verify::verify`] made of it, tries it, and
+    /// keeps the code in the cache.
+    ///
+    /// `code` is machine code that this process will run: it must be the answer of a
+    /// process that the caller started from this very program, and of nobody else.
+    /// Blocks as [`Sandbox::load`] does, but for no longer than the trial may take.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; nothing stays behind but perhaps a cache file.
+    pub fn load_verified(
+        &self,
+        component: &[u8],
+        code: &[u8],
+        options: PluginOptions,
+    ) -> Result<Plugin, LoadError> {
+        load::load_verified(&self.shared, component, code, options)
+    }
+
+    /// Whether the cache has code for the component with this SHA-256, in hexadecimal.
+    /// The file may yet turn out to be damaged: then [`Sandbox::load`] gives
+    /// [`LoadError::NotCompiled`].
+    pub fn is_compiled(&self, digest: &str) -> bool {
+        match (&self.shared.cache, cache::unhex(digest)) {
+            (Some(cache), Some(digest)) => cache.has(&digest),
+            _ => false,
+        }
     }
 }

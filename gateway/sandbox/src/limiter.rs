@@ -1,9 +1,10 @@
 //! Bounds what one instance may hold: all of it together, not each part.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use wasmtime::ResourceLimiter;
+
+use crate::account::Account;
 
 /// Core instances that one component may have. A Python component has some
 /// twenty; wasmtime's default of 10,000 bounds nothing.
@@ -18,27 +19,30 @@ pub(crate) const MEMORIES_MAX: u32 = 8;
 pub(crate) const TABLES_MAX: u32 = 64;
 
 /// What a table element costs the host: a pointer, and its initialisation.
-const TABLE_ELEMENT_BYTES: usize = 16;
+pub(crate) const TABLE_ELEMENT_BYTES: usize = 16;
 
-/// The memory account of one store.
+/// The memory of one store: within its own limit, and within what all stores of the
+/// plugin may hold together.
 pub(crate) struct Limiter {
     bytes_max: usize,
+    plugin: Arc<Account>,
     /// Linear memories and tables. They never shrink while the store lives.
     guest_bytes: usize,
     /// What the host holds on the guest's behalf in this call.
     host_bytes: usize,
     refused: bool,
-    /// The largest `guest_bytes` of all instances of the plugin.
-    peak: Arc<AtomicUsize>,
 }
 
 impl Limiter {
-    pub(crate) fn new(bytes_max: usize, peak: Arc<AtomicUsize>) -> Self {
-        Self { bytes_max, guest_bytes: 0, host_bytes: 0, refused: false, peak }
+    pub(crate) fn new(bytes_max: usize, plugin: Arc<Account>) -> Self {
+        plugin.instance_started();
+        Self { bytes_max, plugin, guest_bytes: 0, host_bytes: 0, refused: false }
     }
 
     /// Forgets the former call's host memory. The guest's own stays.
     pub(crate) fn next_call(&mut self) {
+        self.plugin.instance_held(self.held());
+        self.plugin.give_back(self.host_bytes);
         self.host_bytes = 0;
         self.refused = false;
     }
@@ -48,28 +52,46 @@ impl Limiter {
         self.refused
     }
 
+    fn held(&self) -> usize {
+        self.guest_bytes.saturating_add(self.host_bytes)
+    }
+
     /// Accounts for memory that the host holds for the guest until the call
     /// ends; whether that is within the limit. Counted over the whole call:
     /// what is given back early is not credited, as views may still hold it.
     pub(crate) fn charge_host(&mut self, bytes: usize) -> bool {
-        let total = self.host_bytes.saturating_add(bytes);
-        if total > self.bytes_max {
-            self.refused = true;
-            return false;
+        let total = self.take(self.host_bytes, bytes);
+        match total {
+            Some(total) => self.host_bytes = total,
+            None => self.refused = true,
         }
-        self.host_bytes = total;
-        true
+        total.is_some()
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
-        let total = self.guest_bytes.saturating_add(bytes);
-        if total > self.bytes_max {
-            self.refused = true;
-            return false;
+        let total = self.take(self.guest_bytes, bytes);
+        match total {
+            Some(total) => {
+                self.guest_bytes = total;
+                self.plugin.instance_held(self.held());
+            }
+            None => self.refused = true,
         }
-        self.guest_bytes = total;
-        self.peak.fetch_max(total, Ordering::Relaxed);
-        true
+        total.is_some()
+    }
+
+    /// The new sum of what is held, if both limits allow it.
+    fn take(&self, held: usize, bytes: usize) -> Option<usize> {
+        let total = held.checked_add(bytes).filter(|total| *total <= self.bytes_max)?;
+        self.plugin.take(bytes).then_some(total)
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.plugin.instance_held(self.held());
+        self.plugin.give_back(self.held());
+        self.plugin.instance_ended();
     }
 }
 
@@ -122,9 +144,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn all_instances_of_a_plugin_share_one_limit_and_give_back_what_they_took() {
+        let plugin = Arc::new(Account::new(100));
+        let mut first = Limiter::new(80, Arc::clone(&plugin));
+        let mut second = Limiter::new(80, Arc::clone(&plugin));
+        assert!(first.memory_growing(0, 60, None).is_ok_and(|granted| granted));
+        assert!(second.charge_host(40));
+        assert!(second.memory_growing(0, 1, None).is_ok_and(|granted| !granted), "the plugin has no more");
+        assert!(second.refused());
+        assert_eq!((plugin.usage(0).memory_bytes, plugin.usage(0).instances), (100, 2));
+        drop(first);
+        second.next_call();
+        assert!(second.memory_growing(0, 80, None).is_ok_and(|granted| granted));
+        drop(second);
+        let usage = plugin.usage(0);
+        assert_eq!((usage.memory_bytes, usage.memory_bytes_peak, usage.instance_bytes_peak), (0, 100, 80));
+        assert_eq!((usage.instances, usage.instances_started), (0, 2));
+    }
+
+    #[test]
     fn the_sum_of_all_memories_and_tables_is_what_counts() {
-        let peak = Arc::new(AtomicUsize::new(0));
-        let mut limiter = Limiter::new(100 << 10, Arc::clone(&peak));
+        let plugin = Arc::new(Account::new(usize::MAX));
+        let mut limiter = Limiter::new(100 << 10, Arc::clone(&plugin));
         assert!(limiter.memory_growing(0, 40 << 10, None).is_ok_and(|granted| granted));
         assert!(limiter.memory_growing(0, 40 << 10, None).is_ok_and(|granted| granted));
         assert!(!limiter.refused());
@@ -132,12 +173,13 @@ mod tests {
         assert!(limiter.refused());
         assert!(limiter.table_growing(0, 1280, None).is_ok_and(|granted| granted), "20 KiB are left");
         assert!(limiter.table_growing(1280, 1281, None).is_ok_and(|granted| !granted));
-        assert_eq!(peak.load(Ordering::Relaxed), 100 << 10, "the peak is what was granted");
+        assert_eq!(plugin.take_peak(), 100 << 10, "the peak is what was granted");
+        assert_eq!(plugin.take_peak(), 0, "since it was last asked");
     }
 
     #[test]
     fn host_memory_is_counted_for_each_call() {
-        let mut limiter = Limiter::new(100, Arc::default());
+        let mut limiter = Limiter::new(100, Arc::new(Account::new(usize::MAX)));
         assert!(limiter.charge_host(60));
         assert!(!limiter.charge_host(60));
         assert!(limiter.refused());

@@ -3,11 +3,10 @@
 use std::sync::{Arc, mpsc};
 
 use tokio::time::Instant;
-use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::budget::Budget;
-use crate::cache::{Sha, hex, sha256};
+use crate::cache::{Sha, deserialize_verified, sha256};
 use crate::call;
 use crate::engine::Shared;
 use crate::error::{CallError, LoadError};
@@ -15,46 +14,102 @@ use crate::host;
 use crate::plugin::{Inner, Plugin, PluginInfo, PluginOptions};
 use crate::state::Exports;
 use crate::types::CallContext;
-use crate::world::World;
+use crate::verify::{self, Trust};
 
-/// Most bytes of a component. Python and JavaScript components are 10 to 40
-/// MiB; compiled code is larger still.
+/// Most bytes of a component that is loaded, whoever verified it. Python and JavaScript
+/// components are 10 to 40 MiB; compiled code is larger still.
 const COMPONENT_BYTES_MAX: usize = 128 << 20;
 
-/// Bytes of a WebAssembly page.
-const PAGE_BYTES: u64 = 64 << 10;
+/// Where a component's native code comes from.
+enum Code<'a> {
+    /// It was in the cache.
+    Cached(Component),
+    /// [`verify::verify`] made it in a process of its own.
+    Verified(&'a [u8]),
+    /// It is yet to be compiled, here.
+    Missing,
+}
 
-/// What a WebAssembly file starts with, and what follows for either kind.
-const WASM_MAGIC: &[u8; 4] = b"\0asm";
-const MODULE_VERSION: [u8; 4] = [1, 0, 0, 0];
-const COMPONENT_VERSION: [u8; 4] = [13, 0, 1, 0];
-
+/// Loads what the cache holds, and what else it may.
 pub(crate) fn load(shared: &Arc<Shared>, bytes: &[u8], options: PluginOptions) -> Result<Plugin, LoadError> {
     check_limits(shared, &options)?;
-    check_kind(bytes)?;
+    verify::check_kind(bytes, COMPONENT_BYTES_MAX)?;
     let digest = sha256(bytes);
-    let (component, compiled_from_cache) = compile(shared, bytes, &digest)?;
-    let world = world_of(&component)?;
-    let imports = imports_of(&shared.engine, &component);
-    for name in &imports {
-        host::check_import(name, world, &options.grants, options.wasi)?;
-    }
-    check_resources(&component, options.limits.memory_bytes)?;
+    let cached = shared.cache.as_ref().and_then(|cache| cache.load(&shared.engine, &digest));
+    let code = match cached {
+        Some(component) => Code::Cached(component),
+        None if shared.compile_in_process => Code::Missing,
+        None => return Err(LoadError::NotCompiled),
+    };
+    finish(shared, bytes, &digest, code, options)
+}
+
+/// Loads a component with the code that was made for it.
+pub(crate) fn load_verified(
+    shared: &Arc<Shared>,
+    bytes: &[u8],
+    code: &[u8],
+    options: PluginOptions,
+) -> Result<Plugin, LoadError> {
+    check_limits(shared, &options)?;
+    verify::check_kind(bytes, COMPONENT_BYTES_MAX)?;
+    finish(shared, bytes, &sha256(bytes), Code::Verified(code), options)
+}
+
+fn finish(
+    shared: &Arc<Shared>,
+    bytes: &[u8],
+    digest: &Sha,
+    code: Code<'_>,
+    options: PluginOptions,
+) -> Result<Plugin, LoadError> {
+    let trust = if matches!(code, Code::Missing) { Trust::Nothing } else { Trust::Valid };
+    let facts = verify::examine(bytes, trust)?;
+    host::require_imports(&facts.imports, facts.world, &options.grants, options.wasi)?;
+    facts.require_memory(options.limits.memory_bytes)?;
+    let compiled_from_cache = matches!(code, Code::Cached(_));
+    let component = component(shared, bytes, digest, code)?;
     let pre = shared.linker.instantiate_pre(&component).map_err(|error| {
         LoadError::World(format!("an import has another type than the contract: {error:#}"))
     })?;
     let exports = Exports::find(&pre);
     let info = PluginInfo {
         name: Arc::clone(&options.name),
-        digest: hex(&digest),
-        world,
-        imports,
+        digest: facts.digest.clone(),
+        world: facts.world,
+        imports: facts.imports.clone(),
         size_bytes: bytes.len(),
         compiled_from_cache,
+        facts: Arc::new(facts),
     };
     let inner = Arc::new(Inner::new(Arc::clone(shared), options, info, pre, exports));
     try_once(&inner)?;
     Ok(Plugin(inner))
+}
+
+/// The component with its code, which the cache has from then on.
+fn component(shared: &Shared, bytes: &[u8], digest: &Sha, code: Code<'_>) -> Result<Component, LoadError> {
+    let refused = |error| verify::refused_by_compiler(&error);
+    match code {
+        Code::Cached(component) => Ok(component),
+        Code::Verified(code) => {
+            let component = deserialize_verified(&shared.engine, code).map_err(refused)?;
+            if let Some(cache) = &shared.cache {
+                cache.store(code, digest);
+            }
+            Ok(component)
+        }
+        Code::Missing => {
+            let component = Component::from_binary(&shared.engine, bytes).map_err(refused)?;
+            if let Some(cache) = &shared.cache {
+                match component.serialize() {
+                    Ok(code) => cache.store(&code, digest),
+                    Err(error) => tracing::warn!(%error, "compiled plugin cannot be cached"),
+                }
+            }
+            Ok(component)
+        }
+    }
 }
 
 /// Limits that cannot be kept are refused, not clamped.
@@ -64,79 +119,13 @@ fn check_limits(shared: &Shared, options: &PluginOptions) -> Result<(), LoadErro
         let message = format!("memory_bytes is {}, at most {}", limits.memory_bytes, shared.memory_bytes_max);
         return Err(LoadError::Limits(message));
     }
-    if limits.concurrency == 0 {
-        return Err(LoadError::Limits("concurrency must be at least 1".to_owned()));
-    }
-    Ok(())
-}
-
-/// Tells the kinds of file apart before the compiler does, with better words.
-fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
-    let fail = |what: &str| Err(LoadError::NotComponent(what.to_owned()));
-    if bytes.len() > COMPONENT_BYTES_MAX {
-        let message = format!("component is {} bytes, at most {COMPONENT_BYTES_MAX}", bytes.len());
+    if limits.memory_total_bytes < limits.memory_bytes {
+        let (total, one) = (limits.memory_total_bytes, limits.memory_bytes);
+        let message = format!("memory_total_bytes is {total}, less than the {one} of one instance");
         return Err(LoadError::Limits(message));
     }
-    if Engine::detect_precompiled(bytes).is_some() {
-        return fail("precompiled code is never accepted");
-    }
-    let Some(version) = bytes.strip_prefix(WASM_MAGIC) else {
-        return fail("not WebAssembly");
-    };
-    if version.starts_with(&MODULE_VERSION) {
-        return fail(
-            "a core module: make it a component (`wasm-tools component new`, or a component target)",
-        );
-    }
-    if !version.starts_with(&COMPONENT_VERSION) {
-        return fail("an unknown version of WebAssembly");
-    }
-    Ok(())
-}
-
-fn compile(shared: &Shared, bytes: &[u8], digest: &Sha) -> Result<(Component, bool), LoadError> {
-    if let Some(cache) = &shared.cache
-        && let Some(component) = cache.load(&shared.engine, digest)
-    {
-        return Ok((component, true));
-    }
-    let component = Component::from_binary(&shared.engine, bytes).map_err(|error| {
-        let message = format!("{error:#}");
-        // wasmtime has no type for what does not fit the pool.
-        if message.contains("exceeds the") { LoadError::Limits(message) } else { LoadError::Compile(message) }
-    })?;
-    if let Some(cache) = &shared.cache {
-        cache.store(&component, digest);
-    }
-    Ok((component, false))
-}
-
-fn imports_of(engine: &Engine, component: &Component) -> Vec<String> {
-    component.component_type().imports(engine).map(|(name, _)| name.to_owned()).collect()
-}
-
-fn world_of(component: &Component) -> Result<World, LoadError> {
-    let has = |name: &str| component.get_export_index(None, name).is_some();
-    let [preprocess, postprocess, handler] =
-        ["preprocess", "postprocess", "handler"].map(|name| has(&format!("sluice:plugin/{name}@0.1.0")));
-    World::from_exports(preprocess, postprocess, handler).ok_or_else(|| {
-        LoadError::World(if handler {
-            "exports both handler and hooks of sluice:plugin@0.1.0".to_owned()
-        } else {
-            "exports none of preprocess, postprocess and handler of sluice:plugin@0.1.0".to_owned()
-        })
-    })
-}
-
-/// What is known to be too much before anything runs. The sum over several
-/// memories shows only when they are made: the trial meets the limiter.
-fn check_resources(component: &Component, memory_bytes: usize) -> Result<(), LoadError> {
-    let Some(required) = component.resources_required() else { return Ok(()) };
-    let largest = required.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES);
-    if usize::try_from(largest).map_or(true, |bytes| bytes > memory_bytes) {
-        return Err(LoadError::Limits(format!(
-            "starts with {largest} bytes of memory, at most {memory_bytes}"
-        )));
+    if limits.concurrency == 0 {
+        return Err(LoadError::Limits("concurrency must be at least 1".to_owned()));
     }
     Ok(())
 }

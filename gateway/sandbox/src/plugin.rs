@@ -2,22 +2,25 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_tensor::NamedTensor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::InstancePre;
 
+use crate::account::{Account, PluginUsage};
 use crate::call::{self, Done, Instance, Job};
 use crate::config::{PluginLimits, WasiPolicy};
 use crate::engine::Shared;
-use crate::error::CallError;
+use crate::error::{CallError, ProfileError};
 use crate::host::Grants;
 use crate::host::logging::LogSink;
+use crate::profile::{self, Profiling};
 use crate::state::{Exports, State};
 use crate::types::{Answer, CallContext, Prepared, Request};
+use crate::verify::ComponentFacts;
 use crate::world::World;
 
 /// How a plugin is to be run.
@@ -68,6 +71,8 @@ pub struct PluginInfo {
     pub size_bytes: usize,
     /// Whether its compiled code came from the cache.
     pub compiled_from_cache: bool,
+    /// Everything that is known without running it.
+    pub facts: Arc<ComponentFacts>,
 }
 
 /// A loaded plugin. Clones share it.
@@ -84,8 +89,8 @@ pub(crate) struct Inner {
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
     pub(crate) calls: Arc<Semaphore>,
-    /// The most bytes that one instance held; see [`Plugin::take_memory_peak`].
-    pub(crate) memory_peak: Arc<AtomicUsize>,
+    pub(crate) account: Arc<Account>,
+    pub(crate) profiling: Arc<Profiling>,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -113,10 +118,25 @@ impl Plugin {
         self.0.options.limits.concurrency.saturating_sub(self.0.calls.available_permits())
     }
 
-    /// The most bytes of memories and tables that one instance held since this was
-    /// last asked, whatever became of its call. A reused instance counts when it grows.
+    /// What it uses and has used.
+    pub fn usage(&self) -> PluginUsage {
+        self.0.account.usage(self.calls_in_flight())
+    }
+
+    /// The most bytes that one instance held since this was last asked, whatever became of
+    /// its call. A reused instance counts when it grows.
     pub fn take_memory_peak(&self) -> usize {
-        self.0.memory_peak.swap(0, Ordering::Relaxed)
+        self.0.account.take_peak()
+    }
+
+    /// Samples its calls for that long, and gives what the Firefox profiler shows (JSON).
+    /// Only this plugin's own functions are in it. While it is taken, all guests are
+    /// interrupted more often. Cancel-safe.
+    ///
+    /// # Errors
+    /// See [`ProfileError`].
+    pub async fn profile(&self, duration: Duration) -> Result<Vec<u8>, ProfileError> {
+        profile::record(&self.0, duration).await
     }
 
     /// Turns a request into the model's inputs, or into an answer.
@@ -171,16 +191,9 @@ impl Inner {
         exports: Exports,
     ) -> Self {
         let calls = Arc::new(Semaphore::new(options.limits.concurrency));
-        Self {
-            shared,
-            options,
-            info,
-            pre,
-            exports,
-            calls,
-            memory_peak: Arc::default(),
-            idle: Mutex::default(),
-        }
+        let account = Arc::new(Account::new(options.limits.memory_total_bytes));
+        let profiling = Arc::default();
+        Self { shared, options, info, pre, exports, calls, account, profiling, idle: Mutex::default() }
     }
 
     /// An instance that served before.

@@ -17,6 +17,7 @@ use crate::host::logging::CallLog;
 use crate::host::tensors::Writer;
 use crate::limiter::Limiter;
 use crate::plugin::{Inner, PluginOptions};
+use crate::profile::Profiling;
 
 /// The data of one store.
 pub(crate) struct State {
@@ -25,6 +26,7 @@ pub(crate) struct State {
     pub(crate) grants: Grants,
     pub(crate) log: Arc<CallLog>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) profiling: Arc<Profiling>,
     pub(crate) call: CallContext,
     /// Most bytes that a host function may return at once.
     pub(crate) hostcall_bytes: usize,
@@ -81,7 +83,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
     table.set_max_capacity(limits.resources);
     let state = State {
         table,
-        limiter: Limiter::new(limits.memory_bytes, Arc::clone(&plugin.memory_peak)),
+        limiter: Limiter::new(limits.memory_bytes, Arc::clone(&plugin.account)),
         grants: grants.clone(),
         log: Arc::new(CallLog::new(
             Arc::clone(name),
@@ -90,6 +92,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
             limits.log_bytes_per_call,
         )),
         budget,
+        profiling: Arc::clone(&plugin.profiling),
         call,
         hostcall_bytes: limits.hostcall_bytes,
         wasi: None,
@@ -100,6 +103,10 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
     store.set_hostcall_fuel(limits.hostcall_bytes);
     store.set_max_component_handles(limits.resources);
     store.epoch_deadline_callback(|store| {
+        if store.data().profiling.is_on() {
+            let profiling = Arc::clone(&store.data().profiling);
+            profiling.sample(&store);
+        }
         if store.data().budget.left().is_zero() {
             return Ok(UpdateDeadline::Interrupt);
         }

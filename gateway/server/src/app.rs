@@ -90,6 +90,8 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
         memory_bytes_max: config.sandbox.memory_bytes_max,
         cache_dir: config.sandbox.cache_dir.clone(),
         epoch_tick: config.sandbox.epoch_tick,
+        // The files that the configuration names are the operator's own.
+        compile_in_process: true,
     })?;
     Ok(Builder {
         sandbox,

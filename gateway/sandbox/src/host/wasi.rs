@@ -14,10 +14,13 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use super::logging::{CallLog, LogLevel};
 use crate::state::State;
 
-/// The packages of WASI 0.2 that are linked. Sockets are among them because
-/// some standard libraries import them without use; every address is refused.
-const PACKAGES: [&str; 6] =
-    ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/", "wasi:sockets/"];
+/// The packages of WASI 0.2 that are linked and empty.
+const PACKAGES: [&str; 5] = ["wasi:cli/", "wasi:clocks/", "wasi:filesystem/", "wasi:io/", "wasi:random/"];
+
+/// Linked as well, because the runtimes of some languages import it without use;
+/// every address is refused. A plugin that imports it needs
+/// [`crate::WasiPolicy::EmptyWithSockets`].
+const SOCKETS: &str = "wasi:sockets/";
 
 /// Most random bytes that a guest may ask for at once: more is no seed.
 const RANDOM_BYTES_MAX: u64 = 64 << 10;
@@ -28,11 +31,18 @@ const LINE_BYTES_MAX: usize = 1024;
 /// Most bytes that a guest may write to an output at once.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// Whether the interface belongs to the WASI that is linked.
+/// Whether the interface belongs to the WASI that is linked, sockets apart.
 pub(crate) fn is_linked(name: &str) -> bool {
-    let version = name.split_once('@').map(|(_, version)| version);
-    PACKAGES.iter().any(|package| name.starts_with(package))
-        && version.is_some_and(|version| version.starts_with("0.2."))
+    PACKAGES.iter().any(|package| name.starts_with(package)) && is_ours(name)
+}
+
+/// Whether the interface belongs to the sockets that refuse every address.
+pub(crate) fn is_socket(name: &str) -> bool {
+    name.starts_with(SOCKETS) && is_ours(name)
+}
+
+fn is_ours(name: &str) -> bool {
+    name.split_once('@').is_some_and(|(_, version)| version.starts_with("0.2."))
 }
 
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {

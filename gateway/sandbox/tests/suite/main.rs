@@ -11,3 +11,5 @@ mod guest;
 mod isolation;
 mod loading;
 mod support;
+mod usage;
+mod verify;

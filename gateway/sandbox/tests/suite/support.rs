@@ -29,7 +29,12 @@ impl Lines {
 }
 
 pub(crate) fn config() -> SandboxConfig {
-    SandboxConfig { guest_threads: 2, instances_max: 20, ..SandboxConfig::default() }
+    SandboxConfig {
+        guest_threads: 2,
+        instances_max: 20,
+        compile_in_process: true,
+        ..SandboxConfig::default()
+    }
 }
 
 pub(crate) fn sandbox() -> Sandbox {
