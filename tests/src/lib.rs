@@ -2,6 +2,7 @@
 //! ours, and the places of the repository.
 #![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
 
+pub mod bomb;
 pub mod client;
 pub mod gateway;
 pub mod guests;

@@ -18,4 +18,5 @@ mod stores;
 mod telemetry;
 mod tidy;
 mod tls;
+mod verify;
 mod wasi;

@@ -8,6 +8,7 @@ mod model;
 mod plugin_log;
 pub mod samples;
 pub mod store;
+pub mod verify;
 mod worker;
 
 pub use build::{BuildError, Builder, Built, Overrides, engine_name};

@@ -3,6 +3,7 @@
 mod check;
 mod serve;
 mod token;
+mod verify_plugin;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,6 +36,9 @@ enum Command {
     /// Make the tokens that callers show.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Check and compile the component on standard input, under limits.
+    #[command(hide = true)]
+    VerifyPlugin(verify_plugin::ChildArguments),
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +68,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Token(command) => token::token(&command),
+        Command::VerifyPlugin(arguments) => verify_plugin::verify_plugin(&arguments),
     }
 }
 
