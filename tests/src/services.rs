@@ -35,6 +35,39 @@ pub fn redis() -> Option<Server> {
     Some(Server::new(program, &arguments, folder, address))
 }
 
+/// The same over TLS only, with a certificate and its key, both PEM.
+pub fn redis_over_tls(certificate: &str, key: &str) -> Option<Server> {
+    let program = program("redis-server")?;
+    let (folder, address) = (tempfile::tempdir().expect("a folder"), free_address());
+    let (port, place) = (address.port().to_string(), folder.path().display().to_string());
+    let files = ["cert.pem", "key.pem"].map(|name| folder.path().join(name).display().to_string());
+    for (file, content) in files.iter().zip([certificate, key]) {
+        std::fs::write(file, content).expect("written");
+    }
+    let [certificate, key] = &files;
+    let arguments = [
+        "--bind",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--tls-port",
+        &port,
+        "--dir",
+        &place,
+        "--save",
+        "",
+        "--tls-cert-file",
+        certificate,
+        "--tls-key-file",
+        key,
+        "--tls-auth-clients",
+        "no",
+        "--requirepass",
+        "secret-word",
+    ];
+    Some(Server::new(program, &arguments, folder, address))
+}
+
 /// A registry; `None` if the program is not there. With `users`, lines of an `htpasswd`
 /// file, it asks for a password.
 pub fn registry(users: Option<&str>) -> Option<Server> {

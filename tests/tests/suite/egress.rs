@@ -63,7 +63,6 @@ fn is_whole(request: &[u8]) -> bool {
 
 fn settings() -> EgressSettings {
     EgressSettings {
-        ca: None,
         connect_timeout: Duration::from_secs(2),
         timeout: Duration::from_secs(5),
         body_bytes_max: 1000,
@@ -72,7 +71,7 @@ fn settings() -> EgressSettings {
 }
 
 fn plugin(settings: EgressSettings, hosts: &[&str]) -> PluginEgress {
-    let egress = Egress::new(settings, Handle::current()).expect("certificates");
+    let egress = Egress::new(settings, None, Handle::current()).expect("certificates");
     let hosts: Vec<_> = hosts.iter().map(|host| AllowedHost::parse(host).expect(host)).collect();
     egress.for_plugin(&"team".into(), hosts)
 }
@@ -117,7 +116,7 @@ async fn a_granted_server_gets_the_plugins_request_and_nothing_else() {
 async fn connections_are_used_again_by_the_plugins_of_an_owner() {
     let server = scripted(HELLO).await;
     let host = AllowedHost::parse(&format!("http://{}", server.address)).expect("a host");
-    let egress = Egress::new(settings(), Handle::current()).expect("certificates");
+    let egress = Egress::new(settings(), None, Handle::current()).expect("certificates");
     for _ in 0..5 {
         let plugin = egress.for_plugin(&"team".into(), vec![host.clone()]);
         let other = egress.for_plugin(&"team".into(), vec![host.clone()]);
@@ -261,12 +260,12 @@ async fn a_certificate_must_be_vouched_for() {
     let host = format!("https://{address}");
     let answer = send(&plugin(settings(), &[&host]), get(&format!("{host}/"))).await;
     assert!(matches!(answer, Err(EgressError::Tls(_))), "{answer:?}");
-    let trusting = EgressSettings { ca: Some(ca.clone()), ..settings() };
-    let answer = send(&plugin(trusting, &[&host]), get(&format!("{host}/"))).await.expect("an answer");
+    let egress = Egress::new(settings(), Some(&ca), Handle::current()).expect("certificates");
+    let trusting = egress.for_plugin(&"team".into(), vec![AllowedHost::parse(&host).expect("a host")]);
+    let answer = send(&trusting, get(&format!("{host}/"))).await.expect("an answer");
     assert_eq!(&answer.body()[..], b"hello");
     std::fs::write(&ca, "nothing").expect("written");
-    let broken = EgressSettings { ca: Some(ca), ..settings() };
-    assert!(Egress::new(broken, Handle::current()).is_err());
+    assert!(Egress::new(settings(), Some(&ca), Handle::current()).is_err());
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sluice::services::{KeyValue, KeyValueError, StoreSettings, Stores};
+use sluice::config::Store;
+use sluice::services::{KeyValue, KeyValueError, Stores};
 use sluice_tests::services;
 use tokio::runtime::Handle;
 
@@ -12,12 +13,12 @@ fn text(value: &str) -> Bytes {
     Bytes::copy_from_slice(value.as_bytes())
 }
 
-fn settings(server: &services::Server) -> StoreSettings {
-    StoreSettings::Redis { url: format!("redis://{}", server.address), timeout: Duration::from_secs(1) }
+fn settings(server: &services::Server) -> Store {
+    Store::Redis { url: format!("redis://{}", server.address), timeout: Duration::from_secs(1) }
 }
 
-fn open(stores: &Stores, owner: &str, settings: &StoreSettings) -> Arc<dyn KeyValue> {
-    stores.open(&"example".into(), &owner.into(), settings).expect("opens")
+fn open(stores: &Stores, owner: &str, settings: &Store) -> Arc<dyn KeyValue> {
+    stores.open(&"example".into(), Some(&owner.into()), settings).expect("opens")
 }
 
 /// Guests run on threads that have timers and nothing else.
@@ -33,7 +34,7 @@ async fn as_a_guest<T: Send + 'static>(work: impl Future<Output = T> + Send + 's
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_keeps_what_plugins_store_and_owners_apart() {
     let Some(server) = services::redis() else { return };
-    let stores = Stores::new(None, Handle::current());
+    let stores = Stores::new(None, None, Handle::current()).expect("certificates");
     let (a, b) = (open(&stores, "a", &settings(&server)), open(&stores, "b", &settings(&server)));
     as_a_guest(async move {
         a.set("k", text("1")).await.expect("set");
@@ -58,7 +59,7 @@ async fn redis_keeps_what_plugins_store_and_owners_apart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_counts_atomically_and_only_numbers() {
     let Some(server) = services::redis() else { return };
-    let stores = Stores::new(None, Handle::current());
+    let stores = Stores::new(None, None, Handle::current()).expect("certificates");
     let store = open(&stores, "a", &settings(&server));
     let callers: Vec<_> = (0..100)
         .map(|_| {
@@ -80,7 +81,7 @@ async fn redis_counts_atomically_and_only_numbers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_lists_the_owners_keys_page_by_page() {
     let Some(server) = services::redis() else { return };
-    let stores = Stores::new(None, Handle::current());
+    let stores = Stores::new(None, None, Handle::current()).expect("certificates");
     let (a, b) = (open(&stores, "a", &settings(&server)), open(&stores, "other", &settings(&server)));
     let names: Vec<String> = (0..5000).map(|i| format!("{i:05}")).collect();
     for some in names.chunks(1000) {
@@ -106,7 +107,7 @@ async fn redis_lists_the_owners_keys_page_by_page() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_goes_away_is_said_at_once_and_used_again_when_it_is_back() {
     let Some(mut server) = services::redis() else { return };
-    let stores = Stores::new(None, Handle::current());
+    let stores = Stores::new(None, None, Handle::current()).expect("certificates");
     let store = open(&stores, "a", &settings(&server));
     store.set("k", text("1")).await.expect("set");
     server.stop();
@@ -133,9 +134,9 @@ async fn a_redis_that_goes_away_is_said_at_once_and_used_again_when_it_is_back()
 async fn a_redis_that_hangs_costs_one_timeout_and_a_start_needs_none() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("redis://user:secret-word@{}", listener.local_addr().expect("an address"));
-    let settings = StoreSettings::Redis { url, timeout: Duration::from_millis(200) };
+    let settings = Store::Redis { url, timeout: Duration::from_millis(200) };
     assert!(!format!("{settings:?}").contains("secret-word"));
-    let stores = Stores::new(None, Handle::current());
+    let stores = Stores::new(None, None, Handle::current()).expect("certificates");
     let store = open(&stores, "a", &settings);
     let started = tokio::time::Instant::now();
     let error = store.get("k").await.expect_err("nobody answers").to_string();
@@ -144,11 +145,32 @@ async fn a_redis_that_hangs_costs_one_timeout_and_a_start_needs_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn redis_over_tls_is_used_if_its_certificate_is_vouched_for() {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let Some(server) = services::redis_over_tls(&certificate, &key) else { return };
+    let url = |password: &str| format!("rediss://:{password}@{}", server.address);
+    let settings = |password: &str| Store::Redis { url: url(password), timeout: Duration::from_secs(2) };
+    let ca = server.folder.path().join("cert.pem");
+    let trusting = Stores::new(None, Some(&ca), Handle::current()).expect("certificates");
+    let store = open(&trusting, "a", &settings("secret-word"));
+    store.set("k", text("1")).await.expect("set");
+    assert_eq!(store.get("k").await, Ok(Some(text("1"))));
+    let careful = Stores::new(None, None, Handle::current()).expect("certificates");
+    for refused in [open(&careful, "a", &settings("secret-word")), open(&trusting, "b", &settings("wrong"))] {
+        let away = KeyValueError::Other("store is not reachable".to_owned());
+        assert_eq!(refused.get("k").await, Err(away));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_url_that_cannot_be_used_is_refused_without_quoting_it() {
-    let stores = Stores::new(None, Handle::current());
+    let stores = Stores::new(None, None, Handle::current()).expect("certificates");
     for url in ["http://secret-word@h", "redis://:secret-word@h:notaport", ""] {
-        let settings = StoreSettings::Redis { url: url.to_owned(), timeout: Duration::from_secs(1) };
-        let Err(error) = stores.open(&"example".into(), &"a".into(), &settings) else { panic!("{url}") };
+        let settings = Store::Redis { url: url.to_owned(), timeout: Duration::from_secs(1) };
+        let Err(error) = stores.open(&"example".into(), Some(&"a".into()), &settings) else {
+            panic!("{url}")
+        };
         assert!(!error.contains("secret-word"), "{error}");
     }
 }
@@ -156,11 +178,11 @@ async fn a_url_that_cannot_be_used_is_refused_without_quoting_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_of_one_owner_share_a_store_and_those_of_another_do_not() {
     let folder = tempfile::tempdir().expect("a folder");
-    let stores = Stores::new(Some(folder.path().to_owned()), Handle::current());
-    for settings in [StoreSettings::Memory { bytes_max: 1000 }, StoreSettings::Embedded { bytes_max: 1000 }] {
+    let stores = Stores::new(Some(folder.path()), None, Handle::current()).expect("certificates");
+    for settings in [Store::Memory { bytes_max: 1000 }, Store::Embedded { bytes_max: 1000 }] {
         let name: Arc<str> =
             format!("{settings:?}").chars().filter(char::is_ascii_alphabetic).collect::<String>().into();
-        let open = |owner: &str| stores.open(&name, &owner.into(), &settings).expect("opens");
+        let open = |owner: &str| stores.open(&name, Some(&owner.into()), &settings).expect("opens");
         let (first, second, other) = (open("a"), open("a"), open("b"));
         first.set("k", text("1")).await.expect("set");
         assert_eq!(second.get("k").await, Ok(Some(text("1"))));
@@ -170,8 +192,10 @@ async fn plugins_of_one_owner_share_a_store_and_those_of_another_do_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_embedded_store_needs_a_state_directory() {
-    let stores = Stores::new(None, Handle::current());
-    let settings = StoreSettings::Embedded { bytes_max: 1000 };
-    let Err(error) = stores.open(&"example".into(), &"a".into(), &settings) else { panic!("no directory") };
+    let stores = Stores::new(None, None, Handle::current()).expect("certificates");
+    let settings = Store::Embedded { bytes_max: 1000 };
+    let Err(error) = stores.open(&"example".into(), Some(&"a".into()), &settings) else {
+        panic!("no directory")
+    };
     assert!(error.contains("[state] dir"), "{error}");
 }

@@ -115,6 +115,7 @@ pub(super) struct EgressFile {
     pub(super) connect_timeout_ms: Option<u64>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) body_bytes_max: Option<u64>,
+    pub(super) allow_private: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

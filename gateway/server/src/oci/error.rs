@@ -70,6 +70,9 @@ pub enum OciError {
     /// The file of credentials cannot be used.
     #[error("credentials cannot be used: {0}")]
     Credentials(String),
+    /// The operator's certificates cannot be used.
+    #[error("{0}")]
+    Certificates(String),
     /// The cache cannot be used.
     #[error("pulled plugins cannot be kept: {0}")]
     Cache(String),

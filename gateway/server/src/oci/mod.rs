@@ -26,6 +26,7 @@ pub use self::error::OciError;
 pub use self::manifest::{Description, SIGNATURE_ANNOTATION};
 pub use self::reference::{Reference, Version};
 use self::registry::Registry;
+use crate::config::Config;
 
 /// How registries are reached: `[oci]` of the config.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,8 +35,27 @@ pub struct OciSettings {
     pub insecure_hosts: Vec<String>,
     /// Credentials.
     pub credentials: CredentialSource,
+    /// Certificates, PEM, that are trusted beside the system's.
+    pub ca: Option<PathBuf>,
     /// Where pulled plugins are kept; nowhere if absent.
     pub cache: Option<PathBuf>,
+}
+
+impl OciSettings {
+    /// As the config has them. Credentials that it does not name are looked for where
+    /// docker keeps them; what is pulled is kept in the state directory, or beside the
+    /// compiled code.
+    pub fn new(config: &Config) -> Self {
+        let credentials = config.oci.credentials.clone();
+        let beside = |compiled: &PathBuf| compiled.with_file_name("pulled");
+        let state = config.state.dir.as_ref().map(|directory| directory.join("oci"));
+        Self {
+            insecure_hosts: config.oci.insecure_hosts.clone(),
+            credentials: credentials.map_or_else(CredentialSource::docker, CredentialSource::File),
+            ca: config.egress.ca.clone(),
+            cache: state.or_else(|| config.sandbox.cache_dir.as_ref().map(beside)),
+        }
+    }
 }
 
 /// A plugin that was pulled. All of it was checked against the digest.
@@ -67,7 +87,7 @@ pub async fn pull(reference: &Reference, settings: &OciSettings, bytes_max: u64)
             return pulled(&manifest, component);
         }
     }
-    let registry = Registry::new(reference, &settings.insecure_hosts, &settings.credentials)?;
+    let registry = Registry::new(reference, settings)?;
     let (manifest, _) = registry.manifest().await?;
     let plugin = manifest::read(&manifest)?;
     let component = registry.blob(plugin.component, plugin.size, bytes_max).await?;
@@ -92,7 +112,7 @@ pub async fn push(
     description: &Description,
     settings: &OciSettings,
 ) -> Result<Digest, OciError> {
-    let registry = Registry::new(reference, &settings.insecure_hosts, &settings.credentials)?;
+    let registry = Registry::new(reference, settings)?;
     let made =
         manifest::make(&component, description).map_err(|error| OciError::NotPlugin(error.to_string()))?;
     let digest = Digest::of(&made.manifest);
@@ -102,7 +122,7 @@ pub async fn push(
     registry.push_manifest(Bytes::from(made.manifest)).await?;
     // Some registries rewrite manifests. Then the digest would lead nowhere.
     let pinned = reference.at(digest);
-    Registry::new(&pinned, &settings.insecure_hosts, &settings.credentials)?.manifest().await?;
+    Registry::new(&pinned, settings)?.manifest().await?;
     Ok(digest)
 }
 

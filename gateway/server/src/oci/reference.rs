@@ -124,6 +124,13 @@ impl fmt::Display for Version {
     }
 }
 
+impl Reference {
+    /// Whether a text is a registry: a host, or a host and a port.
+    pub fn is_host(text: &str) -> bool {
+        is_host(text)
+    }
+}
+
 fn is_host(text: &str) -> bool {
     let end = text.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match text[end..].rfind(':') {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, RegistryOperation};
@@ -12,7 +12,8 @@ use reqwest::{RequestBuilder, StatusCode};
 
 use super::credentials::Credentials;
 use super::manifest::{MANIFEST_BYTES_MAX, MANIFEST_TYPE};
-use super::{CredentialSource, Digest, OciError, Reference, Version};
+use super::{Digest, OciError, OciSettings, Reference, Version};
+use crate::services::certificates;
 
 /// Time to connect to a registry.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,30 +36,35 @@ pub(super) struct Registry<'a> {
 }
 
 impl<'a> Registry<'a> {
-    pub(super) fn new(
-        reference: &'a Reference,
-        insecure_hosts: &[String],
-        credentials: &CredentialSource,
-    ) -> Result<Self, OciError> {
+    pub(super) fn new(reference: &'a Reference, settings: &OciSettings) -> Result<Self, OciError> {
         // reqwest takes the process's provider, and panics without one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let host = reference.host();
-        let is_plain = reference.is_loopback() || insecure_hosts.iter().any(|known| known == host);
-        let auth = match credentials.of(host)? {
+        let is_plain = reference.is_loopback() || settings.insecure_hosts.iter().any(|known| known == host);
+        let auth = match settings.credentials.of(host)? {
             Credentials::Anonymous => RegistryAuth::Anonymous,
             Credentials::Basic { user, password } => RegistryAuth::Basic(user, password),
             Credentials::Token(token) => RegistryAuth::Bearer(token),
         };
+        let ca = settings.ca.as_deref().map(certificates::read).transpose();
+        let ca = ca.map_err(OciError::Certificates)?.unwrap_or_default();
         let config = ClientConfig {
             protocol: if is_plain { ClientProtocol::Http } else { ClientProtocol::Https },
             connect_timeout: Some(CONNECT_TIMEOUT),
             read_timeout: Some(READ_TIMEOUT),
             platform_resolver: None,
+            extra_root_certificates: ca
+                .iter()
+                .map(|der| Certificate { encoding: CertificateEncoding::Der, data: der.to_vec() })
+                .collect(),
             ..ClientConfig::default()
         };
         let unusable = |why: String| OciError::Unreachable { host: host.to_owned(), why };
         let client = Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
+        let ca = ca.iter().map(|der| reqwest::Certificate::from_der(der)).collect::<Result<Vec<_>, _>>();
+        let ca = ca.map_err(|error| OciError::Certificates(error.to_string()))?;
         let http = reqwest::Client::builder()
+            .tls_certs_merge(ca)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .timeout(EXCHANGE_TIMEOUT)

@@ -1,146 +1,78 @@
 //! What stands behind the host services of plugins: stores and outgoing HTTP.
 //!
-//! [`Stores`] opens stores and keeps them open over reloads. What a plugin gets is the
-//! part of its owner: plugins of one owner share a store, those of another see nothing
-//! of it. Only tables from files are the same for all, and nobody can write them.
+//! What a plugin gets of a store is the part of its owner: plugins of one owner share a
+//! store, those of another see nothing of it, and plugins without an owner count as one
+//! owner's. Only tables from files are the same for all, and nobody can write them.
 
+pub(crate) mod certificates;
 pub mod egress;
 mod embedded;
 mod limits;
 mod redis;
+mod stores;
+mod table;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
-use sluice_sandbox::MemoryStore;
 pub use sluice_sandbox::{KeyPage, KeyValue, KeyValueError};
 use tokio::runtime::Handle;
 
-use self::embedded::Embedded;
-use self::redis::Pool;
+use self::certificates::Trusted;
+use self::egress::{Egress, EgressSettings, PluginEgress};
+pub use self::stores::Stores;
+use crate::config::{Config, Plugin};
 
-/// A store that can be written.
-#[derive(Clone, PartialEq)]
-pub enum StoreSettings {
-    /// In memory, empty at each start.
-    Memory {
-        /// Most bytes of keys and values of one owner.
-        bytes_max: u64,
-    },
-    /// In a file of the state directory.
-    Embedded {
-        /// Most bytes of keys and values of one owner.
-        bytes_max: u64,
-    },
-    /// On a Redis server.
-    Redis {
-        /// `redis://` or `rediss://`, perhaps with a password: never logged.
-        url: String,
-        /// Time for one command.
-        timeout: Duration,
-    },
+/// Everything behind host services. It outlives snapshots: connections and open files
+/// stay over a reload.
+pub struct Services {
+    stores: Stores,
+    egress: Egress,
 }
 
-impl std::fmt::Debug for StoreSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Memory { bytes_max } => f.debug_struct("Memory").field("bytes_max", bytes_max).finish(),
-            Self::Embedded { bytes_max } => f.debug_struct("Embedded").field("bytes_max", bytes_max).finish(),
-            Self::Redis { timeout, .. } => {
-                f.debug_struct("Redis").field("timeout", timeout).finish_non_exhaustive()
-            }
-        }
-    }
-}
-
-/// The stores that are open. A store that no plugin uses any more closes itself.
-pub struct Stores {
-    /// Where embedded stores lie.
-    directory: Option<PathBuf>,
-    runtime: Handle,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    parts: BTreeMap<(Arc<str>, Arc<str>), Part>,
-    embedded: BTreeMap<Arc<str>, Weak<Embedded>>,
-    redis: BTreeMap<Arc<str>, (StoreSettings, Weak<Pool>)>,
-}
-
-struct Part {
-    settings: StoreSettings,
-    store: Weak<dyn KeyValue>,
-}
-
-impl Stores {
-    /// Stores with their files in `stores/` of the state directory, if there is one.
-    /// Connections and readers are driven by `runtime`.
-    pub fn new(state_directory: Option<PathBuf>, runtime: Handle) -> Self {
-        let directory = state_directory.map(|directory| directory.join("stores"));
-        Self { directory, runtime, open: Mutex::default() }
-    }
-
-    /// The part of `owner` in a store: the same as before if its settings are. Blocks on
-    /// opening files.
+impl Services {
+    /// Reads certificates; opens nothing else yet. Work is driven by `runtime`, which has
+    /// sockets and threads that may block: guests' threads have neither.
     ///
     /// # Errors
-    /// What is wrong with the store, for the operator; no password.
-    pub fn open(
-        &self,
-        name: &Arc<str>,
-        owner: &Arc<str>,
-        settings: &StoreSettings,
-    ) -> Result<Arc<dyn KeyValue>, String> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = (Arc::clone(name), Arc::clone(owner));
-        let known = open.parts.get(&place).filter(|part| part.settings == *settings);
-        if let Some(store) = known.and_then(|part| part.store.upgrade()) {
-            return Ok(store);
-        }
-        let store: Arc<dyn KeyValue> = match settings {
-            StoreSettings::Memory { bytes_max } => Arc::new(MemoryStore::with_room(*bytes_max)),
-            StoreSettings::Embedded { bytes_max } => {
-                Arc::new(self.embedded(&mut open, name)?.of_owner(Arc::clone(owner), *bytes_max))
-            }
-            StoreSettings::Redis { url, timeout } => {
-                let pool = self.redis(&mut open, name, settings, (url, *timeout))?;
-                Arc::new(redis::OwnedPart::new(pool, name, owner))
-            }
-        };
-        open.parts.retain(|_, part| part.store.strong_count() > 0);
-        open.parts.insert(place, Part { settings: settings.clone(), store: Arc::downgrade(&store) });
-        Ok(store)
+    /// The operator's certificates cannot be used.
+    pub fn new(config: &Config, runtime: Handle) -> Result<Self, String> {
+        let trusted = Trusted::load(config.egress.ca.as_deref())?;
+        let egress = Egress::trusting(&trusted, egress(config), runtime.clone())?;
+        let stores = Stores::trusting(trusted, config.state.dir.as_deref(), runtime);
+        Ok(Self { stores, egress })
     }
 
-    fn embedded(&self, open: &mut Open, name: &Arc<str>) -> Result<Arc<Embedded>, String> {
-        if let Some(store) = open.embedded.get(name).and_then(Weak::upgrade) {
-            return Ok(store);
-        }
-        let directory = self.directory.as_ref().ok_or("an embedded store needs [state] dir")?;
-        let path = directory.join(format!("{name}.redb"));
-        let store = Arc::new(Embedded::open(&path, self.runtime.clone())?);
-        open.embedded.retain(|_, store| store.strong_count() > 0);
-        open.embedded.insert(Arc::clone(name), Arc::downgrade(&store));
-        Ok(store)
+    /// For a check beside a running gateway: see [`Stores`]. Requests of plugins go out.
+    ///
+    /// # Errors
+    /// The operator's certificates cannot be used.
+    pub fn for_a_check(config: &Config, runtime: Handle) -> Result<Self, String> {
+        let trusted = Trusted::load(config.egress.ca.as_deref())?;
+        let egress = Egress::trusting(&trusted, egress(config), runtime.clone())?;
+        Ok(Self { stores: Stores::stand_ins(trusted, runtime), egress })
     }
 
-    fn redis(
-        &self,
-        open: &mut Open,
-        name: &Arc<str>,
-        settings: &StoreSettings,
-        (url, timeout): (&str, Duration),
-    ) -> Result<Arc<Pool>, String> {
-        let known = open.redis.get(name).filter(|(known, _)| known == settings);
-        if let Some(pool) = known.and_then(|(_, pool)| pool.upgrade()) {
-            return Ok(pool);
+    /// The stores.
+    pub fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// Outgoing HTTP of a plugin, if it is granted any.
+    pub fn http(&self, plugin: &Plugin) -> Option<PluginEgress> {
+        if plugin.http_hosts.is_empty() {
+            return None;
         }
-        let pool = Arc::new(Pool::new(name, url, timeout, self.runtime.clone())?);
-        open.redis.retain(|_, (_, pool)| pool.strong_count() > 0);
-        open.redis.insert(Arc::clone(name), (settings.clone(), Arc::downgrade(&pool)));
-        Ok(pool)
+        let owner = plugin.owner.as_ref().map_or_else(|| Arc::from(""), Arc::clone);
+        Some(self.egress.for_plugin(&owner, plugin.http_hosts.clone()))
+    }
+}
+
+fn egress(config: &Config) -> EgressSettings {
+    let egress = &config.egress;
+    EgressSettings {
+        connect_timeout: egress.connect_timeout,
+        timeout: egress.timeout,
+        body_bytes_max: egress.body_bytes_max,
+        allow_private: egress.allow_private,
     }
 }

@@ -221,6 +221,8 @@ pub struct Egress {
     pub timeout: Duration,
     /// Bytes of one body, either way.
     pub body_bytes_max: usize,
+    /// Whether names may lead to addresses of this machine and of private networks.
+    pub allow_private: bool,
 }
 
 /// How plugins are pulled from registries.
@@ -261,7 +263,7 @@ pub enum LogFormat {
 }
 
 /// Keys and values that plugins may look up, and perhaps change.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Store {
     /// A table from a file of JSON lines `{"key": …, "value": …}`, in memory, read-only.
     File {
@@ -272,7 +274,7 @@ pub enum Store {
     },
     /// In memory, empty at each start.
     Memory {
-        /// Most bytes of keys and values.
+        /// Most bytes of keys and values of one owner.
         bytes_max: u64,
     },
     /// In a file of the state directory; the plugins of one owner share it.
@@ -287,6 +289,22 @@ pub enum Store {
         /// Time for one command.
         timeout: Duration,
     },
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File { file, bytes_max } => {
+                f.debug_struct("File").field("file", file).field("bytes_max", bytes_max).finish()
+            }
+            Self::Memory { bytes_max } => f.debug_struct("Memory").field("bytes_max", bytes_max).finish(),
+            Self::Embedded { bytes_max } => f.debug_struct("Embedded").field("bytes_max", bytes_max).finish(),
+            // The URL may hold a password.
+            Self::Redis { timeout, .. } => {
+                f.debug_struct("Redis").field("timeout", timeout).finish_non_exhaustive()
+            }
+        }
+    }
 }
 
 impl Store {

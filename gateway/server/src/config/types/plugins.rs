@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::oci::Reference;
+use crate::services::egress::AllowedHost;
+
 /// A WebAssembly component and what it may use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plugin {
@@ -39,7 +42,7 @@ pub struct Plugin {
     /// Models it may call.
     pub models: Vec<Arc<str>>,
     /// Servers it may call over HTTP.
-    pub http_hosts: Vec<String>,
+    pub http_hosts: Vec<AllowedHost>,
     /// Directories it may read, by the name that it sees.
     pub files: BTreeMap<String, PathBuf>,
     /// Arguments of a command component.
@@ -78,8 +81,8 @@ pub enum PluginSource {
     Uploads,
     /// A file that is watched.
     File(PathBuf),
-    /// A registry: `host/repository@sha256:…`.
-    Oci(String),
+    /// A registry. It names a digest.
+    Oci(Reference),
 }
 
 impl PluginSource {

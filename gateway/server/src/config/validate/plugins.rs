@@ -13,6 +13,8 @@ use super::super::types::{
     Store,
 };
 use super::Named;
+use crate::oci::Reference;
+use crate::services::egress::AllowedHost;
 
 /// What a plugin may refer to.
 pub(super) struct Around<'a> {
@@ -72,7 +74,7 @@ pub(super) fn plugin(
         ),
         stores: check.references(at, "stores", &file.stores, "store", stores),
         models: check.references(at, "models", &file.models, "model", models),
-        http_hosts: file.http_hosts,
+        http_hosts: http_hosts(check, at, &file.http_hosts),
         arguments: file.arguments,
         environment: file.environment,
         strict,
@@ -92,10 +94,11 @@ fn source(check: &mut Checker<'_>, at: At<'_>, file: &PluginFile, around: &Aroun
         (Some(path), None) => {
             PluginSource::File(check.file(at, "file", Some(path), around.sandbox.plugin_bytes_max))
         }
-        (None, Some(reference)) => match check_oci(reference) {
-            Ok(reference) => PluginSource::Oci(reference.to_owned()),
-            Err(message) => {
-                check.problem(at, "plugin", message);
+        // The digest makes it the same component on every machine and every day.
+        (None, Some(reference)) => match Reference::parse_pinned(reference) {
+            Ok((reference, _)) => PluginSource::Oci(reference),
+            Err(error) => {
+                check.problem(at, "plugin", error.to_string());
                 PluginSource::Uploads
             }
         },
@@ -112,16 +115,15 @@ fn source(check: &mut Checker<'_>, at: At<'_>, file: &PluginFile, around: &Aroun
     }
 }
 
-/// A reference into a registry. The digest is what makes it the same component on every
-/// machine and every day, so it is not optional.
-fn check_oci(reference: &str) -> Result<&str, &'static str> {
-    let Some(rest) = reference.strip_prefix("oci://") else { return Err("is not an oci:// reference") };
-    let digest = rest.split_once('@').and_then(|(_, digest)| digest.strip_prefix("sha256:"));
-    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    match digest {
-        Some(digest) if is_digest(digest) => Ok(rest),
-        _ => Err("needs a digest: oci://host/repository@sha256:…"),
-    }
+fn http_hosts(check: &mut Checker<'_>, at: At<'_>, entries: &[String]) -> Vec<AllowedHost> {
+    let parsed = entries.iter().filter_map(|entry| match AllowedHost::parse(entry) {
+        Ok(host) => Some(host),
+        Err(message) => {
+            check.problem(at, "http_hosts", message);
+            None
+        }
+    });
+    parsed.collect()
 }
 
 /// The directories that a plugin may read, by the names that it sees.

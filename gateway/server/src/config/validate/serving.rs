@@ -12,6 +12,7 @@ use super::super::file::{
     VerifyFile,
 };
 use super::super::types::{Egress, Engine, Model, Oci, Sandbox, State, Store, Telemetry, Verify};
+use crate::oci::Reference;
 
 pub(super) fn engine(check: &mut Checker<'_>, file: EngineFile) -> Engine {
     let at = At(&["engine"]);
@@ -124,6 +125,7 @@ pub(super) fn egress(check: &mut Checker<'_>, file: &EgressFile) -> Egress {
         connect_timeout: check.timeout(at, "connect_timeout_ms", file.connect_timeout_ms, d::EGRESS_CONNECT),
         timeout: check.timeout(at, "timeout_ms", file.timeout_ms, d::EGRESS_TIMEOUT),
         body_bytes_max: check.number(at, "body_bytes_max", file.body_bytes_max, d::EGRESS_BODY_BYTES, body),
+        allow_private: file.allow_private.unwrap_or(false),
     }
 }
 
@@ -131,6 +133,9 @@ pub(super) fn oci(check: &mut Checker<'_>, file: OciFile) -> Oci {
     let at = At(&["oci"]);
     if file.insecure_hosts.len() > d::PLUGIN_LIST_MAX {
         check.problem(at, "insecure_hosts", format!("has more than {} entries", d::PLUGIN_LIST_MAX));
+    }
+    for host in file.insecure_hosts.iter().filter(|host| !Reference::is_host(host)) {
+        check.problem(at, "insecure_hosts", format!("'{host}' is not a host or host:port"));
     }
     let credentials = file.credentials.as_deref();
     Oci {

@@ -12,10 +12,9 @@ mod address;
 mod allow;
 mod connect;
 mod headers;
-mod tls;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -32,6 +31,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::allow::AllowedHost;
 use self::allow::Target;
 use self::connect::Connector;
+use super::certificates::Trusted;
 
 /// Requests of one owner under way at a time; more are refused. It is as many as the
 /// calls of one plugin.
@@ -52,8 +52,6 @@ const URI_BYTES_MAX: usize = 8 << 10;
 /// How plugins reach other servers: `[egress]` of the config.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EgressSettings {
-    /// Certificates (PEM) that are trusted beside the system's.
-    pub ca: Option<PathBuf>,
     /// Time to resolve, connect and shake hands.
     pub connect_timeout: Duration,
     /// Time for a whole exchange.
@@ -126,18 +124,21 @@ pub struct PluginEgress {
 }
 
 impl Egress {
-    /// Reads certificates; connections are driven by `runtime`.
+    /// Trusts the system's certificates and those of `ca`; connections are driven by
+    /// `runtime`.
     ///
     /// # Errors
-    /// The operator's file of certificates cannot be used.
-    pub fn new(settings: EgressSettings, runtime: Handle) -> Result<Self, String> {
-        let tls = tls::client_config(settings.ca.as_deref())?;
-        Ok(Self { settings, tls, runtime, owners: Mutex::default() })
+    /// `ca` cannot be used.
+    pub fn new(settings: EgressSettings, ca: Option<&Path>, runtime: Handle) -> Result<Self, String> {
+        Self::trusting(&Trusted::load(ca)?, settings, runtime)
     }
 
-    /// What it was made of.
-    pub fn settings(&self) -> &EgressSettings {
-        &self.settings
+    pub(super) fn trusting(
+        trusted: &Trusted,
+        settings: EgressSettings,
+        runtime: Handle,
+    ) -> Result<Self, String> {
+        Ok(Self { settings, tls: trusted.client_config()?, runtime, owners: Mutex::default() })
     }
 
     /// Outgoing HTTP for a plugin: these hosts, over the connections of its owner.

@@ -34,6 +34,9 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a broken file waits for readers that still hold it.
 const READERS_LEAVE: Duration = Duration::from_secs(2);
 
+/// How often that is looked at.
+const STEP: Duration = Duration::from_millis(10);
+
 struct Queued {
     write: Write,
     answer: oneshot::Sender<Answer>,
@@ -64,7 +67,7 @@ impl File {
         if let Some(directory) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(|error| fault(&error))?;
         }
-        let database = open(path).map_err(|error| fault(&error))?;
+        let database = open_released(path).map_err(|error| fault(&error))?;
         let slot = Slot { path: path.to_owned(), open: ArcSwapOption::new(Some(Arc::new(database))) };
         let database = Arc::new(slot);
         let (writes, queue) = mpsc::channel(QUEUE);
@@ -120,6 +123,21 @@ fn open(path: &Path) -> Result<Database, redb::Error> {
     Ok(database)
 }
 
+/// Opens a file that may be on its way to be closed: by the thread of a store that a
+/// reload dropped.
+fn open_released(path: &Path) -> Result<Database, redb::Error> {
+    let mut waited = Duration::ZERO;
+    loop {
+        match open(path) {
+            Err(redb::Error::DatabaseAlreadyOpen) if waited < READERS_LEAVE => {
+                std::thread::sleep(STEP);
+                waited += STEP;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// The life of the writing thread: whatever waits goes into one commit.
 fn write_all(slot: &Slot, mut queue: mpsc::Receiver<Queued>) {
     while let Some(first) = queue.blocking_recv() {
@@ -169,15 +187,14 @@ impl Slot {
     /// Lets go of a file that failed; the next write opens it again.
     fn close(&self) {
         let Some(mut database) = self.open.swap(None) else { return };
-        let step = Duration::from_millis(10);
         let mut waited = Duration::ZERO;
         while waited < READERS_LEAVE {
             match Arc::try_unwrap(database) {
                 Ok(alone) => return drop(alone),
                 Err(shared) => database = shared,
             }
-            std::thread::sleep(step);
-            waited += step;
+            std::thread::sleep(STEP);
+            waited += STEP;
         }
         tracing::error!(store = %self.path.display(), "store is still being read, so it cannot be opened again yet");
     }

@@ -48,15 +48,7 @@ async fn what_was_written_is_there_after_a_restart() {
     part(&store, "a").set("k", text("1")).await.expect("set");
     assert!(Embedded::open(&folder.path, Handle::current()).is_err(), "one opener at a time");
     drop(store);
-    let mut again = Embedded::open(&folder.path, Handle::current());
-    for _ in 0..100 {
-        if again.is_ok() {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        again = Embedded::open(&folder.path, Handle::current());
-    }
-    let store = Arc::new(again.expect("opens once the thread has ended"));
+    let store = open(&folder);
     assert_eq!(part(&store, "a").get("k").await, Ok(Some(text("1"))));
 }
 

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError};
+use redis::{AsyncConnectionConfig, Client, Cmd, FromRedisValue, RedisError, TlsCertificates};
 use sluice_sandbox::KeyValueError;
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::services::certificates::Trusted;
 use crate::services::limits::other;
 
 /// Connections. Each carries many commands at a time; several, so that a large answer
@@ -70,6 +71,7 @@ impl Pool {
         store: &Arc<str>,
         url: &str,
         timeout: Duration,
+        trusted: &Trusted,
         runtime: Handle,
     ) -> Result<Self, String> {
         let is_known = ["redis://", "rediss://", "redis+unix://", "unix://"]
@@ -80,8 +82,12 @@ impl Pool {
         }
         // TLS takes the process's provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let client =
-            Client::open(url).map_err(|error| format!("the URL cannot be used: {}", error.category()))?;
+        let client = if url.starts_with("rediss://") {
+            Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(trusted.pem()) })
+        } else {
+            Client::open(url)
+        };
+        let client = client.map_err(|error| format!("the URL cannot be used: {}", error.category()))?;
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(timeout));
