@@ -12,6 +12,7 @@ mod malformed;
 mod movies;
 mod oci;
 mod overload;
+mod plugin_store;
 mod protocol;
 mod reload;
 mod stores;

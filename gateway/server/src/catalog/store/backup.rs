@@ -132,6 +132,11 @@ impl Backup {
         }
     }
 
+    /// Has it written anew before anything is appended: what it holds is not sure.
+    pub(super) fn distrust(&mut self) {
+        self.file = None;
+    }
+
     /// How long the file is: the difference is what [`Backup::take_back`] takes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes

@@ -31,7 +31,7 @@ pub const POINTS: [&str; 20] = [
     "blob.removed",
 ];
 
-#[cfg(debug_assertions)]
+#[cfg(any(test, debug_assertions))]
 mod armed {
     use std::cell::Cell;
     use std::io;
@@ -77,8 +77,8 @@ mod armed {
         }
     }
 
-    pub(super) fn fail(failure: Option<(&'static str, u64, i32)>) {
-        FAILURE.set(failure);
+    pub(super) fn fail(failure: Option<(&'static str, u64, i32)>) -> bool {
+        FAILURE.replace(failure).is_some()
     }
 
     pub(super) fn passes() -> Vec<(&'static str, u64)> {
@@ -100,18 +100,21 @@ mod armed {
 /// builds. Panics on a specification it cannot understand: a test that kills nothing
 /// proves nothing.
 pub fn arm_from_environment() {
-    #[cfg(debug_assertions)]
+    #[cfg(any(test, debug_assertions))]
     if let Ok(specification) = std::env::var("SLUICE_FAULT") {
         armed::arm(&specification);
     }
 }
 
 /// Comes by a point at which the disk may fail.
-#[cfg_attr(not(debug_assertions), expect(clippy::unnecessary_wraps, reason = "fails in debug builds only"))]
+#[cfg_attr(
+    not(any(test, debug_assertions)),
+    expect(clippy::unnecessary_wraps, reason = "fails in debug builds only")
+)]
 pub(crate) fn pass(name: &'static str) -> io::Result<()> {
-    #[cfg(debug_assertions)]
+    #[cfg(any(test, debug_assertions))]
     return armed::pass(name);
-    #[cfg(not(debug_assertions))]
+    #[cfg(not(any(test, debug_assertions)))]
     {
         let _ = name;
         Ok(())
@@ -120,21 +123,22 @@ pub(crate) fn pass(name: &'static str) -> io::Result<()> {
 
 /// Comes by a point at which the process may die, and nothing else can go wrong.
 pub(crate) fn point(name: &'static str) {
-    #[cfg(debug_assertions)]
+    #[cfg(any(test, debug_assertions))]
     let _ = armed::pass(name);
-    #[cfg(not(debug_assertions))]
+    #[cfg(not(any(test, debug_assertions)))]
     let _ = name;
 }
 
 /// Makes a point fail with an error number when this thread comes by for the n-th
-/// time from now, once; `None` takes that back. For tests.
-#[cfg(debug_assertions)]
-pub fn fail(failure: Option<(&'static str, u64, i32)>) {
-    armed::fail(failure);
+/// time from now, once; `None` takes that back. Gives whether the one before was
+/// still to come. For tests.
+#[cfg(any(test, debug_assertions))]
+pub fn fail(failure: Option<(&'static str, u64, i32)>) -> bool {
+    armed::fail(failure)
 }
 
 /// How often this process came by each point. For tests.
-#[cfg(debug_assertions)]
+#[cfg(any(test, debug_assertions))]
 pub fn passes() -> Vec<(&'static str, u64)> {
     armed::passes()
 }

@@ -13,6 +13,7 @@ use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -24,6 +25,12 @@ const DIRECTORY_MODE: u32 = 0o700;
 
 /// Permissions that let others change what the gateway trusts.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// How often, and with what pause, the lock is tried: a gateway that was killed lets go
+/// when the kernel has cleaned up after it and after its children. Half a second is
+/// ten times what that was seen to take. Then the start is refused.
+const LOCK_ATTEMPTS: u32 = 25;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
@@ -92,22 +99,26 @@ impl Layout {
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = opened.map_err(fault)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => {
+        let mut attempts = 0;
+        while let Err(error) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            if error != rustix::io::Errno::WOULDBLOCK {
+                return Err(fault(error.into()));
+            }
+            attempts += 1;
+            if attempts == LOCK_ATTEMPTS {
                 let mut text = String::new();
                 let read = file.take(32).read_to_string(&mut text);
                 let pid = read.ok().and_then(|_| text.trim().parse().ok());
                 return Err(StoreError::Locked { dir: self.root.clone(), pid });
             }
-            Err(error) => return Err(fault(error.into())),
+            std::thread::sleep(LOCK_PAUSE);
         }
         // For people and for the message above. A full disk must not keep us from starting.
         let written = file.set_len(0).and_then(|()| file.rewind());
         if let Err(error) = written.and_then(|()| writeln!(file, "{}", std::process::id())) {
             tracing::warn!(%error, "cannot note the process id in the lock file");
         }
-        Ok(Lock { _file: file })
+        Ok(Lock { file })
     }
 
     /// Removes everything in `tmp/`: nobody is writing, since we hold the lock.
@@ -129,7 +140,17 @@ impl Layout {
 /// The state directory is this process's as long as this lives.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Closing the file is not enough: a child process between its fork and its exec
+    /// has it open too.
+    fn drop(&mut self) {
+        if let Err(error) = flock(&self.file, FlockOperation::Unlock) {
+            tracing::warn!(%error, "cannot unlock the state directory");
+        }
+    }
 }
 
 /// Makes renames and removals in a directory durable.

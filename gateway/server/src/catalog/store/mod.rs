@@ -34,6 +34,11 @@ mod state;
 mod tables;
 pub mod timestamp;
 
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod tests;
+
 pub use blobs::{BlobWriter, StoredBlob};
 pub use change::Change;
 pub use error::StoreError;
@@ -76,9 +81,6 @@ struct Writer {
     backup: Backup,
     /// The number of the last audit line.
     sequence: u64,
-    /// A commit that failed in the database: whether it is there shows when that is
-    /// opened again. How many bytes of the copy it is.
-    unsettled: Option<u64>,
 }
 
 impl Store {
@@ -110,7 +112,7 @@ impl Store {
             problems.push(Problem { place: "registry.backup".to_owned(), what: error.to_string() });
         }
         let tables = Some(found.tables);
-        let writer = Writer { tables, backup, sequence: loaded.sequence, unsettled: None };
+        let writer = Writer { tables, backup, sequence: loaded.sequence };
         let mut store = Self { state, writer: Mutex::new(writer), blobs, layout, problems };
         store.check_blobs()?;
         faults::point("open.finished");
@@ -199,17 +201,13 @@ impl Store {
         });
         if writer.tables.is_none() {
             self.reopen(&mut writer)?;
+            writer.backup.distrust();
         }
         Ok(writer)
     }
 
     fn reopen(&self, writer: &mut Writer) -> Result<()> {
         let found = recover::reopen(&self.layout)?;
-        let is_there = found.loaded.state.generation() > self.state.load().generation();
-        match writer.unsettled.take() {
-            Some(bytes) if !is_there => writer.backup.take_back(bytes),
-            _ => {}
-        }
         writer.sequence = found.loaded.sequence;
         writer.tables = Some(found.tables);
         self.state.store(Arc::new(found.loaded.state));
@@ -221,7 +219,8 @@ impl Store {
         let (mut next, touched) = change.onto(&before)?;
         self.check_new_blobs(&before, &next, &touched)?;
         next.generation = before.generation() + 1;
-        let rows = rows(&next, &touched, writer.sequence + 1, audit)?;
+        let sequence = writer.sequence + 1;
+        let rows = rows(&next, &touched, sequence, audit)?;
         faults::point("commit.checked");
         if writer.backup.is_due() {
             let all =
@@ -232,15 +231,20 @@ impl Store {
         writer.backup.append(next.generation(), &rows)?;
         faults::point("backup.appended");
         if let Err(error) = writer.tables()?.write(&rows) {
-            writer.unsettled = Some(writer.backup.bytes() - bytes_before);
+            // Whether the rows are there shows when the file is opened again. If they
+            // are, the commit is done: the copy has it, whatever this disk does next.
             writer.tables = None;
             if let Err(again) = self.reopen(writer) {
                 tracing::warn!(error = %again, "the registry cannot be opened again yet");
             }
-            return Err(error);
+            if self.state.load().generation() != next.generation() {
+                let bytes = writer.backup.bytes() - bytes_before;
+                writer.backup.take_back(bytes);
+                return Err(error);
+            }
         }
         faults::point("commit.durable");
-        writer.sequence += 1;
+        writer.sequence = sequence;
         let next = Arc::new(next);
         self.state.store(Arc::clone(&next));
         for key in &touched {

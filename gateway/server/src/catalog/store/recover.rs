@@ -1,6 +1,6 @@
 //! Finding the registry at the start: the database if it can be read, else the copy.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::backup::{self, ReadError};
 use super::error::{Result, StoreError};
@@ -23,7 +23,7 @@ pub(super) struct Found {
 /// directory, and puts the copy in its place if it is broken or gone.
 pub(super) fn find(layout: &Layout) -> Result<Found> {
     match open(layout) {
-        Ok(found) => Ok(found),
+        Ok(found) => catch_up(layout, found),
         Err(OpenError::Store(error)) => Err(error),
         Err(OpenError::Missing) => match read_copy(layout, "it is gone")? {
             None => {
@@ -35,8 +35,7 @@ pub(super) fn find(layout: &Layout) -> Result<Found> {
         Err(OpenError::Broken(why)) => match read_copy(layout, &why)? {
             None => Err(StoreError::Unrecoverable { registry: why, backup: "there is none".to_owned() }),
             Some(copy) => {
-                let aside = set_aside(layout)?;
-                let name = aside.file_name().unwrap_or_default().display().to_string();
+                let name = set_aside(layout)?;
                 restore(layout, copy, format!("registry.redb was broken ({why}) and is kept as {name}"))
             }
         },
@@ -57,6 +56,29 @@ fn open(layout: &Layout) -> Result<Found, OpenError> {
     let generation = load::meta(&rows)?;
     let loaded = load::load(&rows, generation);
     Ok(Found { tables, rows, loaded })
+}
+
+/// A commit is in the copy before it is in the registry. One that is only there was
+/// under way when the process died: it is whole, so it counts. More than one means
+/// that the disk lost what it said it had written.
+fn catch_up(layout: &Layout, found: Found) -> Result<Found> {
+    let generation = found.loaded.state.generation();
+    // A copy that cannot be read is written anew from what was found.
+    let Ok(Some(copy)) = backup::read(&layout.backup()) else { return Ok(found) };
+    match copy.generation.checked_sub(generation) {
+        None | Some(0) => Ok(found),
+        Some(1) => {
+            drop(found);
+            tracing::info!(generation, "the last commit was under way when the gateway ended");
+            create(layout, &copy.rows)?;
+            reopen(layout)
+        }
+        Some(behind) => {
+            drop(found);
+            let name = set_aside(layout)?;
+            restore(layout, copy, format!("registry.redb was {behind} commits behind and is kept as {name}"))
+        }
+    }
 }
 
 fn read_copy(layout: &Layout, why: &str) -> Result<Option<backup::Restored>> {
@@ -95,15 +117,17 @@ fn first_rows() -> Vec<Row> {
     vec![row(META_SCHEMA, SCHEMA), row(META_GENERATION, 0)]
 }
 
-fn set_aside(layout: &Layout) -> Result<PathBuf> {
+/// Gives the registry another name, and says which.
+fn set_aside(layout: &Layout) -> Result<String> {
     let fault = |path: &Path, error| StoreError::at("set the broken registry aside", path, &error);
     for number in 1..=BROKEN_FILES_MAX {
-        let path = layout.root().join(format!("registry.redb.broken-{number}"));
+        let name = format!("registry.redb.broken-{number}");
+        let path = layout.root().join(&name);
         // A hard link fails where a rename would replace an older broken file.
         match std::fs::hard_link(layout.registry(), &path) {
             Ok(()) => {
                 std::fs::remove_file(layout.registry()).map_err(|error| fault(&path, error))?;
-                return Ok(path);
+                return Ok(name);
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(fault(&path, error)),
