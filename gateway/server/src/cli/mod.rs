@@ -64,6 +64,7 @@ impl ConfigArguments {
 
 /// Runs one command to its end.
 pub fn run(arguments: Arguments) -> ExitCode {
+    crate::catalog::store::faults::arm_from_environment();
     match arguments.command {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Check(arguments) => check::check(&arguments),
