@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 mod auth;
+mod author;
 mod crosstalk;
 mod drain;
 mod egress;

@@ -104,6 +104,16 @@ pub fn verify(component: &[u8], limits: &VerifyLimits) -> Result<Verified, LoadE
     Ok(Verified { facts, code })
 }
 
+/// Checks and describes a component, as [`verify`] does before it compiles: nothing is
+/// said about what a gateway offers.
+///
+/// # Errors
+/// See [`LoadError`].
+pub fn describe(component: &[u8], bytes_max: usize) -> Result<ComponentFacts, LoadError> {
+    check_kind(component, bytes_max)?;
+    examine(component, Trust::Nothing)
+}
+
 /// How far a component was checked before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {

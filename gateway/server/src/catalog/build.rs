@@ -64,6 +64,11 @@ impl Built {
         Catalog::new(self.snapshot)
     }
 
+    /// The models alone.
+    pub(super) fn into_models(self) -> BTreeMap<Arc<str>, Arc<Model>> {
+        self.snapshot.models
+    }
+
     /// Whether it serves exactly what `current` serves.
     pub fn changes_nothing(&self, current: &Snapshot) -> bool {
         let (next, old) = (&self.snapshot, current);
@@ -344,7 +349,8 @@ fn stages(
     }
 }
 
-fn options(config: &config::Plugin, grants: Grants, log: Arc<dyn LogSink>) -> PluginOptions {
+/// How a plugin of this configuration is loaded.
+pub(super) fn options(config: &config::Plugin, grants: Grants, log: Arc<dyn LogSink>) -> PluginOptions {
     let limits = PluginLimits {
         memory_bytes: config.memory_bytes,
         call_timeout: config.call_timeout,

@@ -1,6 +1,7 @@
 //! What is served. One immutable [`Snapshot`] of models, plugins and pipelines is
 //! current at any time; a request takes it at admission and uses nothing else.
 
+mod alone;
 mod build;
 mod caller;
 mod files;
@@ -11,6 +12,7 @@ pub mod store;
 pub mod verify;
 mod worker;
 
+pub(crate) use alone::alone;
 pub use build::{BuildError, Builder, Built, Overrides, engine_name};
 pub use model::Model;
 

@@ -1,6 +1,10 @@
 //! The command line: one file for each sub-command.
 
+mod audit;
 mod check;
+mod outcome;
+mod plugin;
+mod remote;
 mod serve;
 mod token;
 mod verify_plugin;
@@ -39,6 +43,11 @@ enum Command {
     /// Check and compile the component on standard input, under limits.
     #[command(hide = true)]
     VerifyPlugin(verify_plugin::ChildArguments),
+    /// Write, test, sign, upload and watch plugins.
+    #[command(subcommand)]
+    Plugin(plugin::Command),
+    /// Show who changed what on a gateway.
+    Audit(audit::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +79,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Token(command) => token::token(&command),
         Command::VerifyPlugin(arguments) => verify_plugin::verify_plugin(&arguments),
+        Command::Plugin(command) => plugin::run(&command),
+        Command::Audit(arguments) => outcome::exit(remote::block_on(audit::run(&arguments))),
     }
 }
 

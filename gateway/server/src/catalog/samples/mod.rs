@@ -1,6 +1,7 @@
 //! Sample cases: what a plugin's author says it does, as requests and expected answers.
 //!
-//! They travel in the component's custom section [`SECTION`], or in a file beside it.
+//! They travel in the component's custom section
+//! [`SAMPLES_SECTION`](sluice_sandbox::verify::SAMPLES_SECTION), or in a file beside it.
 //! The gateway runs them before a version may serve (the canary), and `sluice plugin
 //! test` runs them at the author's desk: the same code, the same limits. The format is
 //! described in the SDK's guide, "Sample cases".
@@ -22,9 +23,6 @@ use sluice_tensor::NamedTensor;
 pub use models::CaseModels;
 pub use parse::{SamplesError, parse};
 pub use run::run;
-
-/// The custom section of a component that holds its sample cases.
-pub const SECTION: &str = "sluice:samples";
 
 /// Most bytes of all sample cases together. They are for a handful of requests that
 /// show what a plugin does, not for a data set; 1 MiB holds 64 bodies of 16 KiB. More

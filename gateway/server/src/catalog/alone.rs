@@ -1,0 +1,47 @@
+//! One plugin outside of any pipeline: what `sluice plugin test` runs. It gets what a
+//! gateway of the same configuration would give it.
+
+use std::sync::Arc;
+
+use sluice_sandbox::{Grants, Inference, KeyValue, LogSink, PluginOptions};
+
+use super::build::{self, BuildError, Builder};
+use super::caller::GrantedModels;
+use super::files;
+use crate::config::Config;
+
+/// A plugin's options, with its stores but without models, and its real models apart, if
+/// it has any: a test stands before them. `builder` is called only if there are models to
+/// load. Blocks on files and engines.
+///
+/// # Errors
+/// What keeps a store or a model from being loaded.
+pub(crate) fn alone(
+    config: &Config,
+    name: &str,
+    log: Arc<dyn LogSink>,
+    builder: impl FnOnce(&Config) -> Result<Builder, String>,
+) -> Result<(PluginOptions, Option<Arc<dyn Inference>>), String> {
+    let Some(plugin) = config.plugins.get(name) else {
+        return Err(format!("there is no [plugins.{name}] in {}", config.source.display()));
+    };
+    let mut grants = Grants::default();
+    for name in &plugin.stores {
+        let Some(store) = config.stores.get(name) else { continue };
+        let loaded =
+            files::load_store(name, store).map_err(|problem| BuildError(vec![problem]).to_string())?;
+        grants.keyvalue.insert(name.to_string(), Arc::clone(&loaded.store) as Arc<dyn KeyValue>);
+    }
+    let options = build::options(plugin, grants, log);
+    if plugin.models.is_empty() {
+        return Ok((options, None));
+    }
+    let mut of_models = config.clone();
+    of_models.models.retain(|name, _| plugin.models.contains(name));
+    of_models.plugins.clear();
+    of_models.pipelines.clear();
+    of_models.stores.clear();
+    let builder = builder(&of_models)?;
+    let built = builder.build(Arc::new(of_models), None).map_err(|error| error.to_string())?;
+    Ok((options, Some(Arc::new(GrantedModels(built.into_models())))))
+}

@@ -1,0 +1,41 @@
+//! `sluice audit`: who changed what on a gateway.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::outcome::{Outcome, table};
+use super::remote::{Client, ServerArguments, list, show, text};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Only what came after this entry.
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<u64>,
+    /// Most entries.
+    #[arg(short = 'n', long, default_value_t = 100, value_name = "ENTRIES")]
+    limit: u32,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    let mut path = format!("/admin/v1/audit?limit={}", arguments.limit);
+    if let Some(after) = arguments.after {
+        path = format!("{path}&after={after}");
+    }
+    let answer = Client::new(&arguments.server)?.get(&path).await?;
+    show(&arguments.server, &answer, shown)
+}
+
+fn shown(answer: &Value) -> String {
+    let entries = list(answer, "entries");
+    if entries.is_empty() {
+        return "nothing was changed yet\n".to_owned();
+    }
+    let keys = ["seq", "at", "actor", "action", "plugin", "version", "from", "to", "outcome"];
+    let used: Vec<&str> =
+        keys.into_iter().filter(|key| entries.iter().any(|entry| !entry[*key].is_null())).collect();
+    let heading = used.iter().map(|key| key.to_uppercase()).collect();
+    let rows = entries.iter().map(|entry| used.iter().map(|key| text(entry, key)).collect());
+    table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+}
