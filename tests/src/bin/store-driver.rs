@@ -110,8 +110,8 @@ fn tour(store: &Store) {
             }
         }
     }
-    make("activate", &|change| drop(change.activate("plugin-0", "1").expect("may")));
-    make("activate", &|change| drop(change.activate("plugin-0", "2").expect("may")));
+    make("activate", &|change| assert!(change.activate("plugin-0", "1").expect("may")));
+    make("activate", &|change| assert!(change.activate("plugin-0", "2").expect("may")));
     make("rollback", &|change| drop(change.roll_back("plugin-0", false).expect("may")));
     make("delete", &|change| change.remove_version("plugin-0", "2").expect("may"));
 }
