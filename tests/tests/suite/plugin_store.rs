@@ -171,7 +171,7 @@ fn killed_from_outside_at_any_time_the_store_holds_what_it_acknowledged() {
     }
     println!("SLUICE_STORE_SEED={seed}: {RANDOM_KILLS} kills");
     let generation: u64 = before.split(' ').next().and_then(|text| text.parse().ok()).expect("a number");
-    assert!(generation > RANDOM_KILLS as u64, "only {generation} commits between the kills");
+    assert!(generation > RANDOM_KILLS as u64 / 2, "only {generation} commits between the kills");
 }
 
 /// L3 and L5 at once: the registry is broken, and the process dies while it restores it.
