@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
 use sluice::app::{Gateway, StartOptions};
+use sluice::catalog::Compile;
 use sluice::config::{self, Overrides};
 
 use crate::echo::Echo;
@@ -102,7 +103,8 @@ pub async fn serve(variant: Variant) -> Result<(), String> {
     let natives = if variant == Variant::Native { native::stand_ins()? } else { Default::default() };
     let path = workload::repository().join("config/bench.toml");
     let config = config::load(&path, &overrides).map_err(|error| error.to_string())?;
-    let options = StartOptions { overrides, natives, ..StartOptions::default() };
+    // This program has no `verify-plugin`, and brings its own plugins.
+    let options = StartOptions { overrides, natives, compile: Compile::InProcess, ..StartOptions::default() };
     let gateway = Gateway::start(config, options).await.map_err(|error| error.to_string())?;
     announce(gateway.http_address(), gateway.admin_address());
     gateway.run_until(std::future::pending()).await;

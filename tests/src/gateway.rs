@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sluice::app::{Gateway, StartOptions};
+use sluice::catalog::Compile;
 use sluice::config::{self, Overrides};
 use sluice::lifecycle::drain::Drained;
 use tempfile::TempDir;
@@ -22,7 +23,7 @@ pub struct Running {
     pub config: PathBuf,
     stop: Option<oneshot::Sender<()>>,
     finished: Option<JoinHandle<Drained>>,
-    _folder: TempDir,
+    folder: Option<TempDir>,
 }
 
 /// Starts a gateway from the text of a config. `{repo}` stands for the repository.
@@ -81,7 +82,8 @@ async fn start_file(path: &Path, folder: TempDir) -> Result<Running, String> {
 
 async fn start_with(path: &Path, folder: TempDir, overrides: Overrides) -> Result<Running, String> {
     let loaded = config::load(path, &overrides).map_err(|error| error.to_string())?;
-    let options = StartOptions { overrides, ..StartOptions::default() };
+    let compile = Compile::Child(crate::program());
+    let options = StartOptions { overrides, compile, ..StartOptions::default() };
     let gateway = Gateway::start(loaded, options).await.map_err(|error| error.to_string())?;
     let (client, admin) = (Client::new(gateway.http_address()), Client::new(gateway.admin_address()));
     let (stop, stopped) = oneshot::channel::<()>();
@@ -90,7 +92,13 @@ async fn start_with(path: &Path, folder: TempDir, overrides: Overrides) -> Resul
         let _ = stopped.await;
     }));
     let config = path.to_owned();
-    Ok(Running { client, admin, config, stop: Some(stop), finished: Some(finished), _folder: folder })
+    Ok(Running { client, admin, config, stop: Some(stop), finished: Some(finished), folder: Some(folder) })
+}
+
+/// Whether nobody holds the lock of a state directory.
+fn is_free(lock: &Path) -> bool {
+    let file = std::fs::File::open(lock).expect("there");
+    file.try_lock().is_ok()
 }
 
 /// Where the benchmark's models are, unless the environment says it.
@@ -116,6 +124,33 @@ impl Running {
     pub async fn reload(&self, config: &str) -> serde_json::Value {
         std::fs::write(&self.config, expand(config)).expect("written");
         self.admin.post("/admin/v1/reload", "").await.json()
+    }
+
+    /// Stops it, and starts another one on the same folder.
+    pub async fn restart(mut self) -> Self {
+        self.stop().await.expect("it stopped");
+        let folder = self.folder.take().expect("restarted once");
+        // Its admin listener lingers for a moment, and with it the state directory's lock.
+        let lock = self.config.parent().expect("a folder").join("state/lock");
+        crate::versions::until(|| async { is_free(&lock) }).await;
+        start_file(&self.config, folder).await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The names of the files in a folder of the state directory `state`.
+    pub fn state_files(&self, folder: &str) -> Vec<String> {
+        let root = self.config.parent().expect("a folder").join("state").join(folder);
+        let mut folders = vec![root];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(&folder).expect("readable") {
+                let path = entry.expect("readable").path();
+                match path.is_dir() {
+                    true => folders.push(path),
+                    false => files.push(path.display().to_string()),
+                }
+            }
+        }
+        files
     }
 
     /// Begins to stop, and gives what resolves when it has.

@@ -19,7 +19,9 @@ use crate::admin::{self, Admin};
 use crate::admission::Admission;
 use crate::auth::Door;
 use crate::auth::tls::{Certificates, Keeper, TlsError};
-use crate::catalog::{BuildError, Builder, Catalog, Overrides as Natives, Stages, engine_name};
+use crate::catalog::plugins::Plugins;
+use crate::catalog::store::{Store, StoreError};
+use crate::catalog::{BuildError, Builder, Catalog, Compile, Overrides as Natives, Stages, engine_name};
 use crate::config::{self, Config, Scope};
 use crate::ingress::http::{self, Front};
 use crate::ingress::listener::Listener;
@@ -39,6 +41,8 @@ pub struct StartOptions {
     pub natives: Natives,
     /// What became of the spans, for the metrics.
     pub span_counters: SpanCounters,
+    /// Where components are compiled.
+    pub compile: Compile,
 }
 
 /// Why the gateway did not start. No port is open then.
@@ -47,6 +51,9 @@ pub enum StartError {
     /// The configuration cannot be served.
     #[error("{0}")]
     Build(#[from] BuildError),
+    /// The state directory cannot be used.
+    #[error("state directory: {0}")]
+    Store(#[from] StoreError),
     /// The sandbox cannot run on this machine.
     #[error("sandbox: {0}")]
     Sandbox(#[from] sluice_sandbox::LoadError),
@@ -71,6 +78,7 @@ pub struct Gateway {
     catalog: Arc<Catalog>,
     admission: Arc<Admission>,
     reloader: Arc<Reloader>,
+    plugins: Arc<Plugins>,
     phase: watch::Sender<Phase>,
     servers: TaskTracker,
     http: SocketAddr,
@@ -84,14 +92,15 @@ pub struct Gateway {
 /// The sandbox cannot run on this machine.
 pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartError> {
     let metrics = Arc::new(Metrics::new(options.span_counters));
+    let verifier = options.compile.verifier(config);
+    let store = config.state.dir.as_deref().map(Store::open).transpose()?.map(Arc::new);
     let sandbox = Sandbox::new(SandboxConfig {
         guest_threads: or_cores(config.sandbox.guest_threads),
         instances_max: config.sandbox.instances_max,
         memory_bytes_max: config.sandbox.memory_bytes_max,
         cache_dir: config.sandbox.cache_dir.clone(),
         epoch_tick: config.sandbox.epoch_tick,
-        // The files that the configuration names are the operator's own.
-        compile_in_process: true,
+        compile_in_process: verifier.is_none(),
     })?;
     Ok(Builder {
         sandbox,
@@ -99,6 +108,8 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
         metrics,
         engine_search: engine_search(config.engine.onnxruntime_library.clone()),
         natives: options.natives,
+        verifier,
+        store,
     })
 }
 
@@ -124,14 +135,17 @@ impl Gateway {
         let metrics = Arc::clone(&builder.metrics);
         let admission = Admission::new(limits.in_flight_max, limits.in_flight_bytes_max);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
+        let turn = Arc::default();
         let reloader = Reloader::new(
             config.source.clone(),
             overrides,
-            builder,
+            Arc::clone(&builder),
             Arc::clone(&catalog),
             Arc::clone(&certificates),
             Arc::clone(&metrics),
+            Arc::clone(&turn),
         );
+        let plugins = Plugins::new(builder, Arc::clone(&catalog), Arc::clone(&metrics), turn);
         let front_door = Door::predictions(Arc::clone(&catalog), Arc::clone(&metrics));
         let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics));
         let front = Front {
@@ -147,6 +161,7 @@ impl Gateway {
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&metrics),
             reloader: Arc::clone(&reloader),
+            plugins: Arc::clone(&plugins),
             phase: phase_seen.clone(),
         };
         let back = admin::router(Arc::new(back), &back_door);
@@ -156,7 +171,7 @@ impl Gateway {
         servers.spawn(front.serve(phase_seen.clone()));
         // The admin listener outlives the drain, so that it can be watched.
         tokio::spawn(back.serve(phase_seen));
-        Ok(Self { catalog, admission, reloader, phase, servers, http, admin, config })
+        Ok(Self { catalog, admission, reloader, plugins, phase, servers, http, admin, config })
     }
 
     /// Where predictions are served.
@@ -173,8 +188,10 @@ impl Gateway {
     /// drains.
     pub async fn run_until(self, signal: impl Future<Output = ()>) -> Drained {
         let reloads = tokio::spawn(reload_on_change(Arc::clone(&self.catalog), Arc::clone(&self.reloader)));
+        let lookout = tokio::spawn(Arc::clone(&self.plugins).look_after());
         signal.await;
         reloads.abort();
+        lookout.abort();
         tracing::info!(in_flight = self.admission.in_flight(), "draining");
         let server = &self.config.server;
         let grace_over = tokio::time::Instant::now() + server.drain_delay + server.drain;
@@ -195,13 +212,12 @@ impl Gateway {
         let mut rows: BTreeMap<&str, (String, String)> = BTreeMap::new();
         for (name, pipeline) in &snapshot.pipelines {
             let (what, route) = match &pipeline.stages {
-                Stages::Whole { plugin } => (format!("plugin {}", plugin.hook.name()), "v1"),
+                Stages::Whole { plugin } => (format!("plugin {}", plugin.slot.name), "v1"),
                 Stages::Staged { pre, model, post } => {
                     let before =
-                        pre.as_ref().map_or_else(String::new, |plugin| format!("{} -> ", plugin.hook.name()));
-                    let after = post
-                        .as_ref()
-                        .map_or_else(String::new, |plugin| format!(" -> {}", plugin.hook.name()));
+                        pre.as_ref().map_or_else(String::new, |plugin| format!("{} -> ", plugin.slot.name));
+                    let after =
+                        post.as_ref().map_or_else(String::new, |plugin| format!(" -> {}", plugin.slot.name));
                     let route = if pre.is_some() { "v1" } else { "v2" };
                     (format!("{before}[{}]{after}", model.name()), route)
                 }

@@ -14,6 +14,7 @@ mod movies;
 mod oci;
 mod overload;
 mod plugin_store;
+mod plugins;
 mod protocol;
 mod reload;
 mod stores;

@@ -44,7 +44,7 @@ const IMPORTS: &str = r"
 ///
 /// Memory: 16.. the content type, 256.. the answer's record, 1024.. free for
 /// the guest, 65536.. the allocator's.
-const PRELUDE: &str = r#"
+pub(crate) const PRELUDE: &str = r#"
     (memory (export "memory") 2)
     (global $next (mut i32) (i32.const 65536))
     (func $realloc (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
@@ -110,8 +110,10 @@ pub(crate) fn preprocessor(fields: &str, body: &str) -> Vec<u8> {
 /// A component of the world with these exports, from the fields of a module.
 pub(crate) fn component(exports: &str, fields: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/plugin-0.1.0");
-    resolve.push_path(&wit).unwrap();
+    // Two suites use this file, at different depths below the repository.
+    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let wit = folders.map(|folder| folder.join("wit/plugin-0.1.0")).find(|wit| wit.is_dir());
+    resolve.push_path(wit.expect("the contract is in the repository")).unwrap();
     for (number, text) in [EXIT, RANDOM, POLL, SLEEP, EVIL].into_iter().enumerate() {
         resolve.push_str(format!("{number}.wit"), text).unwrap();
     }

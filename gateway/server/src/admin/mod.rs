@@ -1,6 +1,7 @@
 //! The admin listener: metrics, health, what is served, reload. It is another
 //! socket than predictions', on loopback by default.
 
+mod plugins;
 mod status;
 
 use std::sync::Arc;
@@ -16,9 +17,22 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::auth::{self, Access, Door, Route};
 use crate::catalog::Catalog;
+use crate::catalog::plugins::Plugins;
 use crate::lifecycle::drain::Phase;
 use crate::lifecycle::reload::{Outcome, Reloader};
 use crate::observe::{self, Metrics};
+
+const PLUGIN: &str = "/admin/v1/plugins/{plugin}";
+const ACTIVATE: &str = "/admin/v1/plugins/{plugin}/activate";
+const ROLLBACK: &str = "/admin/v1/plugins/{plugin}/rollback";
+const LOGS: &str = "/admin/v1/plugins/{plugin}/logs";
+const VERSION: &str = "/admin/v1/plugins/{plugin}/versions/{version}";
+const COMPONENT: &str = "/admin/v1/plugins/{plugin}/versions/{version}/component";
+const RETIRE: &str = "/admin/v1/plugins/{plugin}/versions/{version}/retire";
+const PROFILE: &str = "/admin/v1/plugins/{plugin}/versions/{version}/profile";
+const PIPELINE: &str = "/admin/v1/pipelines/{pipeline}";
+const SPLIT: &str = "/admin/v1/pipelines/{pipeline}/split";
+const SHADOW: &str = "/admin/v1/pipelines/{pipeline}/shadow";
 
 /// What the admin handlers need.
 pub struct Admin {
@@ -30,6 +44,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Applies changes of the config.
     pub reloader: Arc<Reloader>,
+    /// The life of plugins.
+    pub plugins: Arc<Plugins>,
     /// Whether the gateway is on its way out.
     pub phase: watch::Receiver<Phase>,
 }
@@ -37,12 +53,31 @@ pub struct Admin {
 /// The table of the admin listener's routes: the router, the OpenAPI document and the
 /// suite are made from it.
 pub fn routes() -> Vec<Route<Arc<Admin>>> {
+    use Access::{Admin as Operator, Deploy};
     vec![
         Route::get("/livez", Access::Public, "whether the process is there", || async { "ok" }),
         Route::get("/readyz", Access::Public, "whether everything can be served", readyz),
         Route::get("/metrics", Access::Metrics, "metrics as OpenMetrics text", metrics_text),
         Route::get("/admin/v1/status", Access::Admin, "what is served", status::status),
         Route::post("/admin/v1/reload", Access::Admin, "read the configuration again", reload),
+        Route::get("/admin/v1/audit", Operator, "who changed what", plugins::audit),
+        Route::get("/admin/v1/plugins", Deploy, "the plugins that the token may see", plugins::list),
+        Route::get(PLUGIN, Deploy, "a plugin and its versions", plugins::show),
+        Route::post(ACTIVATE, Deploy, "serve a version from the next request on", plugins::activate),
+        Route::post(ROLLBACK, Deploy, "serve the version before again", plugins::rollback),
+        Route::get(LOGS, Deploy, "what a plugin wrote, and its failures", plugins::logs),
+        Route::put(VERSION, Deploy, "upload a version", plugins::upload),
+        Route::get(VERSION, Deploy, "a version", plugins::show_version),
+        Route::delete(VERSION, Deploy, "remove a version that is not in use", plugins::remove),
+        Route::get(COMPONENT, Deploy, "the bytes of a version", plugins::component),
+        Route::post(RETIRE, Deploy, "take a version out of use for good", plugins::retire),
+        Route::post(PROFILE, Deploy, "sample a version's calls for the Firefox profiler", plugins::profile),
+        Route::get("/admin/v1/pipelines", Deploy, "pipelines, splits and shadows", plugins::pipelines),
+        Route::get(PIPELINE, Deploy, "a pipeline, its splits and shadows", plugins::pipeline),
+        Route::put(SPLIT, Deploy, "share requests among versions by weight", plugins::split),
+        Route::delete(SPLIT, Deploy, "end a split", plugins::end_split),
+        Route::put(SHADOW, Deploy, "try a version on copies of requests", plugins::shadow),
+        Route::delete(SHADOW, Deploy, "end a shadow", plugins::end_shadow),
     ]
 }
 

@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::Admin;
-use crate::catalog::{LoadedPlugin, Model, Pipeline, Snapshot, Stages, engine_name};
+use crate::catalog::{Model, Pipeline, PluginSlot, Snapshot, Stages, engine_name};
 
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
     let snapshot = admin.catalog.snapshot();
@@ -36,32 +36,36 @@ fn describe_model(model: &Model) -> Value {
     })
 }
 
-fn describe_plugin(plugin: &LoadedPlugin) -> Value {
-    let name = plugin.hook.name();
-    match &plugin.info {
-        Some(info) => json!({
-            "name": name,
-            "world": info.world.to_string(),
-            "digest": info.digest,
-            "bytes": info.size_bytes,
-            "imports": info.imports,
-        }),
-        None => json!({ "name": name, "world": "native" }),
+fn describe_plugin(slot: &PluginSlot) -> Value {
+    let mut description = json!({
+        "name": &*slot.name,
+        "owner": slot.config.owner.as_deref(),
+        "active": slot.active.as_ref().map(|active| &*active.version),
+        "previous": slot.previous.as_ref().map(|previous| &*previous.version),
+        "loaded": slot.versions.keys().collect::<Vec<_>>(),
+        "problem": slot.problem,
+    });
+    if let Some(info) = slot.active.as_ref().and_then(|active| active.info()) {
+        description["world"] = json!(info.world.to_string());
+        description["digest"] = json!(info.digest);
+        description["bytes"] = json!(info.size_bytes);
+        description["imports"] = json!(info.imports);
     }
+    description
 }
 
 fn describe_pipeline(snapshot: &Snapshot, pipeline: &Pipeline) -> Value {
     let ready = snapshot.is_ready(&pipeline.name);
     match &pipeline.stages {
         Stages::Whole { plugin } => {
-            json!({ "name": &*pipeline.name, "ready": ready, "plugin": plugin.hook.name() })
+            json!({ "name": &*pipeline.name, "ready": ready, "plugin": &*plugin.slot.name })
         }
         Stages::Staged { pre, model, post } => json!({
             "name": &*pipeline.name,
             "ready": ready,
-            "pre": pre.as_ref().map(|plugin| plugin.hook.name()),
+            "pre": pre.as_ref().map(|plugin| &*plugin.slot.name),
             "model": &**model.name(),
-            "post": post.as_ref().map(|plugin| plugin.hook.name()),
+            "post": post.as_ref().map(|plugin| &*plugin.slot.name),
         }),
     }
 }

@@ -5,28 +5,34 @@ mod alone;
 mod build;
 mod caller;
 mod files;
+mod grants;
+mod loaded;
 mod model;
 mod plugin_log;
+pub mod plugins;
 pub mod samples;
+mod shadow_stats;
+mod slot;
 pub mod store;
 pub mod verify;
 mod worker;
 
 pub(crate) use alone::alone;
-pub use build::{BuildError, Builder, Built, Overrides, engine_name};
+pub use build::{BuildError, Builder, Built, Compile, Overrides, engine_name};
+pub use loaded::LoadedPlugin;
 pub use model::Model;
+pub use plugin_log::LogLine;
+pub use shadow_stats::{ShadowCounts, ShadowOutcome, ShadowStats};
+pub use slot::{PluginSlot, ShadowStage, Split, StagePlugin};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use sluice_sandbox::{GuestThreads, PluginInfo};
+use sluice_sandbox::GuestThreads;
 
-use files::StoreFile;
-
-use crate::config::{self, Config};
-use crate::observe::{PipelineMetrics, PluginMetrics};
-use crate::pipeline::Hook;
+use crate::config::Config;
+use crate::observe::PipelineMetrics;
 
 /// Everything that is served, at one point of time.
 pub struct Snapshot {
@@ -36,8 +42,10 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// Loaded models by name.
     pub models: BTreeMap<Arc<str>, Arc<Model>>,
-    /// Loaded plugins by name.
-    pub plugins: BTreeMap<Arc<str>, Arc<LoadedPlugin>>,
+    /// Stores that plugins may be granted, by name.
+    stores: BTreeMap<Arc<str>, Arc<files::StoreFile>>,
+    /// Plugins by name, with the versions of them that are loaded.
+    pub plugins: BTreeMap<Arc<str>, Arc<PluginSlot>>,
     /// Pipelines by their public name.
     pub pipelines: BTreeMap<Arc<str>, Arc<Pipeline>>,
 }
@@ -61,59 +69,27 @@ pub enum Stages {
     /// Optional plugin, model, optional plugin.
     Staged {
         /// Before the model.
-        pre: Option<Arc<LoadedPlugin>>,
+        pre: Option<StagePlugin>,
         /// The model.
         model: Arc<Model>,
         /// After the model.
-        post: Option<Arc<LoadedPlugin>>,
+        post: Option<StagePlugin>,
     },
     /// One plugin that calls models itself.
     Whole {
         /// The plugin.
-        plugin: Arc<LoadedPlugin>,
+        plugin: StagePlugin,
     },
 }
 
 impl Stages {
-    /// The plugins that it calls.
-    pub fn plugins(&self) -> impl Iterator<Item = &Arc<LoadedPlugin>> {
+    /// The plugins that it calls, in order.
+    pub fn plugins(&self) -> impl Iterator<Item = &StagePlugin> {
         let (first, second) = match self {
             Self::Staged { pre, post, .. } => (pre.as_ref(), post.as_ref()),
             Self::Whole { plugin } => (Some(plugin), None),
         };
         first.into_iter().chain(second)
-    }
-}
-
-/// A plugin that can be called, with what it was built from.
-pub struct LoadedPlugin {
-    /// What pipelines call.
-    pub hook: Arc<dyn Hook>,
-    /// What is known of the component; none for a native stand-in.
-    pub info: Option<PluginInfo>,
-    /// Where its calls are counted.
-    pub metrics: Arc<PluginMetrics>,
-    config: config::Plugin,
-    /// What it was granted; a change of any of these builds it again.
-    granted: Vec<Arc<Model>>,
-    stores: Vec<(Arc<str>, Arc<StoreFile>)>,
-}
-
-impl LoadedPlugin {
-    /// Whether building it again from these would change nothing.
-    fn is_same(
-        &self,
-        config: &config::Plugin,
-        content: &[u8],
-        granted: &[Arc<Model>],
-        stores: &[(Arc<str>, Arc<StoreFile>)],
-    ) -> bool {
-        let same_models = self.granted.len() == granted.len()
-            && self.granted.iter().zip(granted).all(|(old, new)| Arc::ptr_eq(old, new));
-        let same_stores = self.stores.len() == stores.len()
-            && self.stores.iter().zip(stores).all(|(old, new)| old.0 == new.0 && Arc::ptr_eq(&old.1, &new.1));
-        let same_content = self.info.as_ref().is_some_and(|info| info.digest == files::digest(content));
-        self.config == *config && same_models && same_stores && same_content
     }
 }
 
@@ -153,10 +129,20 @@ impl Snapshot {
 
     /// Whether what is served under this name can answer now.
     pub fn is_ready(&self, name: &str) -> bool {
-        match self.pipelines.get(name).map(|pipeline| &pipeline.stages) {
-            Some(Stages::Staged { model, .. }) => model.is_ready(),
-            Some(Stages::Whole { plugin }) => plugin.granted.iter().all(|model| model.is_ready()),
+        match self.pipelines.get(name) {
+            Some(pipeline) => pipeline.is_ready(),
             None => self.models.get(name).is_some_and(|model| model.is_ready()),
         }
+    }
+}
+
+impl Pipeline {
+    /// Whether it can answer now.
+    pub fn is_ready(&self) -> bool {
+        let model = match &self.stages {
+            Stages::Staged { model, .. } => model.is_ready(),
+            Stages::Whole { .. } => true,
+        };
+        model && self.stages.plugins().all(|stage| stage.slot.active.as_ref().is_some_and(|it| it.is_ready()))
     }
 }

@@ -1,31 +1,113 @@
-//! Plugins' log lines: in the gateway's log, under the plugin's name.
+//! Plugins' log lines: in the gateway's log under the plugin's name and version, and the
+//! last of them in memory for the admin API.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sluice_sandbox::{LogLevel, LogSink};
 
+use super::store::timestamp;
 use crate::observe::PluginMetrics;
 
-/// Writes one plugin's lines. The sandbox has cut and escaped them.
-pub(super) struct PluginLog {
+/// Lines of one version that are kept: what an author wants to see of the last minutes.
+/// With lines of at most 1 KiB this bounds a version's log to a megabyte.
+const LINES_MAX: usize = 1000;
+
+/// The number of the next line, over all plugins, so that a reader can merge versions
+/// and go on where it stopped.
+static SEQUENCE: AtomicU64 = AtomicU64::new(1);
+
+/// A line that a plugin wrote, or a failure of it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct LogLine {
+    /// Counts up over all plugins.
+    pub sequence: u64,
+    /// When, RFC 3339.
+    pub at: String,
+    /// The plugin's version.
+    pub version: Arc<str>,
+    /// `trace` to `critical`; `failure` for what the gateway says of a failed call.
+    pub level: &'static str,
+    /// The request in which it was written.
+    pub request_id: Arc<str>,
+    /// The line's context, as the plugin gave it.
+    pub context: String,
+    /// The line, cut and escaped.
+    pub message: String,
+}
+
+/// Takes one version's lines. The sandbox has cut and escaped them.
+pub struct PluginLog {
+    version: Arc<str>,
     metrics: Arc<PluginMetrics>,
+    lines: Mutex<VecDeque<LogLine>>,
 }
 
 impl PluginLog {
-    pub(super) fn new(metrics: Arc<PluginMetrics>) -> Self {
-        Self { metrics }
+    pub(super) fn new(version: Arc<str>, metrics: Arc<PluginMetrics>) -> Self {
+        Self { version, metrics, lines: Mutex::default() }
+    }
+
+    /// The lines with numbers above `after`, oldest first, at most `limit`.
+    pub fn lines(&self, after: u64, limit: usize) -> Vec<LogLine> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().filter(|line| line.sequence > after).take(limit).cloned().collect()
+    }
+
+    /// Notes that a call failed; the text is for the plugin's author.
+    pub fn failure(&self, request_id: &Arc<str>, code: &str, detail: &str) {
+        self.keep("failure", request_id, code, detail);
+    }
+
+    fn keep(&self, level: &'static str, request_id: &str, context: &str, message: &str) {
+        let line = LogLine {
+            sequence: SEQUENCE.fetch_add(1, Ordering::Relaxed),
+            at: timestamp::now(),
+            version: Arc::clone(&self.version),
+            level,
+            request_id: request_id.into(),
+            context: context.to_owned(),
+            message: message.to_owned(),
+        };
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() >= LINES_MAX {
+            lines.pop_front();
+        }
+        lines.push_back(line);
     }
 }
 
 impl LogSink for PluginLog {
     fn log(&self, plugin: &str, request_id: &str, level: LogLevel, context: &str, message: &str) {
         self.metrics.log_lines(1, 0);
+        let version = &*self.version;
         match level {
-            LogLevel::Trace => tracing::trace!(target: "plugin", plugin, request_id, context, "{message}"),
-            LogLevel::Debug => tracing::debug!(target: "plugin", plugin, request_id, context, "{message}"),
-            LogLevel::Info => tracing::info!(target: "plugin", plugin, request_id, context, "{message}"),
-            LogLevel::Warn => tracing::warn!(target: "plugin", plugin, request_id, context, "{message}"),
-            _ => tracing::error!(target: "plugin", plugin, request_id, context, "{message}"),
+            LogLevel::Trace => {
+                tracing::trace!(target: "plugin", plugin, version, request_id, context, "{message}");
+            }
+            LogLevel::Debug => {
+                tracing::debug!(target: "plugin", plugin, version, request_id, context, "{message}");
+            }
+            LogLevel::Info => {
+                tracing::info!(target: "plugin", plugin, version, request_id, context, "{message}");
+            }
+            LogLevel::Warn => {
+                tracing::warn!(target: "plugin", plugin, version, request_id, context, "{message}");
+            }
+            _ => tracing::error!(target: "plugin", plugin, version, request_id, context, "{message}"),
         }
+        self.keep(word(level), request_id, context, message);
+    }
+}
+
+fn word(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace => "trace",
+        LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+        LogLevel::Critical => "critical",
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::{ConfigArguments, EXIT_CONFIG, complain};
+use super::{ConfigArguments, EXIT_CONFIG, complain, runtime};
 use crate::app::{self, StartOptions};
 use crate::auth::tls::Certificates;
 use crate::config;
@@ -14,6 +14,9 @@ pub(super) fn check(arguments: &ConfigArguments) -> ExitCode {
     let checked =
         config::load(&arguments.config, &overrides).map_err(|errors| errors.to_string()).and_then(|config| {
             Certificates::load(&config.server).map_err(|error| format!("tls: {error}"))?;
+            // Components are compiled in children, and waiting for those needs a runtime.
+            let runtime = runtime().map_err(|error| error.to_string())?;
+            let _inside = runtime.enter();
             let options = StartOptions { overrides, ..StartOptions::default() };
             let builder = app::builder(&config, options).map_err(|error| error.to_string())?;
             let (models, plugins, pipelines) =

@@ -37,7 +37,8 @@ pub struct Reloader {
     catalog: Arc<Catalog>,
     certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
-    one_at_a_time: tokio::sync::Mutex<()>,
+    /// Shared with whatever else swaps snapshots.
+    turn: Arc<tokio::sync::Mutex<()>>,
     last: Mutex<Option<Outcome>>,
 }
 
@@ -50,9 +51,10 @@ impl Reloader {
         catalog: Arc<Catalog>,
         certificates: Arc<Certificates>,
         metrics: Arc<Metrics>,
+        turn: Arc<tokio::sync::Mutex<()>>,
     ) -> Arc<Self> {
-        let (one_at_a_time, last) = (tokio::sync::Mutex::new(()), Mutex::new(None));
-        Arc::new(Self { path, overrides, builder, catalog, certificates, metrics, one_at_a_time, last })
+        let last = Mutex::new(None);
+        Arc::new(Self { path, overrides, builder, catalog, certificates, metrics, turn, last })
     }
 
     /// How the last reload went, if there was one.
@@ -63,7 +65,7 @@ impl Reloader {
     /// Reads the file and puts into service what changed. Reloads queue up behind
     /// each other; each sees the file as it is when its turn comes.
     pub async fn reload(self: &Arc<Self>) -> Outcome {
-        let _turn = self.one_at_a_time.lock().await;
+        let _turn = self.turn.lock().await;
         let this = Arc::clone(self);
         let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
         let outcome = attempt.unwrap_or_else(|_| refused("failed", "the reload panicked"));
@@ -99,7 +101,8 @@ impl Reloader {
             return Outcome::Unchanged;
         }
         certificates.commit();
-        let generation = if is_same { current.generation } else { built.commit(&self.catalog) };
+        let generation =
+            if is_same { current.generation } else { built.commit(&self.catalog, &self.metrics) };
         Outcome::Applied { generation }
     }
 

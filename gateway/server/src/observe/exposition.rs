@@ -11,9 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::codes::Codes;
 use super::histogram::Histogram;
-use super::metrics::{
-    self as m, Family, LISTENERS, Metrics, ModelMetrics, Named, PipelineMetrics, PluginMetrics, Stage,
-};
+use super::metrics::{self as m, Family, LISTENERS, Metrics, ModelMetrics, Named, PipelineMetrics, Stage};
 use super::process::Usage;
 
 impl Metrics {
@@ -49,6 +47,10 @@ impl Metrics {
         family(out, &m::CONFIG)?.encode_info(&[("digest", digest)])?;
         codes(&mut family(out, &m::CONFIG_RELOADS)?, &self.reloads, "outcome")?;
         gauge(out, &m::CONFIG_OK, &self.is_config_ok)?;
+        let mut changes = family(out, &m::PLUGIN_CHANGES)?;
+        for (action, outcome, value) in self.plugin_changes.counts() {
+            count(&mut changes.encode_family(&[("action", action), ("outcome", outcome)])?, value)?;
+        }
         for (name, value) in [&m::MODELS, &m::PLUGINS, &m::PIPELINES].into_iter().zip(&self.loaded) {
             gauge(out, name, value)?;
         }
@@ -93,6 +95,11 @@ impl Metrics {
             }
         }
         histograms(out, &m::REQUEST_SECONDS, pipelines, "pipeline", |one: &PipelineMetrics| &one.seconds)?;
+        by_code(out, &m::FALLBACKS, pipelines, ("pipeline", "how"), |one: &PipelineMetrics| &one.fallbacks)?;
+        by_code(out, &m::SHADOWS, pipelines, ("pipeline", "outcome"), |one: &PipelineMetrics| &one.shadows)?;
+        histograms(out, &m::SHADOW_SECONDS, pipelines, "pipeline", |one: &PipelineMetrics| {
+            &one.shadow_seconds
+        })?;
         let mut seconds = family(out, &m::STAGE_SECONDS)?;
         for (name, pipeline) in pipelines {
             for ((_, stage), histogram) in Stage::ALL.iter().zip(&pipeline.stages) {
@@ -126,14 +133,28 @@ fn batches(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
 
 fn plugins(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
     let plugins = &shown.plugins;
-    by_code(out, &m::PLUGIN_CALLS, plugins, ("plugin", "outcome"), |one: &PluginMetrics| &one.calls)?;
-    histograms(out, &m::PLUGIN_SECONDS, plugins, "plugin", |one: &PluginMetrics| &one.seconds)?;
-    let mut lines = family(out, &m::PLUGIN_LOG_LINES)?;
-    for (name, plugin) in plugins {
-        for (outcome, counter) in [("written", &plugin.log_lines), ("dropped", &plugin.log_lines_dropped)] {
-            let labels = [("plugin", &**name), ("outcome", outcome)];
-            count(&mut lines.encode_family(&labels)?, counter.load(Ordering::Relaxed))?;
+    let mut calls = family(out, &m::PLUGIN_CALLS)?;
+    for ((plugin, version), one) in plugins {
+        for (outcome, _, value) in one.calls.counts() {
+            let labels = [("plugin", &**plugin), ("version", &**version), ("outcome", outcome)];
+            count(&mut labelled(&mut calls, &labels)?, value)?;
         }
+    }
+    let mut seconds = family(out, &m::PLUGIN_SECONDS)?;
+    for ((plugin, version), one) in plugins {
+        one.seconds.encode(labelled(&mut seconds, &[("plugin", &**plugin), ("version", &**version)])?)?;
+    }
+    let mut lines = family(out, &m::PLUGIN_LOG_LINES)?;
+    for ((plugin, version), one) in plugins {
+        for (outcome, counter) in [("written", &one.log_lines), ("dropped", &one.log_lines_dropped)] {
+            let labels = [("plugin", &**plugin), ("version", &**version), ("outcome", outcome)];
+            count(&mut labelled(&mut lines, &labels)?, counter.load(Ordering::Relaxed))?;
+        }
+    }
+    let mut peak = family(out, &m::PLUGIN_MEMORY_PEAK)?;
+    for ((plugin, version), one) in plugins {
+        let labels = [("plugin", &**plugin), ("version", &**version)];
+        labelled(&mut peak, &labels)?.encode_gauge(&one.memory_peak_bytes.load(Ordering::Relaxed))?;
     }
     Ok(())
 }

@@ -56,9 +56,14 @@ families! {
     BATCH_SECONDS Histogram "sluice_batch_seconds" "Time of a batch in seconds, by phase"
     QUEUE_SECONDS Histogram "sluice_queue_wait_seconds" "Time a request waited for its batch in seconds"
     QUEUE_DEPTH Gauge "sluice_queue_depth" "Requests that wait for a batch"
-    PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins, by outcome"
-    PLUGIN_SECONDS Histogram "sluice_plugin_call_seconds" "Time of a plugin call in seconds"
-    PLUGIN_LOG_LINES Counter "sluice_plugin_log_lines" "Log lines of plugins, by whether they were written"
+    PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins by version, by outcome"
+    PLUGIN_SECONDS Histogram "sluice_plugin_call_seconds" "Time of a plugin call in seconds, by version"
+    PLUGIN_LOG_LINES Counter "sluice_plugin_log_lines" "Log lines of plugins by version, by whether they were written"
+    PLUGIN_MEMORY_PEAK Gauge "sluice_plugin_memory_peak_bytes" "The most memory that one instance of a version had"
+    PLUGIN_CHANGES Counter "sluice_plugin_changes" "Changes of plugins that were asked for, by action and outcome"
+    FALLBACKS Counter "sluice_plugin_fallbacks" "Requests that went on without the plugin that failed, by pipeline and how"
+    SHADOWS Counter "sluice_shadow_requests" "Requests that were run again with a candidate, by pipeline and outcome"
+    SHADOW_SECONDS Histogram "sluice_shadow_seconds" "Time of a request that was run again with a candidate in seconds"
     SPANS_EXPORTED Counter "sluice_trace_spans_exported" "Spans that the collector took"
     SPANS_DROPPED Counter "sluice_trace_spans_dropped" "Spans that were dropped, by reason"
     RESIDENT_BYTES Gauge "process_resident_memory_bytes" "Memory of the process in RAM in bytes"
@@ -91,12 +96,22 @@ pub struct PipelineMetrics {
     pub(super) requests: Codes,
     pub(super) seconds: Histogram,
     pub(super) stages: [Histogram; Stage::ALL.len()],
+    pub(super) fallbacks: Codes,
+    pub(super) shadows: Codes,
+    pub(super) shadow_seconds: Histogram,
 }
 
 impl PipelineMetrics {
     fn new() -> Self {
         let stages = std::array::from_fn(|_| Histogram::new(SECONDS));
-        Self { requests: Codes::default(), seconds: Histogram::new(SECONDS), stages }
+        Self {
+            requests: Codes::default(),
+            seconds: Histogram::new(SECONDS),
+            stages,
+            fallbacks: Codes::default(),
+            shadows: Codes::default(),
+            shadow_seconds: Histogram::new(SECONDS),
+        }
     }
 
     fn is_used(&self) -> bool {
@@ -108,6 +123,20 @@ impl PipelineMetrics {
     pub fn request_finished(&self, code: &'static str, fault: &'static str, took: Duration) {
         self.requests.increment(code, fault);
         self.seconds.observe(took);
+    }
+
+    /// A plugin failed and the request went on: `skip` or `previous`.
+    pub fn fallback(&self, how: &'static str) {
+        self.fallbacks.increment(how, "");
+    }
+
+    /// A request was run again with a candidate: `agreed`, `differed`, `failed`, or
+    /// `dropped` because too many were under way.
+    pub fn shadow(&self, outcome: &'static str, took: Option<Duration>) {
+        self.shadows.increment(outcome, "");
+        if let Some(took) = took {
+            self.shadow_seconds.observe(took);
+        }
     }
 
     /// A request left a stage.
@@ -172,13 +201,14 @@ impl ModelMetrics {
     }
 }
 
-/// What is counted for a plugin.
+/// What is counted for a version of a plugin.
 #[derive(Debug)]
 pub struct PluginMetrics {
     pub(super) calls: Codes,
     pub(super) seconds: Histogram,
     pub(super) log_lines: AtomicU64,
     pub(super) log_lines_dropped: AtomicU64,
+    pub(super) memory_peak_bytes: AtomicI64,
 }
 
 impl PluginMetrics {
@@ -188,11 +218,18 @@ impl PluginMetrics {
             seconds: Histogram::new(SECONDS),
             log_lines: AtomicU64::new(0),
             log_lines_dropped: AtomicU64::new(0),
+            memory_peak_bytes: AtomicI64::new(0),
         }
     }
 
-    fn is_used(&self) -> bool {
-        self.calls.counts().next().is_some()
+    /// How many calls there were, by outcome.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.calls.counts().map(|(outcome, _, count)| (outcome, count))
+    }
+
+    /// The most memory that one instance had.
+    pub fn memory_peak(&self, bytes: usize) {
+        self.memory_peak_bytes.fetch_max(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// A call ended: `ok`, or a word for what went wrong.
@@ -208,13 +245,17 @@ impl PluginMetrics {
     }
 }
 
-/// Handles by name. [`OTHER`] is always among them.
+/// Handles by name. [`OTHER`] is always among them, except for plugins, where nobody
+/// invents names.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Named {
     pub(super) pipelines: BTreeMap<Arc<str>, Arc<PipelineMetrics>>,
     pub(super) models: BTreeMap<Arc<str>, Arc<ModelMetrics>>,
-    pub(super) plugins: BTreeMap<Arc<str>, Arc<PluginMetrics>>,
+    pub(super) plugins: BTreeMap<PluginVersion, Arc<PluginMetrics>>,
 }
+
+/// A plugin's name, and a version of it.
+pub type PluginVersion = (Arc<str>, Arc<str>);
 
 impl Named {
     /// What a scrape shows: everything configured, and [`OTHER`] once it was needed.
@@ -222,7 +263,6 @@ impl Named {
         let mut shown = self.clone();
         shown.pipelines.retain(|name, one| &**name != OTHER || one.is_used());
         shown.models.retain(|name, one| &**name != OTHER || one.is_used());
-        shown.plugins.retain(|name, one| &**name != OTHER || one.is_used());
         shown
     }
 }
@@ -236,6 +276,7 @@ pub struct Metrics {
     pub(super) connections: [AtomicI64; LISTENERS.len()],
     pub(super) rejected: Codes,
     pub(super) reloads: Codes,
+    pub(super) plugin_changes: Codes,
     pub(super) is_config_ok: AtomicI64,
     pub(super) loaded: [AtomicI64; 3],
     pub(super) config_digest: RwLock<String>,
@@ -255,7 +296,7 @@ impl Metrics {
         let named = Named {
             pipelines: BTreeMap::from([(OTHER.into(), Arc::new(PipelineMetrics::new()))]),
             models: BTreeMap::from([(OTHER.into(), Arc::new(ModelMetrics::new()))]),
-            plugins: BTreeMap::from([(OTHER.into(), Arc::new(PluginMetrics::new()))]),
+            plugins: BTreeMap::new(),
         };
         Self {
             named: RwLock::new(named),
@@ -264,6 +305,7 @@ impl Metrics {
             connections: Default::default(),
             rejected: Codes::default(),
             reloads: Codes::default(),
+            plugin_changes: Codes::default(),
             is_config_ok: AtomicI64::new(1),
             loaded: Default::default(),
             config_digest: RwLock::default(),
@@ -282,9 +324,6 @@ impl Metrics {
         for name in config.models.keys() {
             named.models.entry(name.clone()).or_insert_with(|| Arc::new(ModelMetrics::new()));
         }
-        for name in config.plugins.keys() {
-            named.plugins.entry(name.clone()).or_insert_with(|| Arc::new(PluginMetrics::new()));
-        }
     }
 
     /// Forgets the names that a configuration does not have, once it is what is served
@@ -296,7 +335,6 @@ impl Metrics {
             &**name == OTHER || config.pipelines.contains_key(name) || config.models.contains_key(name)
         });
         named.models.retain(|name, _| &**name == OTHER || config.models.contains_key(name));
-        named.plugins.retain(|name, _| &**name == OTHER || config.plugins.contains_key(name));
         let counts = [config.models.len(), config.plugins.len(), config.pipelines.len()];
         for (gauge, count) in self.loaded.iter().zip(counts) {
             gauge.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
@@ -318,11 +356,23 @@ impl Metrics {
         found.cloned().unwrap_or_else(|| Arc::new(ModelMetrics::new()))
     }
 
-    /// The handle of a plugin; see [`Self::pipeline`].
-    pub fn plugin(&self, name: &str) -> Arc<PluginMetrics> {
-        let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
-        let found = named.plugins.get(name).or_else(|| named.plugins.get(OTHER));
-        found.cloned().unwrap_or_else(|| Arc::new(PluginMetrics::new()))
+    /// The handle of a version of a plugin, made if it is new. Call
+    /// [`Self::keep_plugins`] once it is clear what is served.
+    pub fn plugin(&self, name: &Arc<str>, version: &Arc<str>) -> Arc<PluginMetrics> {
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        let key = (Arc::clone(name), Arc::clone(version));
+        Arc::clone(named.plugins.entry(key).or_insert_with(|| Arc::new(PluginMetrics::new())))
+    }
+
+    /// Forgets the versions that are not loaded, so that uploads do not add up in labels.
+    pub fn keep_plugins(&self, is_loaded: impl Fn(&PluginVersion) -> bool) {
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        named.plugins.retain(|version, _| is_loaded(version));
+    }
+
+    /// Somebody asked for a change of a plugin: the action, and `ok` or the reason code.
+    pub fn plugin_change(&self, action: &'static str, outcome: &'static str) {
+        self.plugin_changes.increment(action, outcome);
     }
 
     /// A request is in flight, with a body of so many bytes, until the guard is dropped.

@@ -46,7 +46,7 @@ fn i4_what_is_counted_is_what_is_written() {
     model.batch("full", 64, MS, 5 * MS, MS);
     model.queue_wait(MS);
     model.queue_depth(7);
-    let plugin = metrics.plugin("p");
+    let plugin = metrics.plugin(&"p".into(), &"1".into());
     plugin.call("ok", MS);
     plugin.log_lines(3, 2);
     metrics.rejected("overloaded");
@@ -69,8 +69,8 @@ fn i4_what_is_counted_is_what_is_written() {
         (r#"sluice_batch_seconds_sum{model="m",phase="compute"}"#, 0.005),
         (r#"sluice_queue_wait_seconds_count{model="m"}"#, 1.0),
         (r#"sluice_queue_depth{model="m"}"#, 7.0),
-        (r#"sluice_plugin_calls_total{plugin="p",outcome="ok"}"#, 1.0),
-        (r#"sluice_plugin_log_lines_total{plugin="p",outcome="dropped"}"#, 2.0),
+        (r#"sluice_plugin_calls_total{plugin="p",version="1",outcome="ok"}"#, 1.0),
+        (r#"sluice_plugin_log_lines_total{plugin="p",version="1",outcome="dropped"}"#, 2.0),
         (r#"sluice_requests_rejected_total{reason="overloaded"}"#, 1.0),
         (r#"sluice_config_reloads_total{outcome="invalid"}"#, 1.0),
         ("sluice_config_last_reload_successful", 0.0),
@@ -92,7 +92,6 @@ fn x4_invented_names_are_other_and_make_no_series() {
         let name = format!("invented-{number}\n{{}}");
         metrics.pipeline(&name).request_finished("not_found", "caller", MS);
         metrics.model(&name).queue_depth(1);
-        metrics.plugin(&name).call("ok", MS);
     };
     count(0);
     let series = metrics.encode().lines().count();

@@ -23,7 +23,8 @@ use crate::config::Telemetry;
 
 pub use logs::check_filter;
 pub use metrics::{
-    CONTENT_TYPE, InFlight, Metrics, ModelMetrics, OTHER, Open, PipelineMetrics, PluginMetrics, Stage,
+    CONTENT_TYPE, InFlight, Metrics, ModelMetrics, OTHER, Open, PipelineMetrics, PluginMetrics,
+    PluginVersion, Stage,
 };
 pub use traces::{FLUSH_TIMEOUT, SpanCounters, check_endpoint, set_parent, trace_id};
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sluice_sandbox::CallContext;
 use tokio::time::Instant;
 
-use crate::catalog::Pipeline;
+use crate::catalog::{LoadedPlugin, Pipeline};
 
 /// One request's identity and its one deadline.
 #[derive(Debug, Clone)]
@@ -14,14 +14,28 @@ pub struct Call {
     pub request_id: Arc<str>,
     /// Set at admission; everything waits at most until then.
     pub deadline: Instant,
+    /// What keeps a caller on one version of a plugin where several share the requests:
+    /// the caller's routing key, else the request's id.
+    pub key: Arc<str>,
+    /// Whose token the caller has, where tokens are asked for.
+    pub tenant: Option<Arc<str>>,
 }
 
 impl Call {
-    /// The same, as a plugin sees it.
-    pub(super) fn context(&self, pipeline: &Pipeline) -> CallContext {
+    /// As a plugin sees it that is called in no pipeline, for its sample cases.
+    pub fn alone(&self, plugin: &LoadedPlugin) -> CallContext {
+        self.seen_by(plugin, "".into())
+    }
+
+    /// As a version of a plugin sees it in a pipeline.
+    pub(super) fn context(&self, pipeline: &Pipeline, plugin: &LoadedPlugin) -> CallContext {
+        self.seen_by(plugin, Arc::clone(&pipeline.name))
+    }
+
+    fn seen_by(&self, _plugin: &LoadedPlugin, pipeline: Arc<str>) -> CallContext {
         CallContext {
             request_id: Arc::clone(&self.request_id),
-            pipeline: Arc::clone(&pipeline.name),
+            pipeline,
             deadline: self.deadline,
             span: tracing::Span::current(),
         }

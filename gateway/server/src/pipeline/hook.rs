@@ -83,6 +83,19 @@ pub(super) fn outcome(error: &CallError) -> &'static str {
     }
 }
 
+/// Whether the plugin itself is to blame: not its refusal of a request, nor the load.
+pub(super) fn is_plugin_fault(error: &CallError) -> bool {
+    matches!(
+        error,
+        CallError::Trap(_)
+            | CallError::Stack
+            | CallError::Memory
+            | CallError::Timeout
+            | CallError::Output(_)
+            | CallError::Init(_)
+    )
+}
+
 /// What a failed call is to the caller. Only a plugin's own refusal passes its words on.
 pub(super) fn to_error(error: &CallError, plugin: &str) -> Error {
     let (kind, message) = match error {

@@ -10,14 +10,21 @@
 //!    with other requests' rows;
 //! 4. **postprocess**: the plugin turns its slice of the outputs into the answer.
 //!
+//! Which version of each plugin a request uses is chosen once, before the first stage;
+//! what a plugin's failure means is the pipeline's policy; and a candidate that is tried
+//! gets its copy of the request when the answer is out.
+//!
 //! Dropping the future cancels whatever is not yet on an engine, and abandons the
 //! result of what is.
 
 mod call;
 mod hook;
+mod shadow;
+mod versions;
 
 pub use call::Call;
 pub use hook::{Hook, HookResult};
+pub use shadow::ShadowRun;
 
 use std::sync::Arc;
 
@@ -27,21 +34,34 @@ use sluice_tensor::NamedTensor;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::catalog::{LoadedPlugin, Model, Pipeline, Snapshot, Stages};
+use crate::catalog::{LoadedPlugin, Model, Pipeline, Snapshot, StagePlugin, Stages};
+use crate::config::FailurePolicy;
 use crate::error::{Error, Kind, Result};
 use crate::observe::Stage;
+use versions::Versions;
+
+/// An answer, and what is to be done once the caller has it.
+pub struct Predicted {
+    /// For the caller.
+    pub answer: Answer,
+    /// The same request for a candidate, to be run when the answer is sent.
+    pub shadow: Option<Box<ShadowRun>>,
+}
 
 /// Answers one request from one snapshot, within the call's deadline.
 ///
 /// # Errors
 /// Every kind in the table; see [`crate::error::Kind`].
-pub async fn predict(snapshot: &Snapshot, target: &str, call: &Call, request: Request) -> Result<Answer> {
+pub async fn predict(snapshot: &Snapshot, target: &str, call: &Call, request: Request) -> Result<Predicted> {
     let work = async {
         if let Some(pipeline) = snapshot.pipelines.get(target) {
             return run_beside_guests(pipeline, call, request).await;
         }
         match snapshot.models.get(target) {
-            Some(model) => run_model(model, call, request).await.map(Answer::Tensors),
+            Some(model) => {
+                let answer = run_model(model, call, request).await.map(Answer::Tensors)?;
+                Ok(Predicted { answer, shadow: None })
+            }
             None => {
                 Err(Error::new(Kind::NotFound, format!("Request for unknown model: '{target}' is not found")))
             }
@@ -55,7 +75,7 @@ pub async fn predict(snapshot: &Snapshot, target: &str, call: &Call, request: Re
 
 /// A pipeline with plugins runs on the guests' threads from its first plugin to its
 /// last: one hop there and one back, however many plugins it calls.
-async fn run_beside_guests(pipeline: &Arc<Pipeline>, call: &Call, request: Request) -> Result<Answer> {
+async fn run_beside_guests(pipeline: &Arc<Pipeline>, call: &Call, request: Request) -> Result<Predicted> {
     let Some(threads) = &pipeline.threads else { return run_pipeline(pipeline, call, request).await };
     let (pipeline, call) = (Arc::clone(pipeline), call.clone());
     let work = async move { run_pipeline(&pipeline, &call, request).await }.in_current_span();
@@ -65,33 +85,78 @@ async fn run_beside_guests(pipeline: &Arc<Pipeline>, call: &Call, request: Reque
     }
 }
 
-async fn run_pipeline(pipeline: &Pipeline, call: &Call, request: Request) -> Result<Answer> {
+/// Runs the request with the versions that are chosen for it; and if one of them fails
+/// where the policy is to fall back, from the start with the version before.
+async fn run_pipeline(pipeline: &Arc<Pipeline>, call: &Call, request: Request) -> Result<Predicted> {
+    let started = Instant::now();
+    let mut versions = Versions::choose(pipeline, call)?;
+    // Bodies and tensors are shared, so a copy is cheap; most requests need none.
+    let copy =
+        (shadow::is_wanted(pipeline, call) || versions::may_fall_back(pipeline)).then(|| request.clone());
+    let mut outcome = run_stages(pipeline, call, request, &versions).await;
+    if let (Err(Failed { stage: Some(stage), .. }), Some(copy)) = (&outcome, &copy)
+        && let Some(before) = versions.before(pipeline, *stage)
+    {
+        pipeline.metrics.fallback("previous");
+        versions = before;
+        outcome = run_stages(pipeline, call, copy.clone(), &versions).await;
+    }
+    let answer = outcome.map_err(|failed| failed.error)?;
+    let shadow =
+        copy.and_then(|request| shadow::prepare(pipeline, call, request, &answer, started.elapsed()));
+    Ok(Predicted { answer, shadow })
+}
+
+/// A request that failed, and the stage whose plugin is to blame.
+struct Failed {
+    error: Error,
+    stage: Option<Stage>,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, stage: None }
+    }
+}
+
+async fn run_stages(
+    pipeline: &Pipeline,
+    call: &Call,
+    request: Request,
+    versions: &Versions,
+) -> Result<Answer, Failed> {
     let (pre, model, post) = match &pipeline.stages {
         Stages::Staged { pre, model, post } => (pre, model, post),
-        Stages::Whole { plugin } => return handle(pipeline, plugin, call, request).await,
+        Stages::Whole { .. } => return handle(pipeline, call, request, versions).await,
     };
     let (inputs, carry) = match pre {
         None => (tensors_of(request)?, Bytes::new()),
-        Some(pre) => match preprocess(pipeline, pre, call, request).await? {
+        Some(pre) => match preprocess(pipeline, pre, call, request, versions).await? {
             Prepared::Answer(answer) => return Ok(answer),
             Prepared::Run { inputs, carry } => (inputs, carry),
         },
     };
     // What does not fit the model is the fault of whoever made the inputs.
     let blame = if pre.is_some() { Kind::PluginOutput } else { Kind::BadShape };
-    let rows = check(model, inputs, blame)?;
+    let blamed = |error: Error| {
+        let stage = (error.kind() == Kind::PluginOutput).then_some(Stage::Pre);
+        Failed { error, stage }
+    };
+    let rows = check(model, inputs, blame).map_err(blamed)?;
     let started = Instant::now();
     let span = tracing::debug_span!("infer", model = &**model.name());
     let outputs = model.infer(rows, call.deadline).instrument(span).await;
     let outputs = outputs.map_err(|error| match error.kind() {
         // Values that the engine cannot take are made by whoever made the inputs.
-        Kind::BadShape => Error::new(blame, error.message().to_owned()),
-        _ => error,
+        Kind::BadShape => blamed(Error::new(blame, error.message().to_owned())),
+        _ => Failed::from(error),
     })?;
-    pipeline.metrics.stage(Stage::Infer, started.elapsed());
+    if !versions.is_shadow() {
+        pipeline.metrics.stage(Stage::Infer, started.elapsed());
+    }
     match post {
         None => Ok(Answer::Tensors(outputs)),
-        Some(post) => postprocess(pipeline, post, call, carry, outputs).await,
+        Some(post) => postprocess(pipeline, post, call, carry, outputs, versions).await,
     }
 }
 
@@ -133,44 +198,87 @@ fn tensors_of(request: Request) -> Result<Vec<NamedTensor>> {
 
 async fn preprocess(
     pipeline: &Pipeline,
-    plugin: &LoadedPlugin,
+    stage: &StagePlugin,
     call: &Call,
     request: Request,
-) -> Result<Prepared> {
-    let span = tracing::debug_span!("preprocess", plugin = plugin.hook.name());
-    let work = plugin.hook.preprocess(call.context(pipeline), request).instrument(span);
-    timed(pipeline, Stage::Pre, plugin, work).await
+    versions: &Versions,
+) -> Result<Prepared, Failed> {
+    let plugin = versions.of(Stage::Pre)?;
+    // Tensors can go to the model as they are; a body is for the plugin alone.
+    let unchanged = match (&request, stage.on_failure) {
+        (Request::Tensors(tensors), FailurePolicy::Skip) => Some(tensors.clone()),
+        _ => None,
+    };
+    let span = tracing::debug_span!("preprocess", plugin = &*plugin.name, version = &*plugin.version);
+    let work = plugin.hook.preprocess(call.context(pipeline, plugin), request).instrument(span);
+    let outcome = timed(pipeline, Stage::Pre, plugin, call, versions, work).await;
+    match (outcome, unchanged) {
+        (Err(Failed { stage: Some(_), .. }), Some(inputs)) => {
+            pipeline.metrics.fallback("skip");
+            Ok(Prepared::Run { inputs, carry: Bytes::new() })
+        }
+        (outcome, _) => outcome,
+    }
 }
 
 async fn postprocess(
     pipeline: &Pipeline,
-    plugin: &LoadedPlugin,
+    stage: &StagePlugin,
     call: &Call,
     carry: Bytes,
     outputs: Vec<NamedTensor>,
-) -> Result<Answer> {
-    let span = tracing::debug_span!("postprocess", plugin = plugin.hook.name());
-    let work = plugin.hook.postprocess(call.context(pipeline), carry, outputs).instrument(span);
-    timed(pipeline, Stage::Post, plugin, work).await
+    versions: &Versions,
+) -> Result<Answer, Failed> {
+    let plugin = versions.of(Stage::Post)?;
+    let unchanged = (stage.on_failure == FailurePolicy::Skip).then(|| outputs.clone());
+    let span = tracing::debug_span!("postprocess", plugin = &*plugin.name, version = &*plugin.version);
+    let work = plugin.hook.postprocess(call.context(pipeline, plugin), carry, outputs).instrument(span);
+    let outcome = timed(pipeline, Stage::Post, plugin, call, versions, work).await;
+    match (outcome, unchanged) {
+        (Err(Failed { stage: Some(_), .. }), Some(outputs)) => {
+            pipeline.metrics.fallback("skip");
+            Ok(Answer::Tensors(outputs))
+        }
+        (outcome, _) => outcome,
+    }
 }
 
-async fn handle(pipeline: &Pipeline, plugin: &LoadedPlugin, call: &Call, request: Request) -> Result<Answer> {
-    let span = tracing::debug_span!("handle", plugin = plugin.hook.name());
-    let work = plugin.hook.handle(call.context(pipeline), request).instrument(span);
-    timed(pipeline, Stage::Pre, plugin, work).await
+async fn handle(
+    pipeline: &Pipeline,
+    call: &Call,
+    request: Request,
+    versions: &Versions,
+) -> Result<Answer, Failed> {
+    let plugin = versions.of(Stage::Post)?;
+    let span = tracing::debug_span!("handle", plugin = &*plugin.name, version = &*plugin.version);
+    let work = plugin.hook.handle(call.context(pipeline, plugin), request).instrument(span);
+    timed(pipeline, Stage::Post, plugin, call, versions, work).await
 }
 
-/// Counts a plugin's call, and translates its failure.
+/// Counts a plugin's call, notes its failure for its author, and translates it.
 async fn timed<T>(
     pipeline: &Pipeline,
     stage: Stage,
     plugin: &LoadedPlugin,
+    call: &Call,
+    versions: &Versions,
     work: impl Future<Output = HookResult<T>>,
-) -> Result<T> {
+) -> Result<T, Failed> {
     let started = Instant::now();
     let outcome = work.await;
     let took = started.elapsed();
-    pipeline.metrics.stage(stage, took);
-    plugin.metrics.call(outcome.as_ref().map_or_else(hook::outcome, |_| "ok"), took);
-    outcome.map_err(|error| hook::to_error(&error, plugin.hook.name()))
+    if versions.counts(plugin) {
+        plugin.metrics.call(outcome.as_ref().map_or_else(hook::outcome, |_| "ok"), took);
+        plugin.note_memory();
+    }
+    if !versions.is_shadow() {
+        pipeline.metrics.stage(stage, took);
+    }
+    outcome.map_err(|error| {
+        let failed = hook::is_plugin_fault(&error);
+        if failed {
+            plugin.log.failure(&call.request_id, hook::outcome(&error), &error.to_string());
+        }
+        Failed { error: hook::to_error(&error, &plugin.name), stage: failed.then_some(stage) }
+    })
 }

@@ -75,6 +75,11 @@ impl PublicKey {
         bytes.try_into().map(Self).map_err(|_| fault("it does not have 32 bytes"))
     }
 
+    /// A key from its 32 bytes.
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(bytes)
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0

@@ -51,6 +51,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// The keys whose signatures count.
+    pub fn trusted_keys(&self) -> crate::signature::TrustedKeys {
+        let keys = self.keys.iter();
+        crate::signature::TrustedKeys::new(keys.map(|(name, key)| {
+            (Arc::clone(name), key.owner.clone(), crate::signature::PublicKey::from_bytes(key.public_key))
+        }))
+    }
+
     /// Every file that the configuration is made of: itself, and what it names.
     /// This is what [`super::watch`] watches.
     pub fn files(&self) -> Vec<PathBuf> {

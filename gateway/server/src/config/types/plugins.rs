@@ -61,6 +61,41 @@ pub struct Plugin {
     pub rollout: Rollout,
 }
 
+impl super::Config {
+    /// How a plugin is run that was uploaded under a name which the configuration does not
+    /// have: the default limits, and nothing granted.
+    pub fn undeclared(&self, name: &Arc<str>) -> Plugin {
+        use super::super::defaults as d;
+        let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let count = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+        Plugin {
+            name: Arc::clone(name),
+            source: PluginSource::Uploads,
+            owner: None,
+            config: serde_json::Value::Object(serde_json::Map::new()),
+            reuse: 1,
+            memory_bytes: bytes(d::PLUGIN_MEMORY).min(self.sandbox.memory_bytes_max),
+            memory_total_bytes: bytes(d::PLUGIN_MEMORY_TOTAL),
+            call_timeout: d::CALL_TIMEOUT,
+            init_timeout: d::INIT_TIMEOUT,
+            log_bytes_per_call: bytes(d::LOG_BYTES),
+            resources: count(d::RESOURCES),
+            concurrency: count(d::CONCURRENCY),
+            stores: Vec::new(),
+            models: Vec::new(),
+            http_hosts: Vec::new(),
+            files: BTreeMap::new(),
+            arguments: Vec::new(),
+            environment: BTreeMap::new(),
+            strict: self.sandbox.strict,
+            clocks: !self.sandbox.strict,
+            random: !self.sandbox.strict,
+            require_signature: self.sandbox.require_signature,
+            rollout: Rollout { bake: d::BAKE, error_rate_max: d::BAKE_ERROR_RATE, calls_min: d::BAKE_CALLS },
+        }
+    }
+}
+
 impl Plugin {
     /// Whether `other` differs in nothing that an instance is made of: who owns it and how
     /// it is rolled out may change without loading it again.
@@ -119,6 +154,17 @@ pub enum FailurePolicy {
     Skip,
     /// Calls the version that was active before.
     Previous,
+}
+
+impl FailurePolicy {
+    /// The name in configuration files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Skip => "skip",
+            Self::Previous => "previous",
+        }
+    }
 }
 
 /// A public name that joins plugins and a model.

@@ -14,17 +14,24 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use super::{Front, body};
+use super::{Front, after, body};
 use crate::admission::Permit;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::observe::{self, OTHER, PipelineMetrics};
-use crate::pipeline::Call;
+use crate::pipeline::{Call, ShadowRun};
 use crate::refusal::{self, REQUEST_ID, request_id};
 use crate::wire_error::{self, wire_error};
 
 /// How long the caller is willing to wait, in milliseconds.
 pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
+
+/// What keeps a caller on one version of a plugin while two share the requests: a user's or
+/// session's id.
+pub(super) const ROUTING_KEY: HeaderName = HeaderName::from_static("x-sluice-key");
+
+/// Longest routing key. Ids have some dozens of characters.
+const ROUTING_KEY_BYTES_MAX: usize = 256;
 
 /// A prediction that was let in, with its whole body.
 pub(super) struct Admitted {
@@ -44,12 +51,18 @@ impl Admitted {
     }
 }
 
+/// An answer as it goes out, and what is to be run when it is out.
+pub(super) struct Encoded {
+    pub(super) response: Response,
+    pub(super) shadow: Option<Box<ShadowRun>>,
+}
+
 /// Runs one prediction for `target`: admits it, reads its body, hands both to
 /// `work`, and answers with what comes of it.
 pub(super) async fn predict<W, F>(front: Arc<Front>, target: &str, request: Request, work: W) -> Response
 where
     W: FnOnce(Admitted) -> F + Send,
-    F: Future<Output = Result<Response>> + Send,
+    F: Future<Output = Result<Encoded>> + Send,
 {
     let request_id = request_id(request.headers());
     let snapshot = front.catalog.snapshot();
@@ -94,7 +107,8 @@ async fn admit(
         Some(asked) => asked.min(front.limits.request_timeout_max),
         None => own_timeout.unwrap_or(front.limits.request_timeout_default),
     };
-    let call = Call { request_id, deadline: arrived + timeout };
+    let key = routing_key(request.headers())?.unwrap_or_else(|| Arc::clone(&request_id));
+    let call = Call { request_id, deadline: arrived + timeout, key, tenant: None };
     let (parts, incoming) = request.into_parts();
     body::check_encoding(&parts.headers)?;
     let body = body::read(incoming, &front.limits, permit).instrument(tracing::debug_span!("decode")).await?;
@@ -103,16 +117,19 @@ async fn admit(
 }
 
 fn finish(
-    outcome: Result<Response>,
+    outcome: Result<Encoded>,
     request_id: &str,
     metrics: &PipelineMetrics,
     took: Duration,
     span: &tracing::Span,
 ) -> Response {
     match outcome {
-        Ok(response) => {
+        Ok(Encoded { response, shadow }) => {
             metrics.request_finished("ok", "none", took);
-            response
+            match shadow {
+                Some(shadow) => after::run_after(response, shadow),
+                None => response,
+            }
         }
         Err(error) => {
             let row = wire_error(error.kind());
@@ -131,6 +148,18 @@ fn log(error: &Error, row: wire_error::WireError, request_id: &str) {
         tracing::debug!(request_id, code = row.code, error = %error, detail, "request refused");
     } else {
         tracing::warn!(request_id, code = row.code, fault = row.fault.as_str(), error = %error, detail, "request failed");
+    }
+}
+
+/// What keeps a caller on one version of a plugin, if the caller says it.
+fn routing_key(headers: &HeaderMap) -> Result<Option<Arc<str>>> {
+    let Some(value) = headers.get(ROUTING_KEY) else { return Ok(None) };
+    match value.to_str() {
+        Ok(key) if !key.is_empty() && key.len() <= ROUTING_KEY_BYTES_MAX => Ok(Some(key.into())),
+        _ => Err(Error::new(
+            Kind::BadRequest,
+            format!("x-sluice-key must be 1 to {ROUTING_KEY_BYTES_MAX} printable characters"),
+        )),
     }
 }
 

@@ -1,6 +1,7 @@
 //! HTTP: the routes, and what all of them share around a prediction (identity,
 //! admission, deadline, body, errors, metrics).
 
+mod after;
 mod body;
 mod exchange;
 mod health;

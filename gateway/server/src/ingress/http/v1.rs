@@ -11,7 +11,7 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 use sluice_sandbox::{Answer, HttpAnswer, HttpBody};
 
-use super::exchange::{self, Admitted};
+use super::exchange::{self, Admitted, Encoded};
 use super::{Front, metadata, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline;
@@ -44,19 +44,21 @@ pub(super) async fn predict(
     exchange::predict(front, model, request, |admitted| answer(model, admitted)).await
 }
 
-async fn answer(model: &str, admitted: Admitted) -> Result<Response> {
+async fn answer(model: &str, admitted: Admitted) -> Result<Encoded> {
     let content_type =
         admitted.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = HttpBody { content_type, data: admitted.body };
     let request = sluice_sandbox::Request::Body(body);
-    match pipeline::predict(&admitted.snapshot, model, &admitted.call, request).await? {
+    let predicted = pipeline::predict(&admitted.snapshot, model, &admitted.call, request).await?;
+    let response = match predicted.answer {
         Answer::Body(answer) => tracing::debug_span!("encode").in_scope(|| encode(answer)),
         // No plugin shaped the answer: the tensors as V2 writes them.
         Answer::Tensors(outputs) => {
             let version = metadata::version(&admitted.snapshot, model);
             tensors::respond(model, version, None, &outputs)
         }
-    }
+    }?;
+    Ok(Encoded { response, shadow: predicted.shadow })
 }
 
 fn encode(answer: HttpAnswer) -> Result<Response> {

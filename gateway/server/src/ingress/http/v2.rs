@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sluice_sandbox::{Answer, HttpBody};
 use sluice_tensor::{DType, NamedTensor, Shape, Tensor, find};
 
-use super::exchange::{self, Admitted};
+use super::exchange::{self, Admitted, Encoded};
 use super::{Front, metadata, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline;
@@ -64,7 +64,7 @@ struct Output<'a> {
     name: Cow<'a, str>,
 }
 
-async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result<Response> {
+async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result<Encoded> {
     if admitted.headers.contains_key(BINARY_HEADER) {
         return Err(Error::new(
             Kind::UnsupportedMedia,
@@ -80,9 +80,9 @@ async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result
     }
     let inputs = tensor_json::decode_all(&request.inputs)?;
     let wanted = wanted_outputs(request.outputs.as_deref())?;
-    let outputs = match pipeline::predict(&admitted.snapshot, model, &admitted.call, raw_or_tensors(inputs)?)
-        .await?
-    {
+    let predicted =
+        pipeline::predict(&admitted.snapshot, model, &admitted.call, raw_or_tensors(inputs)?).await?;
+    let outputs = match predicted.answer {
         Answer::Tensors(outputs) => outputs,
         Answer::Body(answer) => {
             let shape = Shape::new(&[1]).map_err(|error| tensor_json::to_error(&error))?;
@@ -94,7 +94,9 @@ async fn answer(model: &str, mut admitted: Admitted, depth_max: usize) -> Result
     let outputs = select(outputs, &wanted)?;
     let version = metadata::version(&admitted.snapshot, model);
     let id = request.id.as_deref();
-    tracing::debug_span!("encode").in_scope(|| tensors::respond(model, version, id, &outputs))
+    let response =
+        tracing::debug_span!("encode").in_scope(|| tensors::respond(model, version, id, &outputs))?;
+    Ok(Encoded { response, shadow: predicted.shadow })
 }
 
 /// A single BYTES element called `body` is a raw body for the plugin.

@@ -8,16 +8,23 @@ use std::sync::Arc;
 
 use sluice_batch::{Clock, Policy};
 use sluice_engine::{Engine, EngineChoice, EngineKind, EngineSearch, LoadOptions};
-use sluice_sandbox::{Grants, KeyValue, LogSink, PluginLimits, PluginOptions, Sandbox, WasiPolicy};
+use sluice_sandbox::Sandbox;
 
-use super::caller::GrantedModels;
 use super::files::{self, StoreFile};
 use super::model::{Loaded, Model};
-use super::plugin_log::PluginLog;
-use super::{Catalog, LoadedPlugin, Pipeline, Snapshot, Stages};
-use crate::config::{self, Config, PipelineKind};
+use super::store::{RegistryState, Store};
+use super::{Catalog, LoadedPlugin, Snapshot};
+use crate::config::{self, Config};
 use crate::observe::Metrics;
 use crate::pipeline::Hook;
+
+mod compile;
+mod pipelines;
+mod plugins;
+
+pub use compile::Compile;
+pub(super) use compile::Compiled;
+pub(super) use plugins::{FILE_VERSION, options};
 
 /// Plugins that are replaced by native code: for the benchmark, which measures
 /// what the sandbox costs.
@@ -80,14 +87,22 @@ impl Built {
             && next
                 .plugins
                 .iter()
-                .all(|(name, plugin)| old.plugins.get(name).is_some_and(|old| Arc::ptr_eq(old, plugin)))
+                .all(|(name, slot)| old.plugins.get(name).is_some_and(|old| old.serves_like(slot)))
+    }
+
+    /// The snapshot that it would serve.
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
     }
 
     /// Swaps the snapshot in. Cannot fail.
-    pub fn commit(self, catalog: &Catalog) -> u64 {
+    pub fn commit(self, catalog: &Catalog, metrics: &Metrics) -> u64 {
         for (model, policy) in self.policies {
             model.set_policy(policy);
         }
+        metrics.keep_plugins(|(name, version)| {
+            self.snapshot.plugins.get(name).is_some_and(|slot| slot.versions.contains_key(version))
+        });
         let generation = self.snapshot.generation;
         catalog.swap(self.snapshot);
         generation
@@ -106,6 +121,10 @@ pub struct Builder {
     pub engine_search: EngineSearch,
     /// Native stand-ins for plugins.
     pub natives: Overrides,
+    /// Compiles components; without it that is done in this process.
+    pub verifier: Option<super::verify::Verifier>,
+    /// The registry of uploaded plugins, if there is a state directory.
+    pub store: Option<Arc<Store>>,
 }
 
 /// A build under way.
@@ -113,20 +132,50 @@ struct Build<'a> {
     builder: &'a Builder,
     config: &'a Config,
     previous: Option<&'a Snapshot>,
+    registry: &'a RegistryState,
+    /// Versions that were loaded just now and are in no snapshot yet.
+    fresh: &'a [Arc<LoadedPlugin>],
     policies: Vec<(Arc<Model>, Policy)>,
     problems: Vec<Problem>,
 }
 
 impl Builder {
+    /// The registry as it is now; empty without a state directory.
+    pub fn registry(&self) -> Arc<RegistryState> {
+        self.store.as_ref().map_or_else(Arc::default, |store| store.snapshot())
+    }
+
     /// Builds what `config` asks for, taking over what did not change. Blocks on
     /// files, compilers and engines.
     ///
     /// # Errors
     /// All problems together. Everything built so far is released.
     pub fn build(&self, config: Arc<Config>, previous: Option<&Snapshot>) -> Result<Built, BuildError> {
+        self.build_with(config, previous, &self.registry(), &[])
+    }
+
+    /// The same for a registry that is not committed yet, with versions that are loaded
+    /// and in no snapshot yet.
+    ///
+    /// # Errors
+    /// All problems together. Everything built so far is released.
+    pub fn build_with(
+        &self,
+        config: Arc<Config>,
+        previous: Option<&Snapshot>,
+        registry: &RegistryState,
+        fresh: &[Arc<LoadedPlugin>],
+    ) -> Result<Built, BuildError> {
         self.metrics.add_names(&config);
-        let mut build =
-            Build { builder: self, config: &config, previous, policies: Vec::new(), problems: Vec::new() };
+        let mut build = Build {
+            builder: self,
+            config: &config,
+            previous,
+            registry,
+            fresh,
+            policies: Vec::new(),
+            problems: Vec::new(),
+        };
         let stores = build.stores();
         let models = build.models();
         let plugins = build.plugins(&models, &stores);
@@ -143,8 +192,41 @@ impl Builder {
             self.metrics.config_digest(&digest);
         }
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-        let snapshot = Snapshot { generation, config, models, plugins, pipelines };
+        let snapshot = Snapshot { generation, config, models, stores, plugins, pipelines };
         Ok(Built { snapshot, policies })
+    }
+
+    /// What `previous` serves, under another registry: models and configuration stay as
+    /// they are, so nothing is read again but what the registry brings.
+    ///
+    /// # Errors
+    /// What keeps a pipeline from serving a version that the registry gives it.
+    pub fn rebuild(
+        &self,
+        previous: &Snapshot,
+        registry: &RegistryState,
+        fresh: &[Arc<LoadedPlugin>],
+    ) -> Result<Built, BuildError> {
+        let config = Arc::clone(&previous.config);
+        let mut build = Build {
+            builder: self,
+            config: &config,
+            previous: Some(previous),
+            registry,
+            fresh,
+            policies: Vec::new(),
+            problems: Vec::new(),
+        };
+        let plugins = build.plugins_again(previous);
+        let pipelines = build.pipelines(&previous.models, &plugins);
+        let Build { problems, .. } = build;
+        if !problems.is_empty() {
+            return Err(BuildError(problems));
+        }
+        let (generation, models, stores) =
+            (previous.generation + 1, previous.models.clone(), previous.stores.clone());
+        let snapshot = Snapshot { generation, config, models, stores, plugins, pipelines };
+        Ok(Built { snapshot, policies: Vec::new() })
     }
 }
 
@@ -169,11 +251,7 @@ impl Build<'_> {
 
     /// The store of the snapshot before, if its file still has the same content.
     fn unchanged_store(&self, name: &Arc<str>, config: &config::Store) -> Option<Arc<StoreFile>> {
-        let users = self.previous?.plugins.values();
-        let store = users
-            .flat_map(|plugin| &plugin.stores)
-            .find(|(known, _)| known == name)
-            .map(|(_, store)| store)?;
+        let store = self.previous?.stores.get(name)?;
         let same = store.config == *config && files::digest_file(config.file()?).ok()? == store.digest;
         same.then(|| Arc::clone(store))
     }
@@ -229,145 +307,6 @@ impl Build<'_> {
         tracing::info!(engine = engine_name(engine.kind()), %why, "engine selected");
         self.builder.metrics.engine(&engine.describe());
         Ok(engine)
-    }
-
-    fn plugins(
-        &mut self,
-        models: &BTreeMap<Arc<str>, Arc<Model>>,
-        stores: &BTreeMap<Arc<str>, Arc<StoreFile>>,
-    ) -> BTreeMap<Arc<str>, Arc<LoadedPlugin>> {
-        let mut plugins = BTreeMap::new();
-        for (name, config) in &self.config.plugins {
-            let granted: Vec<_> =
-                config.models.iter().filter_map(|model| models.get(model)).map(Arc::clone).collect();
-            let stores: Vec<_> = config
-                .stores
-                .iter()
-                .filter_map(|store| Some((Arc::clone(store), Arc::clone(stores.get(store)?))))
-                .collect();
-            let built = self.plugin(config, granted, stores);
-            let built = built.map_err(|what| Problem::new(format!("plugins.{name}"), what));
-            if let Some(plugin) = self.keep(built) {
-                plugins.insert(Arc::clone(name), plugin);
-            }
-        }
-        plugins
-    }
-
-    fn plugin(
-        &self,
-        config: &config::Plugin,
-        granted: Vec<Arc<Model>>,
-        stores: Vec<(Arc<str>, Arc<StoreFile>)>,
-    ) -> Result<Arc<LoadedPlugin>, String> {
-        let from = |hook: Arc<dyn Hook>, info, granted, stores| {
-            let metrics = self.builder.metrics.plugin(&config.name);
-            Arc::new(LoadedPlugin { hook, info, metrics, config: config.clone(), granted, stores })
-        };
-        if let Some(native) = self.builder.natives.get(&config.name) {
-            return Ok(from(Arc::clone(native), None, granted, stores));
-        }
-        let file = config.source.file().ok_or("has no file")?;
-        let content = files::read(file, self.config.sandbox.plugin_bytes_max)?;
-        let known = self.previous.and_then(|snapshot| snapshot.plugins.get(&config.name));
-        if let Some(plugin) = known.filter(|plugin| plugin.is_same(config, &content, &granted, &stores)) {
-            return Ok(Arc::clone(plugin));
-        }
-        let keyvalue = stores
-            .iter()
-            .map(|(name, store)| (name.to_string(), Arc::clone(&store.store) as Arc<dyn KeyValue>))
-            .collect();
-        let callable = granted.iter().map(|model| (Arc::clone(model.name()), Arc::clone(model))).collect();
-        let inference = (!granted.is_empty()).then(|| Arc::new(GrantedModels(callable)) as _);
-        tracing::info!(plugin = %config.name, "loading plugin");
-        let log = Arc::new(PluginLog::new(self.builder.metrics.plugin(&config.name)));
-        let options = options(config, Grants { keyvalue, inference }, log);
-        let plugin = self.builder.sandbox.load(&content, options).map_err(|error| error.to_string())?;
-        let info = plugin.info().clone();
-        Ok(from(Arc::new(plugin), Some(info), granted, stores))
-    }
-
-    fn pipelines(
-        &mut self,
-        models: &BTreeMap<Arc<str>, Arc<Model>>,
-        plugins: &BTreeMap<Arc<str>, Arc<LoadedPlugin>>,
-    ) -> BTreeMap<Arc<str>, Arc<Pipeline>> {
-        let mut pipelines = BTreeMap::new();
-        for (name, config) in &self.config.pipelines {
-            let stages = stages(&config.kind, models, plugins);
-            let stages = stages.map_err(|what| Problem::new(format!("pipelines.{name}"), what));
-            // A part that is not there was reported where it failed to load.
-            if let Some(Some(stages)) = self.keep(stages) {
-                let metrics = self.builder.metrics.pipeline(name);
-                let has_guests = stages.plugins().any(|plugin| plugin.info.is_some());
-                let threads = has_guests.then(|| self.builder.sandbox.threads());
-                let (name, timeout) = (Arc::clone(name), config.timeout);
-                let pipeline = Pipeline { name: Arc::clone(&name), stages, timeout, metrics, threads };
-                pipelines.insert(name, Arc::new(pipeline));
-            }
-        }
-        pipelines
-    }
-}
-
-/// The stages of a pipeline; `None` when a part of it failed to load.
-fn stages(
-    kind: &PipelineKind,
-    models: &BTreeMap<Arc<str>, Arc<Model>>,
-    plugins: &BTreeMap<Arc<str>, Arc<LoadedPlugin>>,
-) -> Result<Option<Stages>, String> {
-    let hook = |name: &Arc<str>, role: &str, fits: fn(&sluice_sandbox::World) -> bool| {
-        let Some(plugin) = plugins.get(name) else { return Ok(None) };
-        match &plugin.info {
-            Some(info) if !fits(&info.world) => {
-                Err(format!("plugin '{name}' is a {} and cannot be the {role}", info.world))
-            }
-            _ => Ok(Some(Arc::clone(plugin))),
-        }
-    };
-    match kind {
-        PipelineKind::Plugin { plugin } => {
-            let plugin = hook(plugin, "whole pipeline", |world| world.is_pipeline())?;
-            Ok(plugin.map(|plugin| Stages::Whole { plugin }))
-        }
-        PipelineKind::Staged { pre, model, post } => {
-            let pre_hook =
-                pre.as_ref().map(|name| hook(name, "preprocessor", |world| world.has_preprocess()));
-            let post_hook =
-                post.as_ref().map(|name| hook(name, "postprocessor", |world| world.has_postprocess()));
-            let (pre_hook, post_hook) = (pre_hook.transpose()?, post_hook.transpose()?);
-            let Some(model) = models.get(model) else { return Ok(None) };
-            if matches!(pre_hook, Some(None)) || matches!(post_hook, Some(None)) {
-                return Ok(None);
-            }
-            Ok(Some(Stages::Staged {
-                pre: pre_hook.flatten(),
-                model: Arc::clone(model),
-                post: post_hook.flatten(),
-            }))
-        }
-    }
-}
-
-/// How a plugin of this configuration is loaded.
-pub(super) fn options(config: &config::Plugin, grants: Grants, log: Arc<dyn LogSink>) -> PluginOptions {
-    let limits = PluginLimits {
-        memory_bytes: config.memory_bytes,
-        call_timeout: config.call_timeout,
-        concurrency: config.concurrency,
-        init_timeout: config.init_timeout,
-        log_bytes_per_call: config.log_bytes_per_call,
-        resources: config.resources,
-        ..PluginLimits::default()
-    };
-    PluginOptions {
-        name: Arc::clone(&config.name),
-        config_json: config.config.to_string(),
-        reuse: config.reuse,
-        wasi: if config.strict { WasiPolicy::Refuse } else { WasiPolicy::Empty },
-        limits,
-        grants,
-        log,
     }
 }
 

@@ -1,0 +1,350 @@
+//! Plugins of a snapshot: for each name the versions that serve, that served before, and
+//! that are tried, each loaded once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sluice_sandbox::{Grants, LogSink, PluginLimits, PluginOptions, WasiPolicy};
+
+use super::super::files::{self, StoreFile};
+use super::super::grants::Granted;
+use super::super::model::Model;
+use super::super::plugin_log::PluginLog;
+use super::super::store::VersionRecord;
+use super::super::{LoadedPlugin, PluginSlot, Snapshot};
+use super::{Build, Builder, Problem};
+use crate::config::{self, PluginSource};
+
+/// The version that a configured file is.
+pub(in crate::catalog) const FILE_VERSION: &str = "file";
+
+/// The version that native code in place of a plugin is.
+const NATIVE_VERSION: &str = "native";
+
+type Named<T> = BTreeMap<Arc<str>, Arc<T>>;
+
+/// What a version's bytes are, and where they can be had.
+pub(in crate::catalog) struct Component<'a> {
+    pub(in crate::catalog) version: Arc<str>,
+    pub(in crate::catalog) digest: String,
+    pub(in crate::catalog) bytes: &'a dyn Fn() -> Result<Vec<u8>, String>,
+}
+
+impl PluginSlot {
+    /// Whether requests would see no difference between the two.
+    pub(super) fn serves_like(&self, other: &Self) -> bool {
+        let same = |old: Option<&Arc<LoadedPlugin>>, new: Option<&Arc<LoadedPlugin>>| match (old, new) {
+            (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+            (None, None) => true,
+            _ => false,
+        };
+        let versions = self.versions.len() == other.versions.len()
+            && self.versions.iter().all(|(version, old)| same(Some(old), other.versions.get(version)));
+        versions && same(self.active.as_ref(), other.active.as_ref())
+    }
+}
+
+impl Build<'_> {
+    pub(super) fn plugins(&mut self, models: &Named<Model>, stores: &Named<StoreFile>) -> Named<PluginSlot> {
+        let config = self.config;
+        let declared = config.plugins.keys().cloned();
+        let uploaded = self.registry.plugins().map(|record| Arc::from(record.name.as_str()));
+        let names: BTreeSet<Arc<str>> = declared.chain(uploaded).collect();
+        let mut slots = BTreeMap::new();
+        for name in names {
+            let declared = config.plugins.get(&name);
+            let plugin = declared.cloned().unwrap_or_else(|| config.undeclared(&name));
+            let granted = Granted {
+                models: plugin.models.iter().filter_map(|model| models.get(model)).map(Arc::clone).collect(),
+                stores: plugin
+                    .stores
+                    .iter()
+                    .filter_map(|store| Some((Arc::clone(store), Arc::clone(stores.get(store)?))))
+                    .collect(),
+            };
+            let slot = self.slot(name, declared.is_some(), plugin, granted);
+            slots.insert(Arc::clone(&slot.name), slot);
+        }
+        slots
+    }
+
+    /// The same when the configuration and its grants are those of `previous`.
+    pub(super) fn plugins_again(&mut self, previous: &Snapshot) -> Named<PluginSlot> {
+        let mut slots = previous.plugins.clone();
+        let uploaded: BTreeSet<Arc<str>> =
+            self.registry.plugins().map(|record| Arc::from(record.name.as_str())).collect();
+        // A plugin whose last version was removed is gone, unless the configuration has it.
+        slots.retain(|name, slot| slot.is_declared || uploaded.contains(name));
+        for name in slots.keys().cloned().chain(uploaded).collect::<BTreeSet<_>>() {
+            let old = previous.plugins.get(&name);
+            let (is_declared, config) = match old {
+                Some(slot) => (slot.is_declared, slot.config.clone()),
+                None => (false, self.config.undeclared(&name)),
+            };
+            let granted = granted(previous, self.config, &config);
+            let slot = self.slot(name, is_declared, config, granted);
+            slots.insert(Arc::clone(&slot.name), slot);
+        }
+        slots
+    }
+
+    fn slot(
+        &mut self,
+        name: Arc<str>,
+        is_declared: bool,
+        config: config::Plugin,
+        granted: Granted,
+    ) -> Arc<PluginSlot> {
+        let mut slot = PluginSlot {
+            name: Arc::clone(&name),
+            is_declared,
+            config,
+            active: None,
+            previous: None,
+            versions: BTreeMap::new(),
+            problem: None,
+        };
+        if let Some(native) = self.builder.natives.get(&name) {
+            let version: Arc<str> = NATIVE_VERSION.into();
+            let native = self.builder.native(&slot.config, &version, Arc::clone(native));
+            slot.versions.insert(version, Arc::clone(&native));
+            slot.active = Some(native);
+            return Arc::new(slot);
+        }
+        let granted = &granted;
+        let configured = self.configured(&mut slot, granted);
+        let active = self.registry.active(&name).cloned();
+        match &active {
+            Some(record) => self.activate(&mut slot, record, granted),
+            None => slot.active.clone_from(&configured),
+        }
+        self.add_previous(&mut slot, configured.as_ref(), active.is_some(), granted);
+        self.add_candidates(&mut slot, granted);
+        Arc::new(slot)
+    }
+
+    /// The version that the configuration names itself.
+    fn configured(&mut self, slot: &mut PluginSlot, granted: &Granted) -> Option<Arc<LoadedPlugin>> {
+        let PluginSource::File(file) = &slot.config.source else { return None };
+        let limit = self.config.sandbox.plugin_bytes_max;
+        let loaded = files::read(file, limit).and_then(|content| {
+            let component = Component {
+                version: FILE_VERSION.into(),
+                digest: files::digest(&content),
+                bytes: &|| Ok(content.clone()),
+            };
+            self.version(&slot.config, &component, granted)
+        });
+        let name = &slot.name;
+        let loaded = self.keep(loaded.map_err(|what| Problem::new(format!("plugins.{name}"), what)))?;
+        slot.versions.insert(FILE_VERSION.into(), Arc::clone(&loaded));
+        Some(loaded)
+    }
+
+    /// The uploaded version that serves. One that cannot be loaded keeps a reload or an
+    /// activation from happening; at the start there is nothing to keep, so its pipelines
+    /// are not ready and say why.
+    fn activate(&mut self, slot: &mut PluginSlot, record: &VersionRecord, granted: &Granted) {
+        match self.uploaded(slot, record, granted) {
+            Ok(loaded) => slot.active = Some(loaded),
+            Err(what) => {
+                let what = format!("version '{}', which is active: {what}", record.version);
+                if self.previous.is_some() {
+                    self.problems.push(Problem::new(format!("plugins.{}", slot.name), what));
+                } else {
+                    tracing::error!(
+                        plugin = &*slot.name,
+                        version = record.version,
+                        what,
+                        "plugin is not served"
+                    );
+                    slot.problem = Some(what);
+                }
+            }
+        }
+    }
+
+    /// Versions that were active before, as many as are kept; the newest of them is what
+    /// a rollback serves.
+    fn add_previous(
+        &self,
+        slot: &mut PluginSlot,
+        configured: Option<&Arc<LoadedPlugin>>,
+        is_uploaded: bool,
+        granted: &Granted,
+    ) {
+        let name = Arc::clone(&slot.name);
+        let history = self.registry.plugin(&name).map_or(&[][..], |record| record.history.as_slice());
+        for version in history.iter().rev().take(self.config.state.versions_kept) {
+            let Some(record) = self.registry.version(&name, version) else { continue };
+            if let Ok(loaded) = self.uploaded(slot, record, granted)
+                && slot.previous.is_none()
+            {
+                slot.previous = Some(loaded);
+            }
+        }
+        if slot.previous.is_none() && is_uploaded {
+            slot.previous = configured.cloned();
+        }
+    }
+
+    /// Versions that a split or a shadow names, and those that were just loaded.
+    fn add_candidates(&self, slot: &mut PluginSlot, granted: &Granted) {
+        let name = Arc::clone(&slot.name);
+        let routes = self.registry.routes().filter(|route| *route.plugin == *name);
+        let named: BTreeSet<&String> = routes
+            .flat_map(|route| route.split.keys().chain(route.shadow.iter().map(|shadow| &shadow.version)))
+            .collect();
+        for version in named {
+            let Some(record) = self.registry.version(&name, version) else { continue };
+            if let Err(what) = self.uploaded(slot, record, granted) {
+                tracing::error!(plugin = &*name, version, what, "candidate cannot be loaded");
+            }
+        }
+        for fresh in self.fresh.iter().filter(|fresh| fresh.name == name) {
+            slot.versions.entry(Arc::clone(&fresh.version)).or_insert_with(|| Arc::clone(fresh));
+        }
+    }
+
+    /// A version of the registry, loaded into the slot.
+    fn uploaded(
+        &self,
+        slot: &mut PluginSlot,
+        record: &VersionRecord,
+        granted: &Granted,
+    ) -> Result<Arc<LoadedPlugin>, String> {
+        let version: Arc<str> = record.version.as_str().into();
+        if let Some(loaded) = slot.versions.get(&version) {
+            return Ok(Arc::clone(loaded));
+        }
+        let store = self.builder.store.as_ref().ok_or("there is no state directory")?;
+        let component = Component {
+            version: Arc::clone(&version),
+            digest: record.digest.hex().to_owned(),
+            bytes: &|| store.read_blob(&record.digest).map_err(|error| error.to_string()),
+        };
+        let loaded = self.version(&slot.config, &component, granted)?;
+        slot.versions.insert(version, Arc::clone(&loaded));
+        Ok(loaded)
+    }
+
+    /// A version, taken over from the snapshot before or from those just loaded if
+    /// nothing about it differs.
+    fn version(
+        &self,
+        config: &config::Plugin,
+        component: &Component<'_>,
+        granted: &Granted,
+    ) -> Result<Arc<LoadedPlugin>, String> {
+        let before = self.previous.and_then(|snapshot| snapshot.plugins.get(&config.name));
+        let before = before.and_then(|slot| slot.versions.get(&component.version));
+        let fresh = self.fresh.iter().find(|it| it.name == config.name && it.version == component.version);
+        let known = fresh.into_iter().chain(before);
+        match known.into_iter().find(|known| known.is_same(config, &component.digest, granted)) {
+            Some(known) => Ok(Arc::clone(known)),
+            None => self.builder.load(config, component, granted),
+        }
+    }
+}
+
+impl Builder {
+    /// Loads and tries one version of a plugin. Blocks.
+    pub(in crate::catalog) fn load(
+        &self,
+        config: &config::Plugin,
+        component: &Component<'_>,
+        granted: &Granted,
+    ) -> Result<Arc<LoadedPlugin>, String> {
+        let version = Arc::clone(&component.version);
+        tracing::info!(plugin = %config.name, %version, "loading plugin");
+        let bytes = (component.bytes)()?;
+        let log = self.log(config, &version);
+        let options = options(config, granted.grants(config), Arc::clone(&log) as Arc<dyn LogSink>);
+        let plugin = self.load_component(&bytes, options)?;
+        Ok(self.loaded(config, version, plugin, log, granted))
+    }
+
+    /// A version that the sandbox has loaded.
+    pub(in crate::catalog) fn loaded(
+        &self,
+        config: &config::Plugin,
+        version: Arc<str>,
+        plugin: sluice_sandbox::Plugin,
+        log: Arc<PluginLog>,
+        granted: &Granted,
+    ) -> Arc<LoadedPlugin> {
+        Arc::new(LoadedPlugin {
+            name: Arc::clone(&config.name),
+            metrics: self.metrics.plugin(&config.name, &version),
+            version,
+            hook: Arc::new(plugin.clone()),
+            plugin: Some(plugin),
+            log,
+            config: config.clone(),
+            granted: granted.clone(),
+        })
+    }
+
+    /// Where a version's lines go.
+    pub(in crate::catalog) fn log(&self, config: &config::Plugin, version: &Arc<str>) -> Arc<PluginLog> {
+        let metrics = self.metrics.plugin(&config.name, version);
+        Arc::new(PluginLog::new(Arc::clone(version), metrics))
+    }
+
+    fn native(
+        &self,
+        config: &config::Plugin,
+        version: &Arc<str>,
+        hook: Arc<dyn crate::pipeline::Hook>,
+    ) -> Arc<LoadedPlugin> {
+        Arc::new(LoadedPlugin {
+            name: Arc::clone(&config.name),
+            version: Arc::clone(version),
+            hook,
+            plugin: None,
+            metrics: self.metrics.plugin(&config.name, version),
+            log: self.log(config, version),
+            config: config.clone(),
+            granted: Granted::default(),
+        })
+    }
+}
+
+/// What a plugin is granted of what a snapshot serves.
+pub(super) fn granted(
+    snapshot: &Snapshot,
+    config: &crate::config::Config,
+    plugin: &config::Plugin,
+) -> Granted {
+    let models = plugin.models.iter().filter_map(|name| snapshot.models.get(name)).map(Arc::clone);
+    let store = |name: &Arc<str>| Some((Arc::clone(name), Arc::clone(snapshot.stores.get(name)?)));
+    debug_assert!(plugin.stores.iter().all(|name| config.stores.contains_key(name)));
+    Granted { models: models.collect(), stores: plugin.stores.iter().filter_map(store).collect() }
+}
+
+/// How the sandbox runs a plugin.
+pub(in crate::catalog) fn options(
+    config: &config::Plugin,
+    grants: Grants,
+    log: Arc<dyn LogSink>,
+) -> PluginOptions {
+    let limits = PluginLimits {
+        memory_bytes: config.memory_bytes,
+        call_timeout: config.call_timeout,
+        concurrency: config.concurrency,
+        init_timeout: config.init_timeout,
+        log_bytes_per_call: config.log_bytes_per_call,
+        resources: config.resources,
+        memory_total_bytes: config.memory_total_bytes,
+        ..PluginLimits::default()
+    };
+    PluginOptions {
+        name: Arc::clone(&config.name),
+        config_json: config.config.to_string(),
+        reuse: config.reuse,
+        wasi: if config.strict { WasiPolicy::Refuse } else { WasiPolicy::Empty },
+        limits,
+        grants,
+        log,
+    }
+}

@@ -1,0 +1,137 @@
+//! Who gets which version: splits by weight, and shadows.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::store::{RouteRecord, ShadowRecord};
+use super::{Actor, Change, Effect, Plugins};
+use crate::error::{Error, Kind, Result};
+
+/// One pipeline's use of one plugin.
+struct Place {
+    pipeline: String,
+    plugin: String,
+}
+
+impl Plugins {
+    /// Shares a plugin's requests in a pipeline among versions, by weight. Sticky: the same
+    /// routing key meets the same version while the weights stay.
+    ///
+    /// # Errors
+    /// Not the actor's plugin, no such pipeline or version, weights that make no sense, or a
+    /// version that cannot be loaded or does not fit the pipeline.
+    pub async fn split(
+        self: &Arc<Self>,
+        actor: &Actor,
+        pipeline: &str,
+        plugin: &str,
+        weights: BTreeMap<String, u32>,
+    ) -> Result<()> {
+        if weights.is_empty() || weights.values().all(|weight| *weight == 0) {
+            return Err(Error::new(Kind::BadRequest, "weights must name a version with a weight above 0"));
+        }
+        let place = self.place(actor, pipeline, plugin)?;
+        let named: Vec<String> = weights.keys().cloned().collect();
+        self.route(actor, "split", place, move |route| route.split = weights).await?;
+        for version in named {
+            self.watch_version(plugin, &version);
+        }
+        Ok(())
+    }
+
+    /// Ends a split: everything goes to the active version again.
+    ///
+    /// # Errors
+    /// Not the actor's plugin, or no such pipeline.
+    pub async fn end_split(self: &Arc<Self>, actor: &Actor, pipeline: &str, plugin: &str) -> Result<()> {
+        let place = self.place(actor, pipeline, plugin)?;
+        self.route(actor, "split", place, |route| route.split.clear()).await
+    }
+
+    /// Runs a share of a pipeline's requests again with another version of a plugin, once
+    /// their answers are sent, and compares.
+    ///
+    /// # Errors
+    /// Not the actor's plugin, no such pipeline or version, a share outside of 0 to 1, or a
+    /// version that cannot be loaded or does not fit the pipeline.
+    pub async fn shadow(
+        self: &Arc<Self>,
+        actor: &Actor,
+        pipeline: &str,
+        plugin: &str,
+        version: &str,
+        sample: f64,
+    ) -> Result<()> {
+        if !(sample > 0.0 && sample <= 1.0) {
+            return Err(Error::new(Kind::BadRequest, "sample must be above 0 and at most 1"));
+        }
+        let place = self.place(actor, pipeline, plugin)?;
+        let shadow = ShadowRecord { version: version.to_owned(), sample };
+        self.route(actor, "shadow", place, move |route| route.shadow = Some(shadow)).await
+    }
+
+    /// Ends a shadow.
+    ///
+    /// # Errors
+    /// Not the actor's plugin, or no such pipeline.
+    pub async fn end_shadow(self: &Arc<Self>, actor: &Actor, pipeline: &str, plugin: &str) -> Result<()> {
+        let place = self.place(actor, pipeline, plugin)?;
+        self.route(actor, "shadow", place, |route| route.shadow = None).await
+    }
+
+    fn place(&self, actor: &Actor, pipeline: &str, plugin: &str) -> Result<Place> {
+        self.check_plugin(actor, plugin)?;
+        let snapshot = self.catalog.snapshot();
+        let found = snapshot.pipelines.get(pipeline);
+        let Some(found) = found else {
+            return Err(Error::new(Kind::NotFound, format!("there is no pipeline '{pipeline}'")));
+        };
+        if !found.stages.plugins().any(|stage| *stage.slot.name == *plugin) {
+            let message = format!("pipeline '{pipeline}' does not use plugin '{plugin}'");
+            return Err(Error::new(Kind::NotFound, message));
+        }
+        Ok(Place { pipeline: pipeline.to_owned(), plugin: plugin.to_owned() })
+    }
+
+    async fn route(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        place: Place,
+        edit: impl FnOnce(&mut RouteRecord) + Send + 'static,
+    ) -> Result<()> {
+        let target = format!("{}/{}", place.pipeline, place.plugin);
+        self.change(actor, action, target, move |change| {
+            let before = change.state().route(&place.pipeline, &place.plugin).cloned();
+            let mut after = before.as_deref().cloned().unwrap_or_else(|| RouteRecord {
+                pipeline: place.pipeline.clone(),
+                plugin: place.plugin.clone(),
+                split: BTreeMap::new(),
+                shadow: None,
+            });
+            edit(&mut after);
+            if before.as_deref() == Some(&after) {
+                return Ok(None);
+            }
+            let effect = Effect { from: before.as_deref().map(describe), to: Some(describe(&after)) };
+            set(change, after)?;
+            Ok(Some(effect))
+        })
+        .await
+        .map(drop)
+    }
+}
+
+fn set(change: &mut Change, route: RouteRecord) -> Result<(), super::StoreError> {
+    change.set_route(route)
+}
+
+/// A route in an audit line: `1=90 2=10, shadow 3 at 0.5`.
+pub(super) fn describe(route: &RouteRecord) -> String {
+    let mut parts: Vec<String> =
+        route.split.iter().map(|(version, weight)| format!("{version}={weight}")).collect();
+    if let Some(shadow) = &route.shadow {
+        parts.push(format!("shadow {} at {}", shadow.version, shadow.sample));
+    }
+    if parts.is_empty() { "active".to_owned() } else { parts.join(" ") }
+}

@@ -1,0 +1,118 @@
+//! A candidate on copies of requests: it runs when the caller has its answer, what it says
+//! is compared and dropped, and nobody waits for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_sandbox::{Answer, Request};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use super::versions::Versions;
+use super::{Call, run_stages};
+use crate::catalog::{Pipeline, ShadowOutcome, ShadowStage};
+
+/// Copies under way at once, in the whole process. They compete for processors with
+/// callers, so there are few; what comes above is dropped and counted.
+const SHADOWS_MAX: usize = 2;
+
+static PLACES: Semaphore = Semaphore::const_new(SHADOWS_MAX);
+
+/// A copy of a request that is ready to run.
+pub struct ShadowRun {
+    pipeline: Arc<Pipeline>,
+    stage: Arc<ShadowStage>,
+    call: Call,
+    request: Request,
+    answer: Answer,
+    /// How long what serves took.
+    active_took: Duration,
+    /// How long the copy may take: what the request had.
+    patience: Duration,
+}
+
+fn wanted<'a>(pipeline: &'a Pipeline, call: &Call) -> Option<&'a Arc<ShadowStage>> {
+    pipeline.stages.plugins().filter_map(|stage| stage.shadow.as_ref()).find(|shadow| shadow.wants(&call.key))
+}
+
+/// Whether a candidate gets this request.
+pub(super) fn is_wanted(pipeline: &Pipeline, call: &Call) -> bool {
+    wanted(pipeline, call).is_some()
+}
+
+/// Makes the copy ready, for when the answer is sent.
+pub(super) fn prepare(
+    pipeline: &Arc<Pipeline>,
+    call: &Call,
+    request: Request,
+    answer: &Answer,
+    active_took: Duration,
+) -> Option<Box<ShadowRun>> {
+    let stage = Arc::clone(wanted(pipeline, call)?);
+    let patience = call.deadline.saturating_duration_since(Instant::now()) + active_took;
+    let (pipeline, call, answer) = (Arc::clone(pipeline), call.clone(), answer.clone());
+    Some(Box::new(ShadowRun { pipeline, stage, call, request, answer, active_took, patience }))
+}
+
+impl ShadowRun {
+    /// Starts the copy on the guests' threads, unless too many are under way.
+    pub fn start(mut self: Box<Self>) {
+        let Ok(place) = PLACES.try_acquire() else {
+            self.count(ShadowOutcome::Dropped, Duration::ZERO);
+            return;
+        };
+        let Some(threads) = self.pipeline.threads.clone() else { return };
+        threads.spawn(async move {
+            let started = Instant::now();
+            self.call.deadline = started + self.patience;
+            let outcome = self.run().await;
+            self.count(outcome, started.elapsed());
+            drop(place);
+        });
+    }
+
+    async fn run(&self) -> ShadowOutcome {
+        let Ok(versions) = Versions::choose(&self.pipeline, &self.call) else { return ShadowOutcome::Failed };
+        let versions = versions.try_out(&self.stage.candidate);
+        let run = run_stages(&self.pipeline, &self.call, self.request.clone(), &versions);
+        match tokio::time::timeout_at(self.call.deadline, run).await {
+            Ok(Ok(answer)) if is_same(&answer, &self.answer) => ShadowOutcome::Agreed,
+            Ok(Ok(_)) => ShadowOutcome::Differed,
+            Ok(Err(_)) | Err(_) => ShadowOutcome::Failed,
+        }
+    }
+
+    fn count(&self, outcome: ShadowOutcome, took: Duration) {
+        self.stage.stats.count(outcome, took, self.active_took);
+        let timed = (outcome != ShadowOutcome::Dropped).then_some(took);
+        self.pipeline.metrics.shadow(outcome.word(), timed);
+    }
+}
+
+/// Whether a caller would see no difference: the same bytes, or the same JSON whatever
+/// the order of its keys.
+fn is_same(one: &Answer, other: &Answer) -> bool {
+    match (one, other) {
+        (Answer::Body(one), Answer::Body(other)) => {
+            one.status == other.status
+                && one.content_type == other.content_type
+                && (one.data == other.data || is_same_json(&one.data, &other.data))
+        }
+        (Answer::Tensors(one), Answer::Tensors(other)) => {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| {
+                    let (a, b) = (&one.tensor, &other.tensor);
+                    one.name == other.name
+                        && a.dtype() == b.dtype()
+                        && a.shape() == b.shape()
+                        && a.to_dense() == b.to_dense()
+                })
+        }
+        _ => false,
+    }
+}
+
+fn is_same_json(one: &[u8], other: &[u8]) -> bool {
+    let parse = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+    parse(one).is_some_and(|one| parse(other) == Some(one))
+}
