@@ -8,10 +8,10 @@ use sluice_sdk::{Answer, Carry, Config, Context, Error, Postprocessor, Tensors};
 #[serde(deny_unknown_fields)]
 struct Best {
     #[serde(default = "three")]
-    count: usize,
+    count: u32,
 }
 
-fn three() -> usize {
+fn three() -> u32 {
     3
 }
 
