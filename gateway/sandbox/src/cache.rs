@@ -88,8 +88,11 @@ impl Cache {
                 "must be a directory that only its owner can enter (mode 0700)",
             )));
         }
-        // What we make belongs to us, so it tells who we are.
-        let probe = directory.join(format!(".probe-{}", std::process::id()));
+        // What we make belongs to us, so it tells who we are. The number tells apart
+        // several sandboxes of one process.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let probe = directory.join(format!(".probe-{}-{number}", std::process::id()));
         let made = File::create(&probe).and_then(|file| file.metadata()).map_err(fail)?;
         fs::remove_file(&probe).map_err(fail)?;
         if made.uid() != found.uid() {

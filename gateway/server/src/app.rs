@@ -12,6 +12,7 @@ use std::time::Duration;
 use sluice_batch::MonotonicClock;
 use sluice_engine::EngineSearch;
 use sluice_sandbox::{Sandbox, SandboxConfig};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +29,7 @@ use crate::ingress::listener::Listener;
 use crate::lifecycle::drain::{Drained, Phase, drain};
 use crate::lifecycle::reload::{Outcome, Reloader};
 use crate::observe::{Metrics, SpanCounters};
+use crate::services::Services;
 
 /// How long after a refused reload the same file is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -43,6 +45,9 @@ pub struct StartOptions {
     pub span_counters: SpanCounters,
     /// Where components are compiled.
     pub compile: Compile,
+    /// Whether this is a check beside a gateway that may be running: then nothing is opened
+    /// that belongs to that one.
+    pub is_check: bool,
 }
 
 /// Why the gateway did not start. No port is open then.
@@ -54,6 +59,9 @@ pub enum StartError {
     /// The state directory cannot be used.
     #[error("state directory: {0}")]
     Store(#[from] StoreError),
+    /// Host services cannot be set up.
+    #[error("{0}")]
+    Services(String),
     /// The sandbox cannot run on this machine.
     #[error("sandbox: {0}")]
     Sandbox(#[from] sluice_sandbox::LoadError),
@@ -86,14 +94,21 @@ pub struct Gateway {
     config: Arc<Config>,
 }
 
-/// Builds what outlives a snapshot.
+/// Builds what outlives a snapshot. Call it inside a runtime, on a thread that may block.
 ///
 /// # Errors
-/// The sandbox cannot run on this machine.
+/// The state directory is in use, or the sandbox cannot run on this machine.
 pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartError> {
     let metrics = Arc::new(Metrics::new(options.span_counters));
     let verifier = options.compile.verifier(config);
-    let store = config.state.dir.as_deref().map(Store::open).transpose()?.map(Arc::new);
+    let runtime = Handle::current();
+    let (store, services) = if options.is_check {
+        (None, Services::for_a_check(config, runtime))
+    } else {
+        let store = config.state.dir.as_deref().map(Store::open).transpose()?.map(Arc::new);
+        (store, Services::new(config, runtime))
+    };
+    let services = services.map_err(StartError::Services)?;
     let sandbox = Sandbox::new(SandboxConfig {
         guest_threads: or_cores(config.sandbox.guest_threads),
         instances_max: config.sandbox.instances_max,
@@ -108,6 +123,7 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
         metrics,
         engine_search: engine_search(config.engine.onnxruntime_library.clone()),
         natives: options.natives,
+        services,
         verifier,
         store,
     })

@@ -215,6 +215,7 @@ pub(super) async fn activate(
     Path(plugin): Path<String>,
     request: Request,
 ) -> Answer<impl IntoResponse> {
+    admin.plugins.check_plugin(&asker.0, &plugin).map_err(|error| asker.refuse(error))?;
     let Activation { version } = json_of(request).await.map_err(|error| asker.refuse(error))?;
     let changed = admin.plugins.activate(&asker.0, &plugin, &version).await;
     asker.answer(changed.map(|changed| json!({ "plugin": plugin, "active": version, "changed": changed })))
@@ -227,10 +228,7 @@ pub(super) async fn rollback(
     Path(plugin): Path<String>,
 ) -> Answer<impl IntoResponse> {
     let active = admin.plugins.roll_back(&asker.0, &plugin).await;
-    asker.answer(active.map(|active| {
-        let served = active.unwrap_or_else(|| "file".to_owned());
-        json!({ "plugin": plugin, "active": served })
-    }))
+    asker.answer(active.map(|active| json!({ "plugin": plugin, "active": active })))
 }
 
 /// `POST /admin/v1/plugins/{plugin}/versions/{version}/retire`.

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use sluice_sandbox::{Grants, Inference, KeyValue, LogSink, PluginOptions};
+use sluice_sandbox::{Grants, Inference, LogSink, PluginOptions};
+use tokio::runtime::Handle;
 
-use super::build::{self, BuildError, Builder};
+use super::build::{self, Builder};
 use super::caller::GrantedModels;
-use super::files;
 use crate::config::Config;
+use crate::services::Services;
 
 /// A plugin's options, with its stores but without models, and its real models apart, if
 /// it has any: a test stands before them. `builder` is called only if there are models to
@@ -25,12 +26,13 @@ pub(crate) fn alone(
     let Some(plugin) = config.plugins.get(name) else {
         return Err(format!("there is no [plugins.{name}] in {}", config.source.display()));
     };
+    let services = Services::for_a_check(config, Handle::current())?;
     let mut grants = Grants::default();
     for name in &plugin.stores {
         let Some(store) = config.stores.get(name) else { continue };
-        let loaded =
-            files::load_store(name, store).map_err(|problem| BuildError(vec![problem]).to_string())?;
-        grants.keyvalue.insert(name.to_string(), Arc::clone(&loaded.store) as Arc<dyn KeyValue>);
+        let opened = services.stores().open(name, plugin.owner.as_ref(), store);
+        let opened = opened.map_err(|what| format!("stores.{name}: {what}"))?;
+        grants.keyvalue.insert(name.to_string(), opened);
     }
     let options = build::options(plugin, grants, log);
     if plugin.models.is_empty() {

@@ -5,36 +5,52 @@ use std::sync::Arc;
 
 use sluice_sandbox::{Grants, KeyValue};
 
+use super::Builder;
 use super::caller::GrantedModels;
-use super::files::StoreFile;
 use super::model::Model;
+use crate::config;
 
-/// Capabilities that a version was loaded with. They are compared by identity: a model
-/// that was loaded again is another one.
+/// Capabilities that a version was loaded with. They are compared by identity: a model or
+/// a store that was opened again is another one.
 #[derive(Clone, Default)]
 pub(super) struct Granted {
     pub(super) models: Vec<Arc<Model>>,
-    pub(super) stores: Vec<(Arc<str>, Arc<StoreFile>)>,
+    stores: Vec<(Arc<str>, Arc<dyn KeyValue>)>,
 }
 
 impl Granted {
+    /// What a plugin's configuration grants, of these models. Blocks on files.
+    ///
+    /// # Errors
+    /// The store that cannot be opened, and why.
+    pub(super) fn of(
+        builder: &Builder,
+        config: &config::Config,
+        plugin: &config::Plugin,
+        models: &BTreeMap<Arc<str>, Arc<Model>>,
+    ) -> Result<Self, (Arc<str>, String)> {
+        let models = plugin.models.iter().filter_map(|name| models.get(name)).map(Arc::clone).collect();
+        let mut stores = Vec::with_capacity(plugin.stores.len());
+        for name in &plugin.stores {
+            let Some(settings) = config.stores.get(name) else { continue };
+            let opened = builder.services.stores().open(name, plugin.owner.as_ref(), settings);
+            stores.push((Arc::clone(name), opened.map_err(|what| (Arc::clone(name), what))?));
+        }
+        Ok(Self { models, stores })
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let models = self.models.len() == other.models.len()
             && self.models.iter().zip(&other.models).all(|(old, new)| Arc::ptr_eq(old, new));
-        let stores = self.stores.len() == other.stores.len()
-            && self
-                .stores
-                .iter()
-                .zip(&other.stores)
-                .all(|(old, new)| old.0 == new.0 && Arc::ptr_eq(&old.1, &new.1));
-        models && stores
+        let same = |(old, new): (&(Arc<str>, Arc<dyn KeyValue>), &(Arc<str>, Arc<dyn KeyValue>))| {
+            old.0 == new.0 && std::ptr::addr_eq(Arc::as_ptr(&old.1), Arc::as_ptr(&new.1))
+        };
+        models && self.stores.len() == other.stores.len() && self.stores.iter().zip(&other.stores).all(same)
     }
 
     /// As the sandbox takes them.
-    pub(super) fn grants(&self, _config: &crate::config::Plugin) -> Grants {
-        let keyvalue = self.stores.iter();
-        let keyvalue =
-            keyvalue.map(|(name, store)| (name.to_string(), Arc::clone(&store.store) as Arc<dyn KeyValue>));
+    pub(super) fn grants(&self, _config: &config::Plugin) -> Grants {
+        let keyvalue = self.stores.iter().map(|(name, store)| (name.to_string(), Arc::clone(store)));
         let callable: BTreeMap<_, _> =
             self.models.iter().map(|model| (Arc::clone(model.name()), Arc::clone(model))).collect();
         let inference = (!callable.is_empty()).then(|| Arc::new(GrantedModels(callable)) as _);

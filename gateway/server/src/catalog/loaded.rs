@@ -42,6 +42,12 @@ impl LoadedPlugin {
             && self.info().is_some_and(|info| info.digest == digest)
     }
 
+    /// Whether it was pulled by the reference that this configuration has, and pulling it
+    /// again would change nothing.
+    pub(super) fn is_same_reference(&self, config: &config::Plugin, granted: &Granted) -> bool {
+        self.config.source == config.source && self.config.loads_like(config) && self.granted.is_same(granted)
+    }
+
     /// Shows the most memory that an instance had in the metrics.
     pub fn note_memory(&self) {
         if let Some(plugin) = &self.plugin {

@@ -42,8 +42,6 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     /// Loaded models by name.
     pub models: BTreeMap<Arc<str>, Arc<Model>>,
-    /// Stores that plugins may be granted, by name.
-    stores: BTreeMap<Arc<str>, Arc<files::StoreFile>>,
     /// Plugins by name, with the versions of them that are loaded.
     pub plugins: BTreeMap<Arc<str>, Arc<PluginSlot>>,
     /// Pipelines by their public name.

@@ -17,7 +17,7 @@ pub(super) fn check(arguments: &ConfigArguments) -> ExitCode {
             // Components are compiled in children, and waiting for those needs a runtime.
             let runtime = runtime().map_err(|error| error.to_string())?;
             let _inside = runtime.enter();
-            let options = StartOptions { overrides, ..StartOptions::default() };
+            let options = StartOptions { overrides, is_check: true, ..StartOptions::default() };
             let builder = app::builder(&config, options).map_err(|error| error.to_string())?;
             let (models, plugins, pipelines) =
                 (config.models.len(), config.plugins.len(), config.pipelines.len());

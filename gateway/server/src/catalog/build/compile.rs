@@ -101,8 +101,17 @@ impl Builder {
     }
 
     /// What a plugin is granted by the configuration that is served.
-    pub(in crate::catalog) fn granted(&self, snapshot: &Snapshot, config: &config::Plugin) -> Granted {
-        super::plugins::granted(snapshot, &snapshot.config, config)
+    ///
+    /// # Errors
+    /// A store that cannot be opened.
+    pub(in crate::catalog) fn granted(
+        &self,
+        snapshot: &Snapshot,
+        config: &config::Plugin,
+    ) -> Result<Granted> {
+        Granted::of(self, &snapshot.config, config, &snapshot.models).map_err(|(store, what)| {
+            Error::new(Kind::Internal, format!("store '{store}' cannot be opened")).with_detail(what)
+        })
     }
 
     /// What each import of a component gets under a plugin's grants: why not, if not.
@@ -112,7 +121,8 @@ impl Builder {
         config: &config::Plugin,
         facts: &ComponentFacts,
     ) -> Vec<(String, Option<String>)> {
-        let grants = self.granted(snapshot, config).grants(config);
+        let granted = self.granted(snapshot, config).unwrap_or_default();
+        let grants = granted.grants(config);
         let wasi = if config.strict { WasiPolicy::Refuse } else { WasiPolicy::Empty };
         let verdicts = sluice_sandbox::check_imports(&facts.imports, facts.world, &grants, wasi);
         verdicts.into_iter().map(|it| (it.name, (!it.granted).then_some(it.why))).collect()

@@ -8,15 +8,17 @@ use std::sync::Arc;
 
 use sluice_batch::{Clock, Policy};
 use sluice_engine::{Engine, EngineChoice, EngineKind, EngineSearch, LoadOptions};
-use sluice_sandbox::Sandbox;
+use sluice_sandbox::{KeyValue, Sandbox};
 
-use super::files::{self, StoreFile};
+use super::files;
+use super::grants::Granted;
 use super::model::{Loaded, Model};
 use super::store::{RegistryState, Store};
 use super::{Catalog, LoadedPlugin, Snapshot};
 use crate::config::{self, Config};
 use crate::observe::Metrics;
 use crate::pipeline::Hook;
+use crate::services::Services;
 
 mod compile;
 mod pipelines;
@@ -24,7 +26,7 @@ mod plugins;
 
 pub use compile::Compile;
 pub(super) use compile::Compiled;
-pub(super) use plugins::{FILE_VERSION, options};
+pub(super) use plugins::{FILE_VERSION, OCI_VERSION, options};
 
 /// Plugins that are replaced by native code: for the benchmark, which measures
 /// what the sandbox costs.
@@ -121,6 +123,8 @@ pub struct Builder {
     pub engine_search: EngineSearch,
     /// Native stand-ins for plugins.
     pub natives: Overrides,
+    /// What stands behind host services.
+    pub services: Services,
     /// Compiles components; without it that is done in this process.
     pub verifier: Option<super::verify::Verifier>,
     /// The registry of uploaded plugins, if there is a state directory.
@@ -176,9 +180,10 @@ impl Builder {
             policies: Vec::new(),
             problems: Vec::new(),
         };
-        let stores = build.stores();
+        let tables = build.tables();
         let models = build.models();
-        let plugins = build.plugins(&models, &stores);
+        let plugins = build.plugins(&models);
+        drop(tables);
         let pipelines = build.pipelines(&models, &plugins);
         let Build { policies, problems, .. } = build;
         if !problems.is_empty() {
@@ -192,7 +197,7 @@ impl Builder {
             self.metrics.config_digest(&digest);
         }
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-        let snapshot = Snapshot { generation, config, models, stores, plugins, pipelines };
+        let snapshot = Snapshot { generation, config, models, plugins, pipelines };
         Ok(Built { snapshot, policies })
     }
 
@@ -223,9 +228,8 @@ impl Builder {
         if !problems.is_empty() {
             return Err(BuildError(problems));
         }
-        let (generation, models, stores) =
-            (previous.generation + 1, previous.models.clone(), previous.stores.clone());
-        let snapshot = Snapshot { generation, config, models, stores, plugins, pipelines };
+        let (generation, models) = (previous.generation + 1, previous.models.clone());
+        let snapshot = Snapshot { generation, config, models, plugins, pipelines };
         Ok(Built { snapshot, policies: Vec::new() })
     }
 }
@@ -235,25 +239,30 @@ impl Build<'_> {
         result.map_err(|problem| self.problems.push(problem)).ok()
     }
 
-    fn stores(&mut self) -> BTreeMap<Arc<str>, Arc<StoreFile>> {
-        let mut stores = BTreeMap::new();
-        for (name, config) in &self.config.stores {
-            let loaded = match self.unchanged_store(name, config) {
-                Some(store) => Ok(store),
-                None => files::load_store(name, config).map(Arc::new),
-            };
-            if let Some(store) = self.keep(loaded) {
-                stores.insert(Arc::clone(name), store);
-            }
+    /// Tables from files, loaded even where no plugin uses one: a mistake in a file is told
+    /// when it is made. Held until the plugins have taken theirs.
+    fn tables(&mut self) -> Vec<Arc<dyn KeyValue>> {
+        let config = self.config;
+        let mut tables = Vec::new();
+        for (name, settings) in config.stores.iter().filter(|(_, settings)| settings.file().is_some()) {
+            let opened = self.builder.services.stores().open(name, None, settings);
+            tables.extend(self.keep(opened.map_err(|what| Problem::new(format!("stores.{name}"), what))));
         }
-        stores
+        tables
     }
 
-    /// The store of the snapshot before, if its file still has the same content.
-    fn unchanged_store(&self, name: &Arc<str>, config: &config::Store) -> Option<Arc<StoreFile>> {
-        let store = self.previous?.stores.get(name)?;
-        let same = store.config == *config && files::digest_file(config.file()?).ok()? == store.digest;
-        same.then(|| Arc::clone(store))
+    /// What a plugin is granted; a store that cannot be opened is reported once.
+    fn granted(&mut self, plugin: &config::Plugin, models: &BTreeMap<Arc<str>, Arc<Model>>) -> Granted {
+        match Granted::of(self.builder, self.config, plugin, models) {
+            Ok(granted) => granted,
+            Err((store, what)) => {
+                let key = format!("stores.{store}");
+                if !self.problems.iter().any(|problem| problem.key == key) {
+                    self.problems.push(Problem::new(key, what));
+                }
+                Granted::default()
+            }
+        }
     }
 
     fn models(&mut self) -> BTreeMap<Arc<str>, Arc<Model>> {

@@ -2,21 +2,29 @@
 //! that are tried, each loaded once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use sluice_sandbox::{Grants, LogSink, PluginLimits, PluginOptions, WasiPolicy};
 
-use super::super::files::{self, StoreFile};
+use super::super::files;
 use super::super::grants::Granted;
 use super::super::model::Model;
 use super::super::plugin_log::PluginLog;
 use super::super::store::VersionRecord;
 use super::super::{LoadedPlugin, PluginSlot, Snapshot};
 use super::{Build, Builder, Problem};
+use tokio::runtime::Handle;
+
 use crate::config::{self, PluginSource};
+use crate::oci::{self, OciSettings, Pulled, Reference};
+use crate::signature::Signature;
 
 /// The version that a configured file is.
 pub(in crate::catalog) const FILE_VERSION: &str = "file";
+
+/// The version that a configured reference into a registry is.
+pub(in crate::catalog) const OCI_VERSION: &str = "oci";
 
 /// The version that native code in place of a plugin is.
 const NATIVE_VERSION: &str = "native";
@@ -45,7 +53,7 @@ impl PluginSlot {
 }
 
 impl Build<'_> {
-    pub(super) fn plugins(&mut self, models: &Named<Model>, stores: &Named<StoreFile>) -> Named<PluginSlot> {
+    pub(super) fn plugins(&mut self, models: &Named<Model>) -> Named<PluginSlot> {
         let config = self.config;
         let declared = config.plugins.keys().cloned();
         let uploaded = self.registry.plugins().map(|record| Arc::from(record.name.as_str()));
@@ -54,14 +62,7 @@ impl Build<'_> {
         for name in names {
             let declared = config.plugins.get(&name);
             let plugin = declared.cloned().unwrap_or_else(|| config.undeclared(&name));
-            let granted = Granted {
-                models: plugin.models.iter().filter_map(|model| models.get(model)).map(Arc::clone).collect(),
-                stores: plugin
-                    .stores
-                    .iter()
-                    .filter_map(|store| Some((Arc::clone(store), Arc::clone(stores.get(store)?))))
-                    .collect(),
-            };
+            let granted = self.granted(&plugin, models);
             let slot = self.slot(name, declared.is_some(), plugin, granted);
             slots.insert(Arc::clone(&slot.name), slot);
         }
@@ -81,7 +82,7 @@ impl Build<'_> {
                 Some(slot) => (slot.is_declared, slot.config.clone()),
                 None => (false, self.config.undeclared(&name)),
             };
-            let granted = granted(previous, self.config, &config);
+            let granted = self.granted(&config, &previous.models);
             let slot = self.slot(name, is_declared, config, granted);
             slots.insert(Arc::clone(&slot.name), slot);
         }
@@ -125,20 +126,66 @@ impl Build<'_> {
 
     /// The version that the configuration names itself.
     fn configured(&mut self, slot: &mut PluginSlot, granted: &Granted) -> Option<Arc<LoadedPlugin>> {
-        let PluginSource::File(file) = &slot.config.source else { return None };
-        let limit = self.config.sandbox.plugin_bytes_max;
-        let loaded = files::read(file, limit).and_then(|content| {
-            let component = Component {
-                version: FILE_VERSION.into(),
-                digest: files::digest(&content),
-                bytes: &|| Ok(content.clone()),
-            };
-            self.version(&slot.config, &component, granted)
-        });
+        let loaded = match &slot.config.source {
+            PluginSource::Uploads => return None,
+            PluginSource::File(file) => self.from_file(slot, file, granted),
+            PluginSource::Oci(reference) => self.from_registry(slot, reference, granted),
+        };
         let name = &slot.name;
         let loaded = self.keep(loaded.map_err(|what| Problem::new(format!("plugins.{name}"), what)))?;
-        slot.versions.insert(FILE_VERSION.into(), Arc::clone(&loaded));
+        slot.versions.insert(Arc::clone(&loaded.version), Arc::clone(&loaded));
         Some(loaded)
+    }
+
+    fn from_file(
+        &self,
+        slot: &PluginSlot,
+        file: &Path,
+        granted: &Granted,
+    ) -> Result<Arc<LoadedPlugin>, String> {
+        let content = files::read(file, self.config.sandbox.plugin_bytes_max)?;
+        let component = Component {
+            version: FILE_VERSION.into(),
+            digest: files::digest(&content),
+            bytes: &|| Ok(content.clone()),
+        };
+        self.version(&slot.config, &component, granted)
+    }
+
+    /// The same reference is the same component, so one that is loaded needs no registry.
+    fn from_registry(
+        &self,
+        slot: &PluginSlot,
+        reference: &Reference,
+        granted: &Granted,
+    ) -> Result<Arc<LoadedPlugin>, String> {
+        let before = self.previous.and_then(|snapshot| snapshot.plugins.get(&slot.name));
+        let before = before.and_then(|before| before.versions.get(OCI_VERSION));
+        if let Some(loaded) = before.filter(|it| it.is_same_reference(&slot.config, granted)) {
+            return Ok(Arc::clone(loaded));
+        }
+        tracing::info!(plugin = &*slot.name, %reference, "pulling plugin");
+        let settings = OciSettings::new(self.config);
+        let pulling = oci::pull(reference, &settings, self.config.sandbox.plugin_bytes_max);
+        let pulled = Handle::current().block_on(pulling).map_err(|error| error.to_string())?;
+        self.check_pulled(slot, &pulled)?;
+        let component = Component {
+            version: OCI_VERSION.into(),
+            digest: pulled.digest.hex(),
+            bytes: &|| Ok(pulled.component.to_vec()),
+        };
+        self.version(&slot.config, &component, granted)
+    }
+
+    /// Whoever can write to a registry is not thereby trusted.
+    fn check_pulled(&self, slot: &PluginSlot, pulled: &Pulled) -> Result<(), String> {
+        let signature = pulled.signature.as_deref().map(Signature::from_header).transpose();
+        let signature = signature.map_err(|error| error.to_string())?;
+        let owner = slot.config.owner.as_deref();
+        match self.config.trusted_keys().verify(&pulled.component, signature.as_ref(), owner) {
+            Err(error) if slot.config.require_signature => Err(error.to_string()),
+            _ => Ok(()),
+        }
     }
 
     /// The uploaded version that serves. One that cannot be loaded keeps a reload or an
@@ -308,18 +355,6 @@ impl Builder {
             granted: Granted::default(),
         })
     }
-}
-
-/// What a plugin is granted of what a snapshot serves.
-pub(super) fn granted(
-    snapshot: &Snapshot,
-    config: &crate::config::Config,
-    plugin: &config::Plugin,
-) -> Granted {
-    let models = plugin.models.iter().filter_map(|name| snapshot.models.get(name)).map(Arc::clone);
-    let store = |name: &Arc<str>| Some((Arc::clone(name), Arc::clone(snapshot.stores.get(name)?)));
-    debug_assert!(plugin.stores.iter().all(|name| config.stores.contains_key(name)));
-    Granted { models: models.collect(), stores: plugin.stores.iter().filter_map(store).collect() }
 }
 
 /// How the sandbox runs a plugin.

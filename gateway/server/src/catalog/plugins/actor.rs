@@ -38,7 +38,10 @@ impl Plugins {
     }
 
     /// Refuses a plugin that is not the actor's. Only an admin is told whether it exists.
-    pub(super) fn check_plugin(&self, actor: &Actor, plugin: &str) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Kind::Forbidden`], or [`Kind::NotFound`] for an admin.
+    pub fn check_plugin(&self, actor: &Actor, plugin: &str) -> Result<()> {
         let owner = self.owner_of(plugin);
         actor.identity.check_owner(owner.as_ref().and_then(|owner| owner.as_deref()))?;
         if owner.is_none() {

@@ -31,7 +31,7 @@ impl Plugins {
     }
 
     /// Goes back to the version that was active before, or to the one that the
-    /// configuration names. Gives its name; none is the configuration's.
+    /// configuration names. Gives the name of what serves now.
     ///
     /// # Errors
     /// Not the actor's plugin, or nothing to go back to.
@@ -39,7 +39,11 @@ impl Plugins {
         self.check_plugin(actor, plugin)?;
         let effect = self.change(actor, "rollback", plugin.to_owned(), self.back(plugin)).await?;
         self.forget_bakes(plugin);
-        let to = effect.and_then(|effect| effect.to);
+        let uploaded = effect.and_then(|effect| effect.to);
+        let to = uploaded.or_else(|| {
+            let snapshot = self.catalog.snapshot();
+            Some(snapshot.plugins.get(plugin)?.active.as_ref()?.version.to_string())
+        });
         tracing::info!(plugin, version = to, actor = &*actor.identity.name, "plugin rolled back");
         Ok(to)
     }

@@ -89,9 +89,10 @@ impl Plugins {
     where
         S: Stream<Item = Result<Bytes>> + Send,
     {
+        let owner = self.check_upload(actor, &upload)?;
         let store = Arc::clone(self.store()?);
         let target = format!("{}/{}", upload.plugin, upload.version);
-        let outcome = self.try_upload(&store, actor, &upload, body).await;
+        let outcome = self.try_upload(&store, actor, &upload, owner, body).await;
         if let Err(error) = &outcome {
             let (this, store, actor, error) = (Arc::clone(self), store, actor.clone(), error.clone());
             let note = move || this.note_refusal(&store, &actor, "upload", &target, Some(&error));
@@ -106,12 +107,12 @@ impl Plugins {
         store: &Arc<Store>,
         actor: &Actor,
         upload: &Upload,
+        owner: Option<String>,
         body: S,
     ) -> Result<Uploaded>
     where
         S: Stream<Item = Result<Bytes>> + Send,
     {
-        let owner = self.check_upload(actor, upload)?;
         let under_way = self.begin(actor, upload)?;
         let limit = self.catalog.snapshot().config.sandbox.plugin_bytes_max;
         let blob = receive(Arc::clone(store), limit, body).await?;
@@ -213,11 +214,11 @@ impl Plugins {
         let config = self.config_of(&upload.plugin, &snapshot.config);
         let (this, bytes, version) = (Arc::clone(self), bytes.clone(), Arc::from(upload.version.as_str()));
         let load = move || {
-            let granted = this.builder.granted(&snapshot, &config);
-            this.builder.load_compiled(&config, version, &bytes, &compiled, &granted)
+            let granted = this.builder.granted(&snapshot, &config)?;
+            let loaded = this.builder.load_compiled(&config, version, &bytes, &compiled, &granted);
+            loaded.map_err(|error| verify::load_error(&error))
         };
-        let loaded = tokio::task::spawn_blocking(load).await.map_err(|_| panicked())?;
-        loaded.map_err(|error| verify::load_error(&error))
+        blocking(load).await
     }
 
     /// Puts the version into the registry: from here on it exists.

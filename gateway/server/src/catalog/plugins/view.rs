@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
 
-use super::super::build::FILE_VERSION;
+use super::super::build::{FILE_VERSION, OCI_VERSION};
 use super::super::store::{VersionRecord, VersionState};
 use super::super::{LoadedPlugin, LogLine, PluginSlot, ShadowCounts, Snapshot, Split, StagePlugin};
 use super::bake::BakeCounts;
@@ -270,7 +270,9 @@ impl Plugins {
         let name = |version: Option<&Arc<LoadedPlugin>>| version.map(|version| version.version.to_string());
         let mut versions: Vec<VersionView> = Vec::new();
         if let Some(slot) = slot {
-            versions.extend(slot.versions.get(FILE_VERSION).map(|loaded| self.file_view(slot, loaded)));
+            let configured =
+                [FILE_VERSION, OCI_VERSION].into_iter().filter_map(|name| slot.versions.get(name));
+            versions.extend(configured.map(|loaded| configured_view(slot, loaded)));
             versions.extend(registry.versions(plugin).map(|record| self.record_view(slot, record)));
         }
         versions.extend(self.coming_in(snapshot, plugin));
@@ -320,46 +322,6 @@ impl Plugins {
         verdicts.into_iter().map(|(name, why)| ImportView { name, granted: why.is_none(), why }).collect()
     }
 
-    /// The version that the configuration's file is.
-    fn file_view(&self, slot: &PluginSlot, loaded: &LoadedPlugin) -> VersionView {
-        let info = loaded.info();
-        let is_active = slot.active.as_ref().is_some_and(|active| *active.version == *FILE_VERSION);
-        let state = if is_active { VersionState::Active } else { VersionState::Ready };
-        VersionView {
-            plugin: slot.name.to_string(),
-            version: FILE_VERSION.to_owned(),
-            owner: slot.config.owner.as_deref().map(str::to_owned),
-            state: state.to_string(),
-            reason: None,
-            digest: info.map(|info| format!("sha256:{}", info.digest)),
-            size_bytes: info.and_then(|info| u64::try_from(info.size_bytes).ok()),
-            world: info.map(|info| info.world.to_string()),
-            contract: info.map(|info| info.facts.contract.clone()),
-            imports: info
-                .map(|info| {
-                    info.imports.iter().map(|name| ImportView {
-                        name: name.clone(),
-                        granted: true,
-                        why: None,
-                    })
-                })
-                .into_iter()
-                .flatten()
-                .collect(),
-            metadata: info
-                .and_then(|info| serde_json::to_value(&info.facts.metadata).ok())
-                .unwrap_or_default(),
-            limits: limits(&slot.config),
-            signed_by: None,
-            samples: 0,
-            uploaded_by: None,
-            uploaded_at: None,
-            source: "file".to_owned(),
-            usage: Some(usage(loaded)),
-            bake: None,
-        }
-    }
-
     /// Uploads that are not acknowledged yet.
     fn coming_in(&self, snapshot: &Snapshot, plugin: &str) -> Vec<VersionView> {
         let config = snapshot.config.plugins.get(plugin).cloned();
@@ -389,6 +351,40 @@ impl Plugins {
                 bake: None,
             })
             .collect()
+    }
+}
+
+/// The version that the configuration names itself.
+fn configured_view(slot: &PluginSlot, loaded: &LoadedPlugin) -> VersionView {
+    let info = loaded.info();
+    let is_active = slot.active.as_ref().is_some_and(|active| active.version == loaded.version);
+    let state = if is_active { VersionState::Active } else { VersionState::Ready };
+    VersionView {
+        plugin: slot.name.to_string(),
+        version: loaded.version.to_string(),
+        owner: slot.config.owner.as_deref().map(str::to_owned),
+        state: state.to_string(),
+        reason: None,
+        digest: info.map(|info| format!("sha256:{}", info.digest)),
+        size_bytes: info.and_then(|info| u64::try_from(info.size_bytes).ok()),
+        world: info.map(|info| info.world.to_string()),
+        contract: info.map(|info| info.facts.contract.clone()),
+        imports: info
+            .map(|info| {
+                info.imports.iter().map(|name| ImportView { name: name.clone(), granted: true, why: None })
+            })
+            .into_iter()
+            .flatten()
+            .collect(),
+        metadata: info.and_then(|info| serde_json::to_value(&info.facts.metadata).ok()).unwrap_or_default(),
+        limits: limits(&slot.config),
+        signed_by: None,
+        samples: 0,
+        uploaded_by: None,
+        uploaded_at: None,
+        source: loaded.version.to_string(),
+        usage: Some(usage(loaded)),
+        bake: None,
     }
 }
 
