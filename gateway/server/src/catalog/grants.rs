@@ -10,12 +10,15 @@ use super::caller::GrantedModels;
 use super::model::Model;
 use crate::config;
 
+/// A store under the name that a plugin opens it with.
+type NamedStore = (Arc<str>, Arc<dyn KeyValue>);
+
 /// Capabilities that a version was loaded with. They are compared by identity: a model or
 /// a store that was opened again is another one.
 #[derive(Clone, Default)]
 pub(super) struct Granted {
     pub(super) models: Vec<Arc<Model>>,
-    stores: Vec<(Arc<str>, Arc<dyn KeyValue>)>,
+    stores: Vec<NamedStore>,
 }
 
 impl Granted {
@@ -42,7 +45,7 @@ impl Granted {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         let models = self.models.len() == other.models.len()
             && self.models.iter().zip(&other.models).all(|(old, new)| Arc::ptr_eq(old, new));
-        let same = |(old, new): (&(Arc<str>, Arc<dyn KeyValue>), &(Arc<str>, Arc<dyn KeyValue>))| {
+        let same = |(old, new): (&NamedStore, &NamedStore)| {
             old.0 == new.0 && std::ptr::addr_eq(Arc::as_ptr(&old.1), Arc::as_ptr(&new.1))
         };
         models && self.stores.len() == other.stores.len() && self.stores.iter().zip(&other.stores).all(same)
@@ -54,6 +57,6 @@ impl Granted {
         let callable: BTreeMap<_, _> =
             self.models.iter().map(|model| (Arc::clone(model.name()), Arc::clone(model))).collect();
         let inference = (!callable.is_empty()).then(|| Arc::new(GrantedModels(callable)) as _);
-        Grants { keyvalue: keyvalue.collect(), inference, ..Grants::default() }
+        Grants { keyvalue: keyvalue.collect(), inference }
     }
 }

@@ -86,7 +86,7 @@ impl Split {
 /// Where a key falls among `total` equal parts.
 fn point(key: &str, total: u32) -> u32 {
     // Up to 2^32 parts of 2^64 values: no part is larger than another by a visible share.
-    let part = u128::from(hash(key)) * u128::from(total) >> 64;
+    let part = (u128::from(hash(key)) * u128::from(total)) >> 64;
     u32::try_from(part).unwrap_or(0)
 }
 

@@ -96,8 +96,8 @@ pub(super) fn is_plugin_fault(error: &CallError) -> bool {
     )
 }
 
-/// What a failed call is to the caller. Only a plugin's own refusal passes its words on.
-pub(super) fn to_error(error: &CallError, plugin: &str) -> Error {
+/// What a failed call is to the caller; the log is told of the version. Only a plugin's own refusal passes its words on.
+pub(super) fn to_error(error: &CallError, plugin: &str, version: &str) -> Error {
     let (kind, message) = match error {
         CallError::Failure(failure) => {
             return Error::new(Kind::Refused(failure.status), failure.message.clone());
@@ -115,5 +115,5 @@ pub(super) fn to_error(error: &CallError, plugin: &str) -> Error {
         CallError::Init(_) => (Kind::PluginTrap, format!("plugin '{plugin}' failed to start")),
         _ => (Kind::Internal, "internal error".to_owned()),
     };
-    Error::new(kind, message).with_detail(error.to_string())
+    Error::new(kind, message).with_detail(format!("plugin {plugin} version {version}: {error}"))
 }

@@ -279,6 +279,7 @@ async fn timed<T>(
         if failed {
             plugin.log.failure(&call.request_id, hook::outcome(&error), &error.to_string());
         }
-        Failed { error: hook::to_error(&error, &plugin.name), stage: failed.then_some(stage) }
+        let error = hook::to_error(&error, &plugin.name, &plugin.version);
+        Failed { error, stage: failed.then_some(stage) }
     })
 }

@@ -128,8 +128,8 @@ impl Build<'_> {
     fn configured(&mut self, slot: &mut PluginSlot, granted: &Granted) -> Option<Arc<LoadedPlugin>> {
         let loaded = match &slot.config.source {
             PluginSource::Uploads => return None,
-            PluginSource::File(file) => self.from_file(slot, file, granted),
-            PluginSource::Oci(reference) => self.from_registry(slot, reference, granted),
+            PluginSource::File(file) => self.read_file(slot, file, granted),
+            PluginSource::Oci(reference) => self.pull(slot, reference, granted),
         };
         let name = &slot.name;
         let loaded = self.keep(loaded.map_err(|what| Problem::new(format!("plugins.{name}"), what)))?;
@@ -137,7 +137,7 @@ impl Build<'_> {
         Some(loaded)
     }
 
-    fn from_file(
+    fn read_file(
         &self,
         slot: &PluginSlot,
         file: &Path,
@@ -153,7 +153,7 @@ impl Build<'_> {
     }
 
     /// The same reference is the same component, so one that is loaded needs no registry.
-    fn from_registry(
+    fn pull(
         &self,
         slot: &PluginSlot,
         reference: &Reference,

@@ -20,7 +20,7 @@ impl Plugins {
             .change(actor, "activate", format!("{plugin}/{version}"), move |change| {
                 let from = change.state().plugin(&name).and_then(|plugin| plugin.active.clone());
                 let changed = change.activate(&name, &next)?;
-                Ok(changed.then(|| Effect { from, to: Some(next) }))
+                Ok(changed.then_some(Effect { from, to: Some(next) }))
             })
             .await?;
         if effect.is_some() {

@@ -9,6 +9,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::super::build::Compiled;
+use super::super::store::limits::VERSIONS_PER_PLUGIN_MAX;
 use super::super::store::{
     BlobWriter, Change, Store, StoreError, StoredBlob, VersionRecord, VersionSource, VersionState, timestamp,
 };
@@ -238,6 +239,7 @@ impl Plugins {
             let to = Some(record.digest.to_string());
             let (plugin, version) = (record.plugin.clone(), record.version.clone());
             let decide = |change: &mut Change| {
+                make_room(change, &plugin)?;
                 let is_new = change.add_version(record)?;
                 Ok::<_, StoreError>((is_new, is_new.then(|| actor.audit("upload", &target, None, to, "ok"))))
             };
@@ -263,6 +265,29 @@ impl Plugins {
             Ok(built) => drop(built.commit(&self.catalog, &self.metrics)),
             Err(error) => tracing::warn!(%error, "the snapshot could not be rebuilt after an upload"),
         }
+    }
+}
+
+/// A plugin remembers so many versions; the oldest of those that are of no use any more
+/// makes room for a new one.
+fn make_room(change: &mut Change, plugin: &str) -> Result<(), StoreError> {
+    let state = change.state();
+    if state.versions(plugin).count() < VERSIONS_PER_PLUGIN_MAX {
+        return Ok(());
+    }
+    let history = state.plugin(plugin).map(|record| record.history.clone()).unwrap_or_default();
+    let is_useless = |record: &&Arc<VersionRecord>| {
+        let may_go =
+            matches!(record.state, VersionState::Retired | VersionState::Failed | VersionState::Ready);
+        may_go && state.used_by(plugin, &record.version).is_none() && !history.contains(&record.version)
+    };
+    // What failed or was retired goes before what could still be activated.
+    let rank =
+        |record: &&Arc<VersionRecord>| (record.state == VersionState::Ready, record.uploaded_at.clone());
+    let oldest = state.versions(plugin).filter(is_useless).min_by_key(rank).map(|it| it.version.clone());
+    match oldest {
+        Some(version) => change.remove_version(plugin, &version),
+        None => Ok(()),
     }
 }
 
