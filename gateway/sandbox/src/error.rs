@@ -88,7 +88,7 @@ pub enum CallError {
 /// Why there is no profile of a plugin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
-    /// Another is being taken.
+    /// Another of this plugin is being taken, or as many of others as may be.
     #[error("another profile is being taken; try again later")]
     Busy,
     /// It was asked for more time than a profile may take.

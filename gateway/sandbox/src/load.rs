@@ -64,7 +64,7 @@ fn finish(
     options: PluginOptions,
 ) -> Result<Plugin, LoadError> {
     let trust = if matches!(code, Code::Missing) { Trust::Nothing } else { Trust::Valid };
-    let facts = verify::examine(bytes, trust)?;
+    let facts = verify::examine(bytes, digest, trust)?;
     host::require_imports(&facts.imports, facts.world, &options.grants, options.wasi)?;
     facts.require_memory(options.limits.memory_bytes)?;
     let compiled_from_cache = matches!(code, Code::Cached(_));

@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,12 +30,18 @@ const SAMPLING_TIME_MAX: Duration = Duration::from_millis(300);
 /// Most samples: a minute of one thread, every tick.
 const SAMPLES_MAX: usize = 60_000;
 
+/// Profiles of different plugins at once: each may hold some hundred megabytes while it is
+/// taken.
+const PROFILES_MAX: usize = 4;
+
 /// Most bytes of a profile as JSON.
 const PROFILE_BYTES_MAX: usize = 64 << 20;
 
 /// Whether a profile of a plugin is being taken, and its samples.
 #[derive(Default)]
 pub(crate) struct Profiling {
+    /// Somebody takes a profile, or prepares to.
+    is_taken: AtomicBool,
     is_on: AtomicBool,
     session: Mutex<Option<Session>>,
 }
@@ -76,17 +82,41 @@ impl Profiling {
 /// A profile being taken. Dropping it ends it.
 struct Running<'a> {
     plugin: &'a Inner,
-    /// Profiles being taken, over all plugins: the ticker looks at it.
-    count: Arc<AtomicUsize>,
+    _place: Place<'a>,
+}
+
+/// The plugin's only profile, and a place among those of all plugins.
+struct Place<'a> {
+    is_taken: &'a AtomicBool,
+    /// Profiles being taken: the ticker looks at it.
+    count: &'a AtomicUsize,
+}
+
+impl<'a> Place<'a> {
+    fn take(is_taken: &'a AtomicBool, count: &'a AtomicUsize) -> Option<Self> {
+        if is_taken.swap(true, Ordering::AcqRel) {
+            return None;
+        }
+        let one_more = |count: usize| (count < PROFILES_MAX).then_some(count + 1);
+        if count.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_err() {
+            is_taken.store(false, Ordering::Release);
+            return None;
+        }
+        Some(Self { is_taken, count })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        self.is_taken.store(false, Ordering::Release);
+    }
 }
 
 impl<'a> Running<'a> {
     fn start(plugin: &'a Inner) -> Result<Self, ProfileError> {
-        let count = Arc::clone(&plugin.shared.profiles);
-        // One at a time over all plugins: each costs everybody faster ticks.
-        let first = count.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire);
-        first.map_err(|_| ProfileError::Busy)?;
-        let running = Self { plugin, count };
+        let place = Place::take(&plugin.profiling.is_taken, &plugin.shared.profiles);
+        let running = Self { plugin, _place: place.ok_or(ProfileError::Busy)? };
         let component = plugin.pre.component().clone();
         let profiler =
             GuestProfiler::new_component(&plugin.shared.engine, &plugin.options.name, TICK, component, [])
@@ -104,7 +134,6 @@ impl<'a> Running<'a> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.plugin.profiling.set(None);
-        self.count.store(0, Ordering::Release);
     }
 }
 

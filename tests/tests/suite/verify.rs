@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluice::catalog::verify::{Verifier, VerifierOptions, VerifyError, VerifyLimits, verify_error};
 use sluice::error::{Kind, UploadRefusal};
-use sluice_tests::{bomb, program, repository};
+use sluice_tests::guests::HOSTILE;
+use sluice_tests::{bomb, gateway, program, repository};
 use tokio::time::Instant;
 
 fn verifier(limits: VerifyLimits) -> Verifier {
@@ -181,6 +182,38 @@ async fn the_child_has_given_everything_up_while_it_works() {
     assert_eq!(words(after_name).get(16), Some(&"19"), "{stat}");
     assert!(read("environ").is_empty(), "it has no environment");
     work.abort();
+}
+
+/// How long predictions take, one after the other: the 99th of 100.
+async fn p99(gateway: &gateway::Running) -> Duration {
+    let mut took = Vec::new();
+    for number in 0..400 {
+        let start = Instant::now();
+        gateway.client.predict("good", &serde_json::json!({ "number": number })).await.ok();
+        took.push(start.elapsed());
+    }
+    took.sort();
+    took[took.len() * 99 / 100]
+}
+
+/// What another process on the machine may do to the 99th of 100 while the test runs.
+const NOISE: Duration = Duration::from_millis(10);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn predictions_are_as_fast_as_ever_while_a_bomb_is_compiled() {
+    let gateway = gateway::start(HOSTILE).await;
+    let quiet = p99(&gateway).await;
+    let verifier = verifier(VerifyLimits { cpu_seconds: 63, ..patient() });
+    let work = tokio::spawn(async move {
+        verifier.verify(bomb::slow_to_compile(&guest("echo.wasm")).into()).await.map(drop)
+    });
+    child(63).await;
+    let beside = p99(&gateway).await;
+    let was_beside = !work.is_finished();
+    work.abort();
+    println!("99th of 100 predictions: {quiet:?} alone, {beside:?} beside a compile bomb");
+    assert!(was_beside, "the bomb was too small");
+    assert!(beside <= quiet.mul_f64(1.5) + NOISE, "{quiet:?} alone, {beside:?} beside");
 }
 
 fn words(line: &str) -> Vec<&str> {

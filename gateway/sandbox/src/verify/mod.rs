@@ -18,7 +18,7 @@ use wasmtime::Engine;
 pub use facts::{ComponentFacts, Metadata, Producer};
 pub use sections::{SAMPLES_SECTION, custom_section, with_custom_section};
 
-use crate::cache::{hex, sha256};
+use crate::cache::{Sha, hex, sha256};
 use crate::error::LoadError;
 use crate::host;
 use crate::host::logging::clean;
@@ -90,7 +90,7 @@ impl fmt::Debug for Verified {
 /// limits, its `init`): see [`LoadError`].
 pub fn verify(component: &[u8], limits: &VerifyLimits) -> Result<Verified, LoadError> {
     check_kind(component, limits.component_bytes)?;
-    let facts = examine(component, Trust::Nothing)?;
+    let facts = examine(component, &sha256(component), Trust::Nothing)?;
     host::require_offered(&facts.imports)?;
     facts.require_memory(limits.memory_bytes)?;
     let code = compile(component)?;
@@ -122,13 +122,14 @@ pub(crate) enum Trust {
     Valid,
 }
 
-/// Describes a component of the right kind, and checks it unless that was done.
-pub(crate) fn examine(component: &[u8], trust: Trust) -> Result<ComponentFacts, LoadError> {
+/// Describes a component of the right kind and this digest, and checks it unless that was
+/// done.
+pub(crate) fn examine(component: &[u8], digest: &Sha, trust: Trust) -> Result<ComponentFacts, LoadError> {
     let found = inspect::inspect(component, trust)?;
     let (world, contract) = World::from_exports(&found.exports)?;
     found.demand.check()?;
     Ok(ComponentFacts {
-        digest: hex(&sha256(component)),
+        digest: hex(digest),
         size_bytes: component.len(),
         world,
         contract: contract.to_owned(),

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
+pub(crate) use wit_component::StringEncoding;
+use wit_component::{ComponentEncoder, embed_component_metadata};
 use wit_parser::Resolve;
 
 /// Interfaces outside the contract that some guests ask for.
@@ -76,13 +77,19 @@ pub(crate) const PRELUDE: &str = r#"
 /// `handle`, whose parameters `$data` and `$len` are the request's body (for
 /// tensors, `$list` and `$count` are the handles); it gives the answer's address.
 pub(crate) fn pipeline(imports: &str, fields: &str, body: &str) -> Vec<u8> {
+    pipeline_with(StringEncoding::UTF8, imports, fields, body)
+}
+
+/// The same, of a guest whose strings are in another encoding.
+pub(crate) fn pipeline_with(encoding: StringEncoding, imports: &str, fields: &str, body: &str) -> Vec<u8> {
     let handle = format!(
         r#"(func $handle (export "sluice:plugin/handler@0.1.0#handle")
             (param $id i32) (param $id_len i32) (param i32 i32) (param $kind i32) (param $list i32)
             (param $count i32) (param i32) (param $data i32) (param $len i32) (result i32)
             {body})"#
     );
-    component("export sluice:plugin/handler@0.1.0;", &format!("{imports}{PRELUDE}{fields}{handle}"))
+    let text = format!("{imports}{PRELUDE}{fields}{handle}");
+    encoded(encoding, "export sluice:plugin/handler@0.1.0;", &text)
 }
 
 /// A pipeline plugin that exports `init` too; `init` is its body, whose
@@ -109,6 +116,10 @@ pub(crate) fn preprocessor(fields: &str, body: &str) -> Vec<u8> {
 
 /// A component of the world with these exports, from the fields of a module.
 pub(crate) fn component(exports: &str, fields: &str) -> Vec<u8> {
+    encoded(StringEncoding::UTF8, exports, fields)
+}
+
+fn encoded(encoding: StringEncoding, exports: &str, fields: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     // Two suites use this file, at different depths below the repository.
     let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
@@ -121,7 +132,7 @@ pub(crate) fn component(exports: &str, fields: &str) -> Vec<u8> {
     let package = resolve.push_str("guest.wit", &world).unwrap();
     let world = resolve.select_world(&[package], Some("guest")).unwrap();
     let mut module = wat::parse_str(format!("(module {fields})")).unwrap();
-    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, encoding).unwrap();
     ComponentEncoder::default().validate(true).module(&module).unwrap().encode().unwrap()
 }
 

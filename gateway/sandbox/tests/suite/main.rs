@@ -10,6 +10,7 @@ mod faults;
 mod guest;
 mod isolation;
 mod loading;
+mod strings;
 mod support;
 mod usage;
 mod verify;
