@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use http::StatusCode;
+use serde_json::json;
 use sluice::oci::{
     self, CredentialSource, Description, Digest, OciError, OciSettings, Reference, SIGNATURE_ANNOTATION,
 };
-use sluice_tests::services;
+use sluice_tests::{gateway, services};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0 as if it were a component";
@@ -181,4 +183,53 @@ async fn a_registry_that_lies_is_found_out() {
     assert!(matches!(pull(huge, ":1").await, Err(OciError::TooLarge { what: "manifest", .. })));
     let html = lying("<html>".to_owned(), COMPONENT, false).await;
     assert!(matches!(pull(html, ":1").await, Err(OciError::NotPlugin(_))));
+}
+
+/// A gateway with a plugin out of a registry.
+fn pulled_plugin(reference: &Reference, state: &Path) -> String {
+    format!(
+        r#"
+        [state]
+        dir = "{}"
+        [models.wide]
+        engine = "sim"
+        file = "{{repo}}/tests/models/wide.sim.json"
+        [plugins.wasi]
+        plugin = "{reference}"
+        call_timeout_ms = 5000
+        [pipelines.wasi]
+        pre = "wasi"
+        model = "wide"
+    "#,
+        state.display()
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_serves_a_plugin_out_of_a_registry_and_restarts_without_it() {
+    let Some(mut server) = services::registry(None) else { return };
+    let file = sluice_tests::repository().join("tests/guests/dist/wasi_hello.wasm");
+    let component = Bytes::from(std::fs::read(file).expect("a component"));
+    let tag = reference(&server, ":1");
+    let digest = oci::push(&tag, component, &description(), &OciSettings::default()).await.expect("pushed");
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = pulled_plugin(&tag.at(digest), folder.path());
+    let mut gateway = gateway::start(&config).await;
+    assert_eq!(gateway.client.predict("wasi", &json!({})).await.ok()["body_bytes"], 2);
+    gateway.stop().await.expect("stopped");
+    server.stop();
+    let gateway = gateway::start(&config).await;
+    assert_eq!(gateway.client.predict("wasi", &json!({})).await.ok()["body_bytes"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_cannot_be_pulled_is_not_served_and_the_rest_is() {
+    let nobody = services::free_address();
+    let missing = Reference::parse(&format!("oci://{nobody}/team/a@{}", Digest::of(b"x"))).expect("a reference");
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = gateway::start(&pulled_plugin(&missing, folder.path())).await;
+    assert_eq!(gateway.client.get("/v2/models/wide/ready").await.status, StatusCode::OK);
+    let refused = gateway.client.predict("wasi", &json!({})).await;
+    assert_eq!((refused.status, &*refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"));
+    assert!(!String::from_utf8_lossy(&refused.body).contains(&nobody.to_string()));
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use sluice::config::Store;
 use sluice::services::{KeyValue, KeyValueError, Stores};
-use sluice_tests::services;
+use serde_json::{Value, json};
+use sluice_tests::{gateway, services};
 use tokio::runtime::Handle;
 
 fn text(value: &str) -> Bytes {
@@ -198,4 +199,72 @@ async fn an_embedded_store_needs_a_state_directory() {
         panic!("no directory")
     };
     assert!(error.contains("[state] dir"), "{error}");
+}
+
+/// A gateway whose plugin, which belongs to `owner`, answers what it finds in a store.
+async fn looking_up(store: &str, state: &std::path::Path, owner: &str) -> gateway::Running {
+    let config = format!(
+        r#"
+        [state]
+        dir = "{}"
+        [stores.example]
+        {store}
+        [models.wide]
+        engine = "sim"
+        file = "{{repo}}/tests/models/wide.sim.json"
+        [plugins.probe]
+        file = "{{repo}}/tests/guests/dist/kv_probe.wasm"
+        owner = "{owner}"
+        stores = ["example"]
+        call_timeout_ms = 5000
+        [pipelines.probe]
+        pre = "probe"
+        model = "wide"
+    "#,
+        state.display()
+    );
+    gateway::start(&config).await
+}
+
+fn order() -> Value {
+    json!({"store": "example", "keys": ["Jaws", "none", "Jaws"]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_reads_its_owners_keys_in_redis_and_no_others() {
+    let Some(mut server) = services::redis() else { return };
+    let stores = Stores::new(None, None, Handle::current()).expect("certificates");
+    open(&stores, "team", &settings(&server)).set("Jaws", text("shark")).await.expect("set");
+    let store = format!("kind = \"redis\"\nurl = \"redis://{}\"", server.address);
+    let folder = tempfile::tempdir().expect("a folder");
+    let strangers = looking_up(&store, &folder.path().join("strangers"), "strangers").await;
+    assert_eq!(strangers.client.predict("probe", &order()).await.ok(), json!([null, null, null]));
+    let team = looking_up(&store, &folder.path().join("team"), "team").await;
+    assert_eq!(team.client.predict("probe", &order()).await.ok(), json!(["shark", null, "shark"]));
+    server.stop();
+    let failed = team.client.predict("probe", &order()).await;
+    let said = String::from_utf8_lossy(&failed.body).into_owned();
+    assert!(failed.status.is_server_error(), "{said}");
+    assert!(!said.contains("127.0.0.1"), "{said}");
+    assert!(team.client.get("/v2/health/live").await.status.is_success());
+    server.start();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(team.client.predict("probe", &order()).await.ok(), json!([null, null, null]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_finds_in_an_embedded_store_what_was_there_before_a_restart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    {
+        let stores = Stores::new(Some(folder.path()), None, Handle::current()).expect("certificates");
+        let settings = Store::Embedded { bytes_max: 1000 };
+        open(&stores, "team", &settings).set("Jaws", text("shark")).await.expect("set");
+    }
+    for _ in 0..2 {
+        let mut gateway = looking_up("kind = \"embedded\"", folder.path(), "team").await;
+        assert_eq!(gateway.client.predict("probe", &order()).await.ok(), json!(["shark", null, "shark"]));
+        gateway.stop().await.expect("stopped");
+    }
+    let strangers = looking_up("kind = \"embedded\"", folder.path(), "strangers").await;
+    assert_eq!(strangers.client.predict("probe", &order()).await.ok(), json!([null, null, null]));
 }

@@ -199,3 +199,51 @@ impl Slot {
         tracing::error!(store = %self.path.display(), "store is still being read, so it cannot be opened again yet");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use bytes::Bytes;
+
+    use super::super::table::{self, Change};
+    use super::*;
+
+    fn put(key: &str) -> Write {
+        let change = Change::Put(BTreeMap::from([(key.to_owned(), Some(Bytes::from_static(b"1")))]));
+        Write { owner: "a".into(), change, bytes_max: 1000 }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_that_failed_is_opened_again_by_the_next_write() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = File::open(&folder.path().join("s.redb"), Handle::current()).expect("opens");
+        file.write(put("k")).await.expect("written");
+        file.database.close();
+        let holds = |key: &'static str| file.read(move |database| table::holds(database, "a", key).map(Ok));
+        assert_eq!(holds("k").await, Err(unavailable()), "nothing is read from a file that failed");
+        file.write(put("l")).await.expect("written");
+        assert_eq!((holds("k").await, holds("l").await), (Ok(true), Ok(true)));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_call_that_was_cancelled_before_its_turn_writes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = File::open(&folder.path().join("s.redb"), Handle::current()).expect("opens");
+        // The thread cannot commit while somebody else writes.
+        let database = file.database.open.load_full().expect("open");
+        let blocker = database.begin_write().expect("begun");
+        let first = tokio::spawn({
+            let (answer, answered) = oneshot::channel();
+            file.writes.send(Queued { write: put("first"), answer }).await.expect("queued");
+            answered
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::timeout(Duration::from_millis(50), file.write(put("late"))).await.expect_err("it waits");
+        blocker.abort().expect("aborted");
+        assert_eq!(first.await.expect("ends").expect("answered"), Ok(0));
+        file.write(put("last")).await.expect("written");
+        let holds = |key: &'static str| file.read(move |database| table::holds(database, "a", key).map(Ok));
+        assert_eq!((holds("late").await, holds("last").await), (Ok(false), Ok(true)));
+    }
+}
