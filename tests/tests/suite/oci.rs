@@ -1,6 +1,7 @@
 //! Plugins in registries: a real one, and one that lies.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -225,11 +226,55 @@ async fn a_gateway_serves_a_plugin_out_of_a_registry_and_restarts_without_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_cannot_be_pulled_is_not_served_and_the_rest_is() {
     let nobody = services::free_address();
-    let missing = Reference::parse(&format!("oci://{nobody}/team/a@{}", Digest::of(b"x"))).expect("a reference");
+    let missing =
+        Reference::parse(&format!("oci://{nobody}/team/a@{}", Digest::of(b"x"))).expect("a reference");
     let folder = tempfile::tempdir().expect("a folder");
     let gateway = gateway::start(&pulled_plugin(&missing, folder.path())).await;
     assert_eq!(gateway.client.get("/v2/models/wide/ready").await.status, StatusCode::OK);
     let refused = gateway.client.predict("wasi", &json!({})).await;
     assert_eq!((refused.status, &*refused.code()), (StatusCode::SERVICE_UNAVAILABLE, "model_unavailable"));
     assert!(!String::from_utf8_lossy(&refused.body).contains(&nobody.to_string()));
+}
+
+fn sluice(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(sluice_tests::program())
+        .args(arguments)
+        .env("DOCKER_CONFIG", "/nonexistent")
+        .env("SOURCE_DATE_EPOCH", "1767323045")
+        .output()
+        .expect("it runs");
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_pushes_and_pulls_and_says_what_a_config_needs() {
+    let Some(mut server) = services::registry(None) else { return };
+    let component = sluice_tests::repository().join("tests/guests/dist/kv_probe.wasm").display().to_string();
+    let target = format!("oci://{}/team/probe:1", server.address);
+    let (code, out, err) = sluice(&["plugin", "push", &target, &component]);
+    assert_eq!(code, 0, "{err}");
+    let pinned = out.lines().find_map(|line| line.split_once("plugin = \"")).expect("a reference").1;
+    let (reference, digest) = Reference::parse_pinned(pinned.trim_end_matches('"')).expect("pinned");
+    let pulled = oci::pull(&reference, &OciSettings::default(), 16 << 20).await.expect("pulled");
+    assert_eq!(pulled.manifest, digest);
+    assert_eq!(pulled.component, std::fs::read(&component).expect("there"));
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("pulled.wasm").display().to_string();
+    let (code, out, err) = sluice(&["plugin", "pull", &target, "-o", &file, "--json"]);
+    assert_eq!(code, 0, "{err}");
+    let answer: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(answer["reference"], reference.to_string());
+    assert_eq!(std::fs::read(&file).expect("there"), pulled.component);
+
+    let (code, _, err) = sluice(&["plugin", "push", &target, &component, "--activate"]);
+    assert_eq!(code, 2, "{err}");
+    let (code, _, err) = sluice(&["plugin", "pull", &target.replace(":1", ":2"), "-o", &file]);
+    assert_eq!(code, 1, "{err}");
+    server.stop();
+    let (code, _, err) = sluice(&["plugin", "pull", &target, "-o", &file]);
+    assert_eq!(code, 69, "{err}");
+    assert!(err.contains("cannot be reached"), "{err}");
+    assert_eq!(std::fs::read(&file).expect("there"), pulled.component, "a pull that failed changes nothing");
 }

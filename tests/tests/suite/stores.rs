@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 use sluice::config::Store;
 use sluice::services::{KeyValue, KeyValueError, Stores};
-use serde_json::{Value, json};
 use sluice_tests::{gateway, services};
 use tokio::runtime::Handle;
 

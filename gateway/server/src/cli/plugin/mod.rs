@@ -1,5 +1,6 @@
 //! `sluice plugin …`: what an author does with a plugin, one file for each command.
-//! `new` to `embed` work on files here, the others ask a gateway's admin listener.
+//! `new` to `embed` work on files here, `pull` asks a registry, the others a gateway's
+//! admin listener.
 
 mod activate;
 mod delete;
@@ -9,6 +10,7 @@ mod keygen;
 mod logs;
 mod ls;
 mod new;
+mod oci;
 mod profile;
 mod push;
 mod retire;
@@ -47,8 +49,10 @@ pub(super) enum Command {
     Verify(verify::Arguments),
     /// Put sample cases into a component.
     Embed(embed::Arguments),
-    /// Upload a component as a new version.
+    /// Upload a component as a new version; or push it to a registry, oci://HOST/REPOSITORY:TAG.
     Push(push::Arguments),
+    /// Pull a component out of a registry, by digest or tag.
+    Pull(oci::PullArguments),
     /// List plugins.
     Ls(ls::Arguments),
     /// Show a plugin and its versions, or one version.
@@ -82,6 +86,7 @@ pub(super) fn run(command: &Command) -> ExitCode {
         Command::Verify(arguments) => verify::run(arguments),
         Command::Embed(arguments) => embed::run(arguments),
         Command::Push(arguments) => block_on(push::run(arguments)),
+        Command::Pull(arguments) => block_on(oci::pull(arguments)),
         Command::Ls(arguments) => block_on(ls::run(arguments)),
         Command::Show(arguments) => block_on(show::run(arguments)),
         Command::Activate(arguments) => block_on(activate::run(arguments)),

@@ -11,8 +11,10 @@ use clap::Args;
 use futures_util::stream;
 use http::{Method, StatusCode};
 use serde_json::Value;
+use sluice_sandbox::ComponentFacts;
 
 use super::embed::embed;
+use super::oci::{self, RegistryArguments};
 use super::sign::{private_key, signature};
 use super::{COMPONENT_BYTES_MAX, digest, not_loaded, show};
 use crate::cli::outcome::{Failure, Outcome, size};
@@ -30,7 +32,7 @@ const DIGEST_CHARS: usize = 12;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
-    /// The plugin.
+    /// The plugin; or a place in a registry, oci://HOST/REPOSITORY:TAG.
     #[arg(value_name = "PLUGIN")]
     plugin: String,
     /// The component.
@@ -60,16 +62,22 @@ pub(in crate::cli) struct Arguments {
     activate: bool,
     #[command(flatten)]
     server: ServerArguments,
+    #[command(flatten)]
+    registry: RegistryArguments,
 }
 
 /// What is sent.
 struct Upload {
     component: Bytes,
+    facts: ComponentFacts,
     version: String,
     signature: Option<String>,
 }
 
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
+    if oci::is_reference(&arguments.plugin) {
+        return to_registry(arguments).await;
+    }
     let plugin = name("plugin", &arguments.plugin)?;
     let upload = prepare(arguments)?;
     let client = Client::new(&arguments.server)?;
@@ -87,6 +95,17 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
         }
         out
     })
+}
+
+/// The other kind of target: registries know neither owners nor what is served.
+async fn to_registry(arguments: &Arguments) -> Outcome {
+    if arguments.owner.is_some() || arguments.activate || arguments.version.is_some() {
+        return Err(Failure::usage(
+            "--version, --owner and --activate are for a gateway, not for a registry",
+        ));
+    }
+    let Upload { component, facts, signature, .. } = prepare(arguments)?;
+    oci::push(&arguments.plugin, component, &facts, signature, &arguments.registry).await
 }
 
 /// Everything that can fail here fails before anything is sent.
@@ -111,10 +130,10 @@ fn prepare(arguments: &Arguments) -> Outcome<Upload> {
         return Err(Failure::usage("--key-name goes with --sign or --signature"));
     }
     // A version that the component names and that is no name is not used; it is free text.
-    let own = facts.metadata.version.filter(|version| sluice_tensor::check_name(version).is_ok());
+    let own = facts.metadata.version.clone().filter(|version| sluice_tensor::check_name(version).is_ok());
     let version = arguments.version.clone().or(own);
     let version = version.unwrap_or_else(|| digest(&component)[..DIGEST_CHARS].to_owned());
-    Ok(Upload { component: component.into(), version, signature })
+    Ok(Upload { component: component.into(), facts, version, signature })
 }
 
 async fn send(client: &Client, path: &str, arguments: &Arguments, upload: &Upload) -> Outcome<Answer> {
