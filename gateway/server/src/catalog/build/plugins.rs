@@ -131,6 +131,13 @@ impl Build<'_> {
             PluginSource::File(file) => self.read_file(slot, file, granted),
             PluginSource::Oci(reference) => self.pull(slot, reference, granted),
         };
+        // A registry that is away keeps nothing else from being served at the start; the
+        // reloads that follow try again.
+        if let (PluginSource::Oci(_), None, Err(what)) = (&slot.config.source, self.previous, &loaded) {
+            tracing::error!(plugin = &*slot.name, what, "plugin is not served");
+            slot.problem = Some(what.clone());
+            return None;
+        }
         let name = &slot.name;
         let loaded = self.keep(loaded.map_err(|what| Problem::new(format!("plugins.{name}"), what)))?;
         slot.versions.insert(Arc::clone(&loaded.version), Arc::clone(&loaded));
