@@ -50,7 +50,7 @@ pub(super) enum Command {
     /// Put sample cases into a component.
     Embed(embed::Arguments),
     /// Upload a component as a new version; or push it to a registry, oci://HOST/REPOSITORY:TAG.
-    Push(push::Arguments),
+    Push(Box<push::Arguments>),
     /// Pull a component out of a registry, by digest or tag.
     Pull(oci::PullArguments),
     /// List plugins.
