@@ -120,7 +120,8 @@ pub(super) async fn pull(arguments: &PullArguments) -> Outcome {
 
 /// Whole or not at all: a component that is there before stays until then.
 fn write(path: &Path, content: &[u8]) -> Outcome {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let folder =
+        path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let written = tempfile::Builder::new().prefix(".pulled-").tempfile_in(folder).and_then(|mut file| {
         file.write_all(content)?;
         file.persist(path).map_err(|error| error.error)
