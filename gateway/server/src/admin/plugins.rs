@@ -256,8 +256,7 @@ pub(super) async fn remove(
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     version: Option<String>,
-    #[serde(default)]
-    after: u64,
+    after: Option<u64>,
     limit: Option<usize>,
 }
 

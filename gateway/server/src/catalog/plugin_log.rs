@@ -49,10 +49,13 @@ impl PluginLog {
         Self { version, metrics, lines: Mutex::default() }
     }
 
-    /// The lines with numbers above `after`, oldest first, at most `limit`.
-    pub fn lines(&self, after: u64, limit: usize) -> Vec<LogLine> {
+    /// The lines with numbers above `after`, or the newest; oldest first, at most `limit`.
+    pub fn lines(&self, after: Option<u64>, limit: usize) -> Vec<LogLine> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().filter(|line| line.sequence > after).take(limit).cloned().collect()
+        match after {
+            Some(after) => lines.iter().filter(|line| line.sequence > after).take(limit).cloned().collect(),
+            None => lines.iter().skip(lines.len().saturating_sub(limit)).cloned().collect(),
+        }
     }
 
     /// Notes that a call failed; the text is for the plugin's author.

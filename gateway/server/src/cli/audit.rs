@@ -8,7 +8,7 @@ use super::remote::{Client, ServerArguments, list, show, text};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// Only what came after this entry.
+    /// What came after this entry; the newest if absent.
     #[arg(long, value_name = "NUMBER")]
     after: Option<u64>,
     /// Most entries.
@@ -32,7 +32,7 @@ fn shown(answer: &Value) -> String {
     if entries.is_empty() {
         return "nothing was changed yet\n".to_owned();
     }
-    let keys = ["seq", "at", "actor", "action", "plugin", "version", "from", "to", "outcome"];
+    let keys = ["sequence", "at", "actor", "action", "target", "from", "to", "outcome"];
     let used: Vec<&str> =
         keys.into_iter().filter(|key| entries.iter().any(|entry| !entry[*key].is_null())).collect();
     let heading = used.iter().map(|key| key.to_uppercase()).collect();

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_sandbox::{
-    ComponentFacts, LoadError, LogSink, Plugin, PluginOptions, Verified, VerifyLimits, WasiPolicy,
+    ComponentFacts, Inference, LoadError, LogSink, Plugin, PluginOptions, Verified, VerifyLimits, WasiPolicy,
 };
 use tokio::runtime::Handle;
 
 use super::super::grants::Granted;
+use super::super::samples::CaseModels;
 use super::super::verify::{self, Verifier, VerifierOptions};
 use super::super::{LoadedPlugin, Snapshot};
 use super::Builder;
@@ -85,7 +86,8 @@ impl Builder {
         }
     }
 
-    /// Loads a component that was just compiled, and tries it. Blocks.
+    /// Loads a component that was just compiled, and tries it. Its models are behind those
+    /// of its sample cases, which stand aside as soon as the cases were run. Blocks.
     pub(in crate::catalog) fn load_compiled(
         &self,
         config: &config::Plugin,
@@ -93,11 +95,16 @@ impl Builder {
         component: &[u8],
         compiled: &Compiled,
         granted: &Granted,
-    ) -> Result<Arc<LoadedPlugin>, LoadError> {
+    ) -> Result<(Arc<LoadedPlugin>, Arc<CaseModels>), LoadError> {
         let log = self.log(config, &version);
-        let options = options(config, granted.grants(config), Arc::clone(&log) as Arc<dyn LogSink>);
+        let mut grants = granted.grants(config);
+        let cases = Arc::new(CaseModels::new(grants.inference.take()));
+        if cases.has_real() {
+            grants.inference = Some(Arc::clone(&cases) as Arc<dyn Inference>);
+        }
+        let options = options(config, grants, Arc::clone(&log) as Arc<dyn LogSink>);
         let plugin = self.sandbox.load_verified(component, &compiled.code, options)?;
-        Ok(self.loaded(config, version, plugin, log, granted))
+        Ok((self.loaded(config, version, plugin, log, granted), cases))
     }
 
     /// What a plugin is granted by the configuration that is served.

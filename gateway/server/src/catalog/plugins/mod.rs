@@ -143,13 +143,18 @@ impl Plugins {
         }
     }
 
-    /// Reads the audit log: at most `limit` lines after the one with number `after`.
+    /// Reads the audit log: at most `limit` lines after the one with number `after`, or the
+    /// newest.
     ///
     /// # Errors
     /// No state directory, or the disk.
-    pub async fn audit(&self, after: u64, limit: usize) -> Result<Vec<super::store::AuditRecord>> {
+    pub async fn audit(&self, after: Option<u64>, limit: usize) -> Result<Vec<super::store::AuditRecord>> {
         let store = Arc::clone(self.store()?);
-        let lines = tokio::task::spawn_blocking(move || store.audit(after, limit)).await;
+        let read = move || match after {
+            Some(after) => store.audit(after, limit),
+            None => store.newest_audit(limit),
+        };
+        let lines = tokio::task::spawn_blocking(read).await;
         Ok(lines.map_err(|_| panicked())??)
     }
 

@@ -7,19 +7,19 @@ use sluice_sandbox::CallContext;
 use tokio::time::Instant;
 
 use super::super::LoadedPlugin;
-use super::super::samples::{self, Case, Verdict};
+use super::super::samples::{self, Case, CaseModels, Verdict};
 use super::super::verify;
 use crate::error::{Error, Kind, Result, UploadRefusal};
 
 /// Failed cases that the answer tells of. Three show what is wrong.
 const TOLD_MAX: usize = 3;
 
-/// Runs the sample cases that a component carries, under the limits of its plugin. Gives
-/// how many there were.
+/// Runs the sample cases that a component carries, under the limits of its plugin and with
+/// the models' answers that they give. Gives how many there were.
 ///
 /// # Errors
 /// 422 `canary_failed` with what differed.
-pub(super) async fn run(plugin: &LoadedPlugin, component: &[u8]) -> Result<usize> {
+pub(super) async fn run(plugin: &LoadedPlugin, models: &CaseModels, component: &[u8]) -> Result<usize> {
     let section = sluice_sandbox::verify::custom_section(component, sluice_sandbox::verify::SAMPLES_SECTION)
         .map_err(|error| verify::load_error(&error))?;
     let Some(section) = section else { return Ok(0) };
@@ -27,11 +27,13 @@ pub(super) async fn run(plugin: &LoadedPlugin, component: &[u8]) -> Result<usize
     let Some(info) = plugin.info() else { return Ok(0) };
     let mut failed = Vec::new();
     for (number, case) in cases.iter().enumerate() {
+        models.serve(case);
         let verdict = samples::run(&*plugin.hook, info.world, case, context(plugin, case, number)).await;
         if !verdict.passed() {
             failed.push(verdict);
         }
     }
+    models.stand_aside();
     if failed.is_empty() { Ok(cases.len()) } else { Err(refused(tell(&failed, cases.len()))) }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::super::build::Compiled;
 use super::super::store::limits::VERSIONS_PER_PLUGIN_MAX;
+use super::super::samples::CaseModels;
 use super::super::store::{
     BlobWriter, Change, Store, StoreError, StoredBlob, VersionRecord, VersionSource, VersionState, timestamp,
 };
@@ -126,9 +127,9 @@ impl Plugins {
         let compiled = self.builder.compile(bytes.clone()).await?;
         under_way.reached(VersionState::Compiled);
         let facts = facts(&compiled)?;
-        let loaded = self.try_out(upload, &bytes, compiled).await?;
+        let (loaded, models) = self.try_out(upload, &bytes, compiled).await?;
         under_way.reached(VersionState::Canary);
-        let samples = trial::run(&loaded, &bytes).await?;
+        let samples = trial::run(&loaded, &models, &bytes).await?;
         let record = VersionRecord {
             plugin: upload.plugin.clone(),
             version: upload.version.clone(),
@@ -210,7 +211,7 @@ impl Plugins {
         upload: &Upload,
         bytes: &Bytes,
         compiled: Compiled,
-    ) -> Result<Arc<LoadedPlugin>> {
+    ) -> Result<(Arc<LoadedPlugin>, Arc<CaseModels>)> {
         let snapshot = self.catalog.snapshot();
         let config = self.config_of(&upload.plugin, &snapshot.config);
         let (this, bytes, version) = (Arc::clone(self), bytes.clone(), Arc::from(upload.version.as_str()));

@@ -207,7 +207,8 @@ impl Plugins {
         Ok(read.map_err(|_| super::panicked())??)
     }
 
-    /// The last lines of a plugin's loaded versions, or of one of them, after a number.
+    /// Lines of a plugin's loaded versions, or of one of them: those after a number, or the
+    /// newest.
     ///
     /// # Errors
     /// Not the actor's, or none of that name.
@@ -216,7 +217,7 @@ impl Plugins {
         actor: &Actor,
         plugin: &str,
         version: Option<&str>,
-        after: u64,
+        after: Option<u64>,
         limit: usize,
     ) -> Result<Vec<LogLine>> {
         self.check_plugin(actor, plugin)?;
@@ -227,7 +228,10 @@ impl Plugins {
             slot.versions.values().filter(|it| version.is_none_or(|version| *it.version == *version));
         let mut lines: Vec<LogLine> = wanted.flat_map(|loaded| loaded.log.lines(after, limit)).collect();
         lines.sort_by_key(|line| line.sequence);
-        lines.truncate(limit);
+        match after {
+            Some(_) => lines.truncate(limit),
+            None => drop(lines.drain(..lines.len().saturating_sub(limit))),
+        }
         Ok(lines)
     }
 

@@ -1,8 +1,9 @@
 //! The models that a pipeline plugin meets during a case.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use sluice_sandbox::{CallContext, Inference, InferenceError};
 use sluice_tensor::NamedTensor;
@@ -14,22 +15,33 @@ use super::Case;
 #[derive(Default)]
 pub struct CaseModels {
     real: Option<Arc<dyn Inference>>,
-    fake: Mutex<BTreeMap<String, Vec<NamedTensor>>>,
+    /// None once the cases were run: real requests pay nothing but a look.
+    fake: ArcSwapOption<BTreeMap<String, Vec<NamedTensor>>>,
 }
 
 impl CaseModels {
     /// With these models behind the cases'.
     pub fn new(real: Option<Arc<dyn Inference>>) -> Self {
-        Self { real, fake: Mutex::default() }
+        Self { real, fake: ArcSwapOption::empty() }
     }
 
     /// Answers for this case from now on. Cases run one after the other.
     pub fn serve(&self, case: &Case) {
-        *self.fake.lock().unwrap_or_else(PoisonError::into_inner) = case.models.clone();
+        self.fake.store(Some(Arc::new(case.models.clone())));
+    }
+
+    /// Answers for no case any more.
+    pub fn stand_aside(&self) {
+        self.fake.store(None);
+    }
+
+    /// Whether there are models behind the cases'.
+    pub fn has_real(&self) -> bool {
+        self.real.is_some()
     }
 
     fn fake(&self, model: &str) -> Option<Vec<NamedTensor>> {
-        self.fake.lock().unwrap_or_else(PoisonError::into_inner).get(model).cloned()
+        self.fake.load().as_ref()?.get(model).cloned()
     }
 }
 

@@ -250,6 +250,8 @@ fn a_case_answers_for_the_models_that_it_names() {
     let wanted = Tensor::from_f32(Shape::new(&[2, 2]).expect("fits"), &[1.0, 2.0, 3.0, 4.0]).expect("valid");
     assert_eq!(outputs[0].tensor, wanted);
     assert_eq!(ask(&models, "other").err(), Some(InferenceError::Failed("other is real".to_owned())));
+    models.stand_aside();
+    assert_eq!(ask(&models, "fake").err(), Some(InferenceError::Failed("fake is real".to_owned())));
     let alone = CaseModels::default();
     assert_eq!(ask(&alone, "other").err(), Some(InferenceError::NotFound("other".to_owned())));
 }

@@ -190,6 +190,13 @@ impl Store {
         Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
+    /// The newest audit lines, at most `limit`, oldest first.
+    pub fn newest_audit(&self, limit: usize) -> Result<Vec<AuditRecord>> {
+        let limit = limit.min(AUDIT_PAGE_MAX);
+        let newest = self.writer()?.sequence;
+        self.audit(newest.saturating_sub(u64::try_from(limit).unwrap_or(u64::MAX)), limit)
+    }
+
     /// The writer, with open tables: they are opened again after a failed commit.
     fn writer(&self) -> Result<MutexGuard<'_, Writer>> {
         let mut writer = self.writer.lock().unwrap_or_else(|poisoned| {

@@ -56,7 +56,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
 
 /// Where the next page begins: behind the last line that was seen.
 fn next(answer: &Value, after: Option<u64>) -> Option<u64> {
-    let seen = list(answer, "lines").iter().filter_map(|line| line["seq"].as_u64()).max();
+    let seen = list(answer, "lines").iter().filter_map(|line| line["sequence"].as_u64()).max();
     seen.max(after)
 }
 
@@ -65,7 +65,7 @@ fn shown(line: &Value, json: bool) -> String {
         return format!("{line}\n");
     }
     let mut out = String::new();
-    for key in ["time", "version", "level", "context", "message", "request_id"] {
+    for key in ["at", "version", "level", "context", "message", "request_id"] {
         if line[key].is_null() || line[key] == "" {
             continue;
         }
@@ -92,14 +92,14 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line_whatever_it_holds() {
-        let line = json!({"seq": 7, "time": "2026-01-01T00:00:00Z", "version": "2", "level": "warn",
+        let line = json!({"sequence": 7, "at": "2026-01-01T00:00:00Z", "version": "2", "level": "warn",
             "message": "odd\n\u{1b}[2J", "request_id": "r1", "context": ""});
         assert_eq!(shown(&line, false), "2026-01-01T00:00:00Z 2 WARN odd\\n\\u{1b}[2J (r1)\n");
     }
 
     #[test]
     fn following_goes_on_behind_the_last_line() {
-        let page = json!({"lines": [{"seq": 4}, {"seq": 9}]});
+        let page = json!({"lines": [{"sequence": 4}, {"sequence": 9}]});
         assert_eq!(next(&page, None), Some(9));
         assert_eq!(next(&json!({"lines": []}), Some(9)), Some(9));
         assert_eq!(next(&json!({"lines": []}), None), None);

@@ -24,15 +24,11 @@ fn shown(answer: &Value) -> String {
     }
     let heading = ["NAME", "OWNER", "ACTIVE", "VERSIONS"].map(str::to_owned).to_vec();
     let rows = plugins.iter().map(|plugin| {
-        let name = if plugin["name"].is_null() { text(plugin, "plugin") } else { text(plugin, "name") };
         let versions: Vec<String> = list(plugin, "versions")
             .iter()
-            .map(|version| match version {
-                Value::String(version) => version.clone(),
-                record => format!("{} ({})", text(record, "version"), text(record, "state")),
-            })
+            .map(|version| format!("{} ({})", text(version, "version"), text(version, "state")))
             .collect();
-        vec![name, text(plugin, "owner"), text(plugin, "active"), versions.join(", ")]
+        vec![text(plugin, "plugin"), text(plugin, "owner"), text(plugin, "active"), versions.join(", ")]
     });
     table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }

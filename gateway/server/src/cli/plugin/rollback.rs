@@ -22,8 +22,6 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let path = format!("/admin/v1/plugins/{plugin}/rollback");
     let answer = client.change(Method::POST, &path, &json!({})).await?;
     show(&arguments.server, &answer, |answer| {
-        let version =
-            if answer["active"].is_null() { text(answer, "version") } else { text(answer, "active") };
-        format!("{plugin} is back at {}\n", clean(&version))
+        format!("{plugin} is back at {}\n", clean(&text(answer, "active")))
     })
 }

@@ -14,8 +14,8 @@ pub(in crate::cli) struct Arguments {
     #[arg(value_name = "PIPELINE")]
     pipeline: String,
     /// The plugin of it that has the version.
-    #[arg(value_name = "PLUGIN", required_unless_present = "clear")]
-    plugin: Option<String>,
+    #[arg(value_name = "PLUGIN")]
+    plugin: String,
     /// The version to try.
     #[arg(value_name = "VERSION", required_unless_present = "clear")]
     version: Option<String>,
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, default_value_t = 1.0, value_name = "SHARE")]
     sample: f64,
     /// End it.
-    #[arg(long, conflicts_with_all = ["plugin", "version"])]
+    #[arg(long, conflicts_with = "version")]
     clear: bool,
     #[command(flatten)]
     server: ServerArguments,
@@ -32,12 +32,13 @@ pub(in crate::cli) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let pipeline = name("pipeline", &arguments.pipeline)?;
     let path = format!("/admin/v1/pipelines/{pipeline}/shadow");
+    let plugin = name("plugin", &arguments.plugin)?;
     if arguments.clear {
         let client = Client::new(&arguments.server)?;
+        let path = format!("{path}?plugin={plugin}");
         let answer = client.send(client.request(Method::DELETE, &path)).await?.json()?;
         return show(&arguments.server, &answer, |_| format!("{pipeline} has no shadow any more\n"));
     }
-    let plugin = name("plugin", arguments.plugin.as_deref().unwrap_or_default())?;
     let version = name("version", arguments.version.as_deref().unwrap_or_default())?;
     if !(0.0..=1.0).contains(&arguments.sample) {
         return Err(Failure::usage("--sample is a share from 0 to 1"));

@@ -34,7 +34,7 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
 
 fn versions(answer: &Value) -> String {
     let mut out = String::new();
-    for key in ["owner", "active", "previous"] {
+    for key in ["owner", "active", "previous", "problem"] {
         if let Some(value) = answer[key].as_str() {
             // Writing to a string cannot fail.
             let _ = writeln!(out, "{key}: {}", clean(value));
@@ -90,9 +90,10 @@ pub(super) fn record(version: &Value) -> String {
     rows.push(vec!["size".to_owned(), bytes(version)]);
     for import in list(version, "imports") {
         let granted = if import["granted"].as_bool().unwrap_or(false) { "granted" } else { "NOT granted" };
-        rows.push(vec!["import".to_owned(), format!("{} ({granted})", text(import, "name"))]);
+        let why = import["why"].as_str().map_or_else(String::new, |why| format!(", {why}"));
+        rows.push(vec!["import".to_owned(), format!("{} ({granted}{why})", text(import, "name"))]);
     }
-    for group in ["metadata", "limits"] {
+    for group in ["metadata", "limits", "usage", "bake"] {
         for (key, value) in version[group].as_object().into_iter().flatten() {
             if !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()) {
                 rows.push(vec![format!("{group}.{key}"), text(&version[group], key)]);

@@ -13,13 +13,13 @@ pub(in crate::cli) struct Arguments {
     #[arg(value_name = "PIPELINE")]
     pipeline: String,
     /// The plugin of it that has the versions.
-    #[arg(value_name = "PLUGIN", required_unless_present = "clear")]
-    plugin: Option<String>,
+    #[arg(value_name = "PLUGIN")]
+    plugin: String,
     /// Weights: 1=90 2=10. A request's key (x-sluice-key, else its id) decides.
     #[arg(value_name = "VERSION=WEIGHT", required_unless_present = "clear")]
     weights: Vec<String>,
     /// End the split: the active version gets every request.
-    #[arg(long, conflicts_with_all = ["plugin", "weights"])]
+    #[arg(long, conflicts_with = "weights")]
     clear: bool,
     #[command(flatten)]
     server: ServerArguments,
@@ -28,12 +28,13 @@ pub(in crate::cli) struct Arguments {
 pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let pipeline = name("pipeline", &arguments.pipeline)?;
     let path = format!("/admin/v1/pipelines/{pipeline}/split");
+    let plugin = name("plugin", &arguments.plugin)?;
     if arguments.clear {
         let client = Client::new(&arguments.server)?;
+        let path = format!("{path}?plugin={plugin}");
         let answer = client.send(client.request(Method::DELETE, &path)).await?.json()?;
         return show(&arguments.server, &answer, |_| format!("{pipeline} is not split any more\n"));
     }
-    let plugin = name("plugin", arguments.plugin.as_deref().unwrap_or_default())?;
     let weights = weights(&arguments.weights)?;
     let body = json!({ "plugin": plugin, "weights": weights });
     let answer = Client::new(&arguments.server)?.change(Method::PUT, &path, &body).await?;

@@ -96,9 +96,13 @@ fn every_command_asks_what_the_api_has() {
         ("sluice plugin activate scale 2", "POST /admin/v1/plugins/scale/activate", r#"{"version":"2"}"#),
         ("sluice plugin rollback scale", "POST /admin/v1/plugins/scale/rollback", "{}"),
         ("sluice plugin split rank scale 1=90 2=10", "PUT /admin/v1/pipelines/rank/split", split),
-        ("sluice plugin split rank --clear", "DELETE /admin/v1/pipelines/rank/split", ""),
+        ("sluice plugin split rank scale --clear", "DELETE /admin/v1/pipelines/rank/split?plugin=scale", ""),
         ("sluice plugin shadow rank scale 2 --sample 0.5", "PUT /admin/v1/pipelines/rank/shadow", shadow),
-        ("sluice plugin shadow rank --clear", "DELETE /admin/v1/pipelines/rank/shadow", ""),
+        (
+            "sluice plugin shadow rank scale --clear",
+            "DELETE /admin/v1/pipelines/rank/shadow?plugin=scale",
+            "",
+        ),
         ("sluice plugin retire scale 1", "POST /admin/v1/plugins/scale/versions/1/retire", ""),
         ("sluice plugin delete scale 1", "DELETE /admin/v1/plugins/scale/versions/1", ""),
         (
