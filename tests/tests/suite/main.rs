@@ -3,6 +3,7 @@
 
 mod auth;
 mod author;
+mod author_remote;
 mod crosstalk;
 mod drain;
 mod egress;

@@ -9,8 +9,8 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use super::super::build::Compiled;
-use super::super::store::limits::VERSIONS_PER_PLUGIN_MAX;
 use super::super::samples::CaseModels;
+use super::super::store::limits::VERSIONS_PER_PLUGIN_MAX;
 use super::super::store::{
     BlobWriter, Change, Store, StoreError, StoredBlob, VersionRecord, VersionSource, VersionState, timestamp,
 };
