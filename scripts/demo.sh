@@ -9,7 +9,7 @@ ADMIN=${SLUICE_DEMO_ADMIN:-127.0.0.1:8002}
 REQUEST=config/demo-request.json
 READY_SECONDS_MAX=60
 
-scripts/setup.sh
+scripts/setup.sh --to-serve
 echo "demo: building in release mode (the first time takes a few minutes)"
 cargo build --release --bin sluice
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')

@@ -16,4 +16,5 @@ need cc "install a C compiler"
 need python3 "install Python 3.10 or later with pip"
 
 scripts/setup-onnxruntime.sh
-scripts/setup-services.sh
+# The servers that tests talk to; whoever only serves needs none.
+[ "${1:-}" = --to-serve ] || scripts/setup-services.sh

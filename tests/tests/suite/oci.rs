@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -222,6 +223,27 @@ async fn a_gateway_serves_a_plugin_out_of_a_registry_and_restarts_without_it() {
     server.stop();
     let gateway = gateway::start(&config).await;
     assert_eq!(gateway.client.predict("wasi", &json!({})).await.ok()["body_bytes"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_is_served_as_soon_as_its_registry_is_back() {
+    let Some(mut server) = services::registry(None) else { return };
+    let file = sluice_tests::repository().join("tests/guests/dist/wasi_hello.wasm");
+    let component = Bytes::from(std::fs::read(file).expect("a component"));
+    let tag = reference(&server, ":1");
+    let unsigned = Description { signature: None, ..description() };
+    let digest = oci::push(&tag, component, &unsigned, &OciSettings::default()).await.expect("pushed");
+    server.stop();
+    let folder = tempfile::tempdir().expect("a folder");
+    let gateway = gateway::start(&pulled_plugin(&tag.at(digest), folder.path())).await;
+    assert_eq!(gateway.client.predict("wasi", &json!({})).await.status, StatusCode::SERVICE_UNAVAILABLE);
+    server.start();
+    let mut waited = Duration::ZERO;
+    while gateway.client.predict("wasi", &json!({})).await.status != StatusCode::OK {
+        assert!(waited < Duration::from_secs(60), "it is tried again by itself");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        waited += Duration::from_millis(200);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
