@@ -76,6 +76,9 @@ async fn median(
         let context = CallContext {
             request_id: "bench".into(),
             pipeline: workload.name.into(),
+            plugin_version: Arc::default(),
+            routing_key: None,
+            tenant: None,
             deadline: Instant::now() + Duration::from_secs(10),
             span: tracing::Span::none(),
         };

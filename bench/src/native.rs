@@ -71,7 +71,7 @@ impl Pre {
 
 fn failure(error: sluice_sdk::Error) -> CallError {
     let (status, message) = error.into_parts();
-    CallError::Failure(Failure { status, message })
+    CallError::Failure(Failure { status, message, retry_after_seconds: None })
 }
 
 fn unused<T>() -> HookResult<T> {

@@ -10,9 +10,10 @@ use tracing::Instrument;
 use wasmtime::component::Instance as Exported;
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 
-use crate::bindings::exports::sluice::plugin::{handler, postprocess, preprocess};
+use crate::bindings::exports::sluice::plugin::preprocess;
 use crate::bindings::sluice::plugin::types;
 use crate::budget::Budget;
+use crate::contract::Results;
 use crate::error::{CallError, HostFault};
 use crate::host::convert::{
     answer_from_guest, failure_from_guest, request_to_guest, results_from_guest, tensors_to_guest,
@@ -136,16 +137,10 @@ pub(crate) async fn start(
         Ok(exported) => exported,
         Err(error) => return Err(classify(error, store.data())),
     };
-    if let Some(lifecycle) = &plugin.exports.lifecycle {
-        let started = match lifecycle.load(&mut store, &exported) {
-            Ok(guest) => guest.call_init(&mut store, &plugin.options.config_json).await,
-            Err(error) => Err(error),
-        };
-        match started {
-            Ok(Ok(())) => {}
-            Ok(Err(message)) => return Err(CallError::Init(clean(&message, TRAP_BYTES_MAX))),
-            Err(error) => return Err(classify(error, store.data())),
-        }
+    match plugin.exports.init(&mut store, &exported, &plugin.options.config_json).await {
+        Ok(None | Some(Ok(()))) => {}
+        Ok(Some(Err(message))) => return Err(CallError::Init(clean(&message, TRAP_BYTES_MAX))),
+        Err(error) => return Err(classify(error, store.data())),
     }
     Ok(Instance { store, exported, uses_left: plugin.uses() })
 }
@@ -158,16 +153,7 @@ impl Instance {
 
     /// Checks that the exports have the types of the contract.
     pub(crate) fn check_exports(&mut self, plugin: &Inner) -> wasmtime::Result<()> {
-        if let Some(hook) = &plugin.exports.preprocess {
-            hook.load(&mut self.store, &self.exported)?;
-        }
-        if let Some(hook) = &plugin.exports.postprocess {
-            hook.load(&mut self.store, &self.exported)?;
-        }
-        if let Some(hook) = &plugin.exports.handler {
-            hook.load(&mut self.store, &self.exported)?;
-        }
-        Ok(())
+        plugin.exports.check(&mut self.store, &self.exported)
     }
 
     async fn run(&mut self, plugin: &Inner, job: Job) -> Result<Done, CallError> {
@@ -199,7 +185,15 @@ impl Instance {
 
     fn context(&self) -> types::Context {
         let call = &self.store.data().call;
-        types::Context { request_id: call.request_id.to_string(), pipeline: call.pipeline.to_string() }
+        let left_ms = call.deadline.saturating_duration_since(Instant::now()).as_millis();
+        types::Context {
+            request_id: call.request_id.to_string(),
+            pipeline: call.pipeline.to_string(),
+            plugin_version: call.plugin_version.to_string(),
+            deadline_ms: u32::try_from(left_ms).unwrap_or(u32::MAX),
+            routing_key: call.routing_key.as_deref().map(str::to_owned),
+            tenant: call.tenant.as_deref().map(str::to_owned),
+        }
     }
 
     async fn preprocess(
@@ -207,11 +201,10 @@ impl Instance {
         plugin: &Inner,
         request: Request,
     ) -> Result<Result<preprocess::Prepared, types::Failure>, Fault> {
-        let hook = plugin.exports.preprocess.as_ref().ok_or_else(|| missing("preprocess"))?;
-        let guest = hook.load(&mut self.store, &self.exported)?;
         let request = request_to_guest(self.store.data_mut(), request)?;
-        let items = [preprocess::Item { context: self.context(), request }];
-        one(guest.call_process(&mut self.store, &items).await?)
+        let context = self.context();
+        let results = plugin.exports.preprocess(&mut self.store, &self.exported, context, request).await?;
+        one(results.ok_or_else(|| missing("preprocess"))?)
     }
 
     async fn postprocess(
@@ -220,11 +213,10 @@ impl Instance {
         carry: Bytes,
         outputs: Vec<NamedTensor>,
     ) -> Result<Result<types::Answer, types::Failure>, Fault> {
-        let hook = plugin.exports.postprocess.as_ref().ok_or_else(|| missing("postprocess"))?;
-        let guest = hook.load(&mut self.store, &self.exported)?;
         let outputs = tensors_to_guest(self.store.data_mut(), outputs)?;
-        let items = [postprocess::Item { context: self.context(), carry: Vec::from(carry), outputs }];
-        one(guest.call_process(&mut self.store, &items).await?)
+        let (context, given) = (self.context(), (Vec::from(carry), outputs));
+        let results = plugin.exports.postprocess(&mut self.store, &self.exported, context, given).await?;
+        one(results.ok_or_else(|| missing("postprocess"))?)
     }
 
     async fn handle(
@@ -232,11 +224,10 @@ impl Instance {
         plugin: &Inner,
         request: Request,
     ) -> Result<Result<types::Answer, types::Failure>, Fault> {
-        let hook = plugin.exports.handler.as_ref().ok_or_else(|| missing("handle"))?;
-        let guest: handler::Guest = hook.load(&mut self.store, &self.exported)?;
         let request = request_to_guest(self.store.data_mut(), request)?;
         let context = self.context();
-        Ok(guest.call_handle(&mut self.store, &context, &request).await?)
+        let result = plugin.exports.handle(&mut self.store, &self.exported, context, request).await?;
+        result.ok_or_else(|| missing("handle"))
     }
 }
 
@@ -264,9 +255,9 @@ fn missing(hook: &str) -> Fault {
 }
 
 /// The result for the one item that was given.
-fn one<T>(results: Vec<T>) -> Result<T, Fault> {
+fn one<T>(results: Results<T>) -> Result<Result<T, types::Failure>, Fault> {
     let count = results.len();
-    match <[T; 1]>::try_from(results) {
+    match <[Result<T, types::Failure>; 1]>::try_from(results) {
         Ok([result]) => Ok(result),
         Err(_) => Err(Fault::Call(CallError::Output(format!("{count} results for one item")))),
     }

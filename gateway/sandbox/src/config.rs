@@ -1,7 +1,10 @@
 //! The limits of the sandbox and of each plugin.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::host::spans::SpanSink;
 
 /// Limits and places that all plugins share.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub struct SandboxConfig {
     /// let others run. A guest overruns its budget by two ticks at most. 5 ms
     /// costs nothing measurable, and is far below any useful budget.
     pub epoch_tick: Duration,
+    /// Where what plugins tell of their spans goes; `None` where nobody looks at traces.
+    pub spans: Option<Arc<dyn SpanSink>>,
 }
 
 impl Default for SandboxConfig {
@@ -42,6 +47,7 @@ impl Default for SandboxConfig {
             cache_dir: None,
             compile_in_process: false,
             epoch_tick: Duration::from_millis(5),
+            spans: None,
         }
     }
 }

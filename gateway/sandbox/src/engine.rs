@@ -15,6 +15,7 @@ use wasmtime::{
 use crate::cache::Cache;
 use crate::config::SandboxConfig;
 use crate::error::LoadError;
+use crate::host::spans::SpanSink;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use crate::profile;
 use crate::spawn::GuestThreads;
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     pub(crate) compile_in_process: bool,
     /// Profiles being taken: ticks come faster meanwhile.
     pub(crate) profiles: Arc<AtomicUsize>,
+    pub(crate) spans: Option<Arc<dyn SpanSink>>,
 }
 
 impl Shared {
@@ -107,6 +109,7 @@ impl Shared {
             memory_bytes_max: config.memory_bytes_max,
             compile_in_process: config.compile_in_process,
             profiles,
+            spans: config.spans,
         })
     }
 }

@@ -13,6 +13,7 @@ mod budget;
 mod cache;
 mod call;
 mod config;
+mod contract;
 mod engine;
 mod error;
 mod host;
@@ -33,12 +34,14 @@ pub use account::PluginUsage;
 pub use config::{PluginLimits, SandboxConfig, WasiPolicy};
 pub use error::{CallError, InferenceError, KeyValueError, LoadError, ProfileError};
 pub use host::logging::{LogLevel, LogSink};
+pub use host::spans::{SpanSink, SpanValue};
 pub use host::{Grants, ImportVerdict, Inference, KeyPage, KeyValue, check_imports};
 pub use memory_store::MemoryStore;
 pub use plugin::{Plugin, PluginInfo, PluginOptions};
 pub use spawn::GuestThreads;
 pub use types::{
-    Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Prepared, Request,
+    Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Prepared,
+    RETRY_AFTER_SECONDS_MAX, Request,
 };
 pub use verify::{ComponentFacts, Verified, VerifyLimits};
 pub use world::World;

@@ -8,11 +8,11 @@ use wasmtime::component::Component;
 use crate::budget::Budget;
 use crate::cache::{Sha, deserialize_verified, sha256};
 use crate::call;
+use crate::contract::{self, Exports};
 use crate::engine::Shared;
 use crate::error::{CallError, LoadError};
 use crate::host;
 use crate::plugin::{Inner, Plugin, PluginInfo, PluginOptions};
-use crate::state::Exports;
 use crate::types::CallContext;
 use crate::verify::{self, Trust};
 
@@ -65,6 +65,7 @@ fn finish(
 ) -> Result<Plugin, LoadError> {
     let trust = if matches!(code, Code::Missing) { Trust::Nothing } else { Trust::Valid };
     let facts = verify::examine(bytes, digest, trust)?;
+    let version = contract::spoken(&facts.imports, &facts.exports)?.version;
     host::require_imports(&facts.imports, facts.world, &options.grants, options.wasi)?;
     facts.require_memory(options.limits.memory_bytes)?;
     let compiled_from_cache = matches!(code, Code::Cached(_));
@@ -72,7 +73,7 @@ fn finish(
     let pre = shared.linker.instantiate_pre(&component).map_err(|error| {
         LoadError::World(format!("an import has another type than the contract: {error:#}"))
     })?;
-    let exports = Exports::find(&pre);
+    let exports = Exports::find(version, &pre);
     let info = PluginInfo {
         name: Arc::clone(&options.name),
         digest: facts.digest.clone(),
@@ -148,7 +149,10 @@ async fn canary(plugin: &Arc<Inner>) -> Result<(), LoadError> {
     let _place = place.await.map_err(|_| LoadError::Init(CallError::Overloaded.to_string()))?;
     let context = CallContext {
         request_id: Arc::from("load"),
-        pipeline: Arc::from(""),
+        pipeline: Arc::default(),
+        plugin_version: Arc::default(),
+        routing_key: None,
+        tenant: None,
         deadline,
         span: tracing::Span::none(),
     };

@@ -3,17 +3,17 @@
 use std::sync::Arc;
 
 use sluice_tensor::Tensor;
-use wasmtime::component::{InstancePre, Resource, ResourceTable};
+use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
 
 use crate::CallContext;
-use crate::bindings::exports::sluice::plugin::{handler, lifecycle, postprocess, preprocess};
 use crate::budget::Budget;
 use crate::error::HostFault;
 use crate::host::Grants;
 use crate::host::inference::Pending;
 use crate::host::logging::CallLog;
+use crate::host::spans::{CallSpans, GuestSpan};
 use crate::host::tensors::Writer;
 use crate::limiter::Limiter;
 use crate::plugin::{Inner, PluginOptions};
@@ -32,6 +32,8 @@ pub(crate) struct State {
     pub(crate) hostcall_bytes: usize,
     /// Made on first use: most plugins import nothing of WASI.
     pub(crate) wasi: Option<WasiCtx>,
+    /// The guest's own spans of this call.
+    pub(crate) spans: CallSpans,
     /// Model calls that were submitted and not yet waited for.
     pub(crate) pending: usize,
 }
@@ -53,26 +55,12 @@ impl State {
         !self
             .table
             .iter_mut()
-            .any(|entry| entry.is::<Tensor>() || entry.is::<Writer>() || entry.is::<Pending>())
-    }
-}
-
-/// The exports of one component that we call, looked up once at load.
-pub(crate) struct Exports {
-    pub(crate) lifecycle: Option<lifecycle::GuestIndices>,
-    pub(crate) preprocess: Option<preprocess::GuestIndices>,
-    pub(crate) postprocess: Option<postprocess::GuestIndices>,
-    pub(crate) handler: Option<handler::GuestIndices>,
-}
-
-impl Exports {
-    pub(crate) fn find(pre: &InstancePre<State>) -> Self {
-        Self {
-            lifecycle: lifecycle::GuestIndices::new(pre).ok(),
-            preprocess: preprocess::GuestIndices::new(pre).ok(),
-            postprocess: postprocess::GuestIndices::new(pre).ok(),
-            handler: handler::GuestIndices::new(pre).ok(),
-        }
+            .any(|entry| {
+                entry.is::<Tensor>()
+                    || entry.is::<Writer>()
+                    || entry.is::<Pending>()
+                    || entry.is::<GuestSpan>()
+            })
     }
 }
 
@@ -96,6 +84,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
         call,
         hostcall_bytes: limits.hostcall_bytes,
         wasi: None,
+        spans: CallSpans::new(plugin.shared.spans.clone()),
         pending: 0,
     };
     let mut store = Store::new(&plugin.shared.engine, state);
@@ -123,6 +112,7 @@ pub(crate) fn next_call(store: &mut Store<State>, call: CallContext, budget: Arc
     let state = store.data_mut();
     state.limiter.next_call();
     state.log.next_call(Arc::clone(&call.request_id));
+    state.spans.next_call();
     state.budget = budget;
     state.call = call;
     state.pending = 0;

@@ -10,6 +10,10 @@ use tokio::time::Instant;
 /// at a character. Enough for a sentence, too little to smuggle a page.
 pub const FAILURE_MESSAGE_BYTES_MAX: usize = 1024;
 
+/// Most seconds that a plugin may tell a caller to wait. An hour: what lasts longer is
+/// no matter of trying again.
+pub const RETRY_AFTER_SECONDS_MAX: u32 = 3600;
+
 /// A body as the caller sent it.
 #[derive(Debug, Clone)]
 pub struct HttpBody {
@@ -55,6 +59,9 @@ pub struct Failure {
     pub status: u16,
     /// For the caller; at most [`FAILURE_MESSAGE_BYTES_MAX`].
     pub message: String,
+    /// Seconds after which the caller may try again, at most [`RETRY_AFTER_SECONDS_MAX`];
+    /// only with 429 and 503.
+    pub retry_after_seconds: Option<u32>,
 }
 
 /// What a `preprocess` hook decided.
@@ -78,6 +85,12 @@ pub struct CallContext {
     pub request_id: Arc<str>,
     /// The pipeline that was called.
     pub pipeline: Arc<str>,
+    /// The version of the plugin that serves the call.
+    pub plugin_version: Arc<str>,
+    /// What traffic is split by, if the caller gave it.
+    pub routing_key: Option<Arc<str>>,
+    /// Whom the caller's token belongs to.
+    pub tenant: Option<Arc<str>>,
     /// When the whole request must be answered.
     pub deadline: Instant,
     /// The request's span: the guest's work is recorded in it.

@@ -4,13 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::contract;
 use crate::error::LoadError;
-
-/// The versions of the contract that are served.
-const CONTRACTS: [&str; 1] = ["0.1.0"];
-
-/// The package of the contract.
-const PACKAGE: &str = "sluice:plugin/";
 
 /// The world that a plugin implements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,42 +33,20 @@ impl World {
         }
     }
 
-    /// The world of a component with these exports, and the version of the contract
-    /// that it was built for.
+    /// The world of a component with these exports of a served version of the contract.
     ///
     /// # Errors
     /// [`LoadError::World`], with what to change.
-    pub(crate) fn from_exports(exports: &[String]) -> Result<(Self, &'static str), LoadError> {
-        let fail = |message: String| Err(LoadError::World(message));
-        let served = CONTRACTS.join(", ");
-        let ours = exports.iter().filter_map(|name| name.strip_prefix(PACKAGE)?.split_once('@'));
-        let ours: Vec<(&str, &str)> = ours.collect();
-        let Some((_, version)) = ours.first() else {
-            return fail(format!(
-                "it exports none of preprocess, postprocess and handler of {PACKAGE}*@{served}; build it for \
-                 one of the worlds of sluice:plugin"
-            ));
-        };
-        let Some(contract) = CONTRACTS.into_iter().find(|known| known == version) else {
-            return fail(format!(
-                "it is built for sluice:plugin@{version}, and this gateway serves {served}; build it with an \
-                 SDK of that version"
-            ));
-        };
-        if ours.iter().any(|(_, other)| other != version) {
-            return fail("it exports interfaces of several versions of sluice:plugin".to_owned());
-        }
-        let has = |interface: &str| ours.iter().any(|(name, _)| *name == interface);
+    pub(crate) fn from_exports(exports: &[String], version: &str) -> Result<Self, LoadError> {
+        let has = |interface| exports.iter().any(|name| contract::interface_of(name) == Some(interface));
         let (preprocess, postprocess, handler) = (has("preprocess"), has("postprocess"), has("handler"));
-        match Self::from_hooks(preprocess, postprocess, handler) {
-            Some(world) => Ok((world, contract)),
-            None if handler => fail(format!(
-                "it exports both handler and hooks of sluice:plugin@{contract}; a pipeline has no hooks"
-            )),
-            None => fail(format!(
-                "it exports none of preprocess, postprocess and handler of sluice:plugin@{contract}"
-            )),
-        }
+        Self::from_hooks(preprocess, postprocess, handler).ok_or_else(|| {
+            LoadError::World(if handler {
+                format!("it exports both handler and hooks of sluice:plugin@{version}; a pipeline has no hooks")
+            } else {
+                format!("it exports none of preprocess, postprocess and handler of sluice:plugin@{version}")
+            })
+        })
     }
 
     /// Whether [`crate::Plugin::preprocess`] can be called.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sluice_batch::MonotonicClock;
 use sluice_engine::EngineSearch;
-use sluice_sandbox::{Sandbox, SandboxConfig};
+use sluice_sandbox::{Sandbox, SandboxConfig, SpanSink};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
@@ -28,7 +28,7 @@ use crate::ingress::http::{self, Front};
 use crate::ingress::listener::Listener;
 use crate::lifecycle::drain::{Drained, Phase, drain};
 use crate::lifecycle::reload::{Outcome, Reloader};
-use crate::observe::{Metrics, SpanCounters};
+use crate::observe::{Metrics, PluginSpans, SpanCounters};
 use crate::services::Services;
 
 /// How long after a refused reload the same file is tried again.
@@ -116,6 +116,8 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
         cache_dir: config.sandbox.cache_dir.clone(),
         epoch_tick: config.sandbox.epoch_tick,
         compile_in_process: verifier.is_none(),
+        // Without a collector, spans of plugins are not even made.
+        spans: config.telemetry.otlp_endpoint.is_some().then(|| Arc::new(PluginSpans) as Arc<dyn SpanSink>),
     })?;
     Ok(Builder {
         sandbox,

@@ -125,6 +125,7 @@ pub struct Error {
     kind: Kind,
     message: Cow<'static, str>,
     detail: Option<Box<str>>,
+    retry_after_seconds: Option<u32>,
 }
 
 /// What a room of the request path gives.
@@ -133,7 +134,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error whose message is for the caller: no path, address or foreign data.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), detail: None }
+        Self { kind, message: message.into(), detail: None, retry_after_seconds: None }
     }
 
     /// Adds what only the log should see.
@@ -141,6 +142,18 @@ impl Error {
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into().into_boxed_str());
         self
+    }
+
+    /// Says when to come back, where the table's own time is not the right one.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: Option<u32>) -> Self {
+        self.retry_after_seconds = seconds;
+        self
+    }
+
+    /// Seconds after which the caller may try again, if not those of the table.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after_seconds
     }
 
     /// What went wrong.

@@ -153,7 +153,9 @@ pub fn respond(error: &Error, request_id: &str) -> Response {
     let body = serde_json::to_vec(&body).unwrap_or_else(|_| b"{\"error\":\"internal\"}".to_vec());
     let json = HeaderValue::from_static("application/json");
     let mut response = (row.status, [(CONTENT_TYPE, json)], Bytes::from(body)).into_response();
-    if row.retryable {
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    } else if row.retryable {
         response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     if row.status == StatusCode::UNAUTHORIZED {
@@ -180,6 +182,9 @@ mod tests {
             let response = respond(&Error::new(kind, "later"), "r1");
             assert!(response.headers().contains_key(RETRY_AFTER), "{kind:?}");
         }
+        let refused = Error::new(Kind::Refused(429), "not so fast").with_retry_after(Some(7));
+        assert_eq!(respond(&refused, "r1").headers()[RETRY_AFTER], "7");
+        assert!(!respond(&Error::new(Kind::Refused(429), "no"), "r1").headers().contains_key(RETRY_AFTER));
         assert!(!respond(&Error::new(Kind::BadJson, "no"), "r1").headers().contains_key(RETRY_AFTER));
     }
 }

@@ -9,6 +9,7 @@
 mod dtype;
 mod error;
 mod name;
+mod reads;
 mod shape;
 mod signature;
 mod sparse;

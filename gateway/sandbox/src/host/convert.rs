@@ -10,7 +10,9 @@ use crate::bindings::sluice::plugin::tensors::Dtype;
 use crate::bindings::sluice::plugin::types;
 use crate::error::CallError;
 use crate::state::State;
-use crate::types::{Answer, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, Request};
+use crate::types::{
+    Answer, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, RETRY_AFTER_SECONDS_MAX, Request,
+};
 
 /// Most tensors that a plugin may give at once. No model has as many inputs.
 const TENSORS_MAX: usize = 256;
@@ -198,7 +200,10 @@ pub(crate) fn failure_from_guest(failure: types::Failure) -> CallError {
     let mut message = failure.message;
     let cut = message.floor_char_boundary(FAILURE_MESSAGE_BYTES_MAX);
     message.truncate(cut);
-    CallError::Failure(Failure { status: failure.status, message })
+    let may_retry = matches!(failure.status, 429 | 503);
+    let retry_after_seconds =
+        failure.retry_after.filter(|_| may_retry).map(|seconds| seconds.min(RETRY_AFTER_SECONDS_MAX));
+    CallError::Failure(Failure { status: failure.status, message, retry_after_seconds })
 }
 
 #[cfg(test)]
@@ -214,10 +219,11 @@ mod tests {
 
     #[test]
     fn a_long_failure_message_is_cut_at_a_character() {
-        let failure = types::Failure { status: 422, message: "é".repeat(600) + "x" };
+        let failure = types::Failure { status: 422, message: "é".repeat(600) + "x", retry_after: None };
         let CallError::Failure(failure) = failure_from_guest(failure) else { panic!("a failure") };
         assert_eq!(failure.message, "é".repeat(512));
-        let odd = types::Failure { status: 422, message: "x".to_owned() + &"é".repeat(600) };
+        let message = "x".to_owned() + &"é".repeat(600);
+        let odd = types::Failure { status: 422, message, retry_after: None };
         let CallError::Failure(odd) = failure_from_guest(odd) else { panic!("a failure") };
         assert_eq!(odd.message.len(), 1023);
     }
@@ -225,8 +231,19 @@ mod tests {
     #[test]
     fn a_failure_must_have_a_failure_status() {
         for status in [0, 200, 399, 600, u16::MAX] {
-            let failure = types::Failure { status, message: String::new() };
+            let failure = types::Failure { status, message: String::new(), retry_after: None };
             assert!(matches!(failure_from_guest(failure), CallError::Output(_)), "{status}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_tried_again_says_when_and_no_later_than_in_an_hour() {
+        for (status, asked, said) in
+            [(429, 7, Some(7)), (503, u32::MAX, Some(3600)), (422, 7, None), (500, 7, None)]
+        {
+            let failure = types::Failure { status, message: String::new(), retry_after: Some(asked) };
+            let CallError::Failure(failure) = failure_from_guest(failure) else { panic!("a failure") };
+            assert_eq!(failure.retry_after_seconds, said, "{status}");
         }
     }
 }

@@ -67,6 +67,15 @@ struct Ready {
 }
 
 impl State {
+    /// The call as a model sees it: inside the span that the guest has open.
+    fn call_within_span(&self) -> CallContext {
+        let mut call = self.call.clone();
+        if let Some(span) = self.spans.innermost() {
+            call.span = span;
+        }
+        call
+    }
+
     fn ready(&mut self, model: &str, inputs: Vec<types::NamedSource>) -> Answer<Ready> {
         let Some(models) = self.grants.inference.clone() else {
             return Ok(Err(Error::NotFound(model.to_owned())));
@@ -101,10 +110,11 @@ impl Host for State {
             Ok(ready) => ready,
             Err(error) => return Ok(Err(error)),
         };
-        let (call, budget) = (self.call.clone(), Arc::clone(&self.budget));
+        let (call, budget) = (self.call_within_span(), Arc::clone(&self.budget));
+        let span = call.span.clone();
         let outputs = {
             let _waiting = budget.wait();
-            ready.models.infer(&call, &model, ready.inputs).await
+            ready.models.infer(&call, &model, ready.inputs).instrument(span).await
         };
         self.outputs(outputs)
     }
@@ -119,7 +129,7 @@ impl Host for State {
         };
         let bytes = inputs.iter().map(|named| named.tensor.byte_len()).fold(0, usize::saturating_add);
         self.charge_host(bytes)?;
-        let call = self.call.clone();
+        let call = self.call_within_span();
         let span = call.span.clone();
         let work = async move { models.infer(&call, &model, inputs).await };
         let task = tokio::spawn(work.instrument(span));

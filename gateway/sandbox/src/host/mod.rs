@@ -5,9 +5,11 @@
 //! built for each call.
 
 pub(crate) mod convert;
+pub(crate) mod deadline;
 pub(crate) mod inference;
 pub(crate) mod keyvalue;
 pub(crate) mod logging;
+pub(crate) mod spans;
 pub(crate) mod tensors;
 pub(crate) mod wasi;
 
@@ -21,6 +23,7 @@ pub use inference::Inference;
 pub use keyvalue::{KeyPage, KeyValue};
 
 use crate::bindings::sluice::plugin::types;
+use crate::contract;
 use crate::error::LoadError;
 use crate::state::State;
 use crate::{WasiPolicy, World};
@@ -53,7 +56,10 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     logging::link(linker)?;
     keyvalue::link(linker)?;
     inference::link(linker)?;
-    wasi::link(linker)
+    deadline::link(linker)?;
+    spans::link(linker)?;
+    wasi::link(linker)?;
+    contract::link(linker)
 }
 
 /// What an import needs from the configuration.
@@ -73,14 +79,15 @@ enum Need {
 /// What the import of that name needs; `None` for one that does not exist here.
 fn need(name: &str) -> Option<Need> {
     Some(match name {
-        "sluice:plugin/inference@0.1.0" => Need::Models,
-        "sluice:plugin/types@0.1.0" | "sluice:plugin/tensors@0.1.0" | "wasi:logging/logging@0.1.0-draft" => {
-            Need::Nothing
-        }
+        "wasi:logging/logging@0.1.0-draft" => Need::Nothing,
         "wasi:keyvalue/store@0.2.0-draft" | "wasi:keyvalue/batch@0.2.0-draft" => Need::Stores,
         _ if wasi::is_socket(name) => Need::Sockets,
         _ if wasi::is_linked(name) => Need::Wasi,
-        _ => return None,
+        _ => match contract::interface_of(name)? {
+            "inference" => Need::Models,
+            "types" | "tensors" | "deadline" | "spans" => Need::Nothing,
+            _ => return None,
+        },
     })
 }
 

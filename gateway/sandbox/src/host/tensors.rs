@@ -42,12 +42,12 @@ impl Writer {
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     tensors::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     linker.allow_shadowing(true);
-    linker.instance("sluice:plugin/tensors@0.1.0")?.func_wrap("[method]writer.write", write)?;
+    linker.instance("sluice:plugin/tensors@0.2.0")?.func_wrap("[method]writer.write", write)?;
     linker.allow_shadowing(false);
     Ok(())
 }
 
-fn write(
+pub(crate) fn write(
     mut store: StoreContextMut<'_, State>,
     (writer, offset, data): (Resource<Writer>, u64, WasmList<u8>),
 ) -> wasmtime::Result<()> {
@@ -88,6 +88,26 @@ impl HostTensor for State {
         }
         let bytes = self.table.get(&tensor)?.read(usize::try_from(offset)?, len).map_err(trap)?;
         Ok(Vec::from(bytes))
+    }
+
+    fn read_fp32(
+        &mut self,
+        tensor: Resource<Tensor>,
+        start: u64,
+        count: u32,
+    ) -> wasmtime::Result<Vec<f32>> {
+        let count = usize::try_from(count)?;
+        let bytes = count.saturating_mul(size_of::<f32>());
+        if bytes > self.hostcall_bytes {
+            return Err(wasmtime::format_err!("read of {bytes} bytes is above the limit of one call"));
+        }
+        self.table.get(&tensor)?.read_f32(usize::try_from(start)?, count).map_err(trap)
+    }
+
+    fn gather(&mut self, tensor: Resource<Tensor>, rows: Vec<u32>) -> wasmtime::Result<Resource<Tensor>> {
+        let tensor = self.table.get(&tensor)?.clone();
+        self.charge_host(tensor.gathered_bytes(&rows).map_err(trap)?)?;
+        self.push_tensor(tensor.gather(&rows).map_err(trap)?)
     }
 
     fn rows(

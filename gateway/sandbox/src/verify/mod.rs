@@ -19,6 +19,7 @@ pub use facts::{ComponentFacts, Metadata, Producer};
 pub use sections::{SAMPLES_SECTION, custom_section, with_custom_section};
 
 use crate::cache::{Sha, hex, sha256};
+use crate::contract;
 use crate::error::LoadError;
 use crate::host;
 use crate::host::logging::clean;
@@ -126,13 +127,14 @@ pub(crate) enum Trust {
 /// done.
 pub(crate) fn examine(component: &[u8], digest: &Sha, trust: Trust) -> Result<ComponentFacts, LoadError> {
     let found = inspect::inspect(component, trust)?;
-    let (world, contract) = World::from_exports(&found.exports)?;
+    let spoken = contract::spoken(&found.imports, &found.exports)?;
+    let world = World::from_exports(&found.exports, &spoken.exact)?;
     found.demand.check()?;
     Ok(ComponentFacts {
         digest: hex(digest),
         size_bytes: component.len(),
         world,
-        contract: contract.to_owned(),
+        contract: spoken.exact,
         imports: found.imports,
         exports: found.exports,
         metadata: found.metadata.finish(),

@@ -187,3 +187,59 @@ fn limits_that_cannot_be_kept_are_refused() {
     let error = sandbox().load(&component, options).expect_err("too much");
     assert!(matches!(error, LoadError::Limits(_)), "{error:?}");
 }
+
+/// The component with another version in the names of the contract that hold `what`.
+fn renamed(component: &[u8], what: &str, version: &str) -> Vec<u8> {
+    let (old, new) = (format!("sluice:plugin/{what}@0.1.0"), format!("sluice:plugin/{what}@{version}"));
+    assert_eq!(old.len(), new.len(), "lengths of names stand elsewhere");
+    let mut component = component.to_vec();
+    let mut found = 0;
+    for at in 0..component.len() - old.len() {
+        if component[at..].starts_with(old.as_bytes()) {
+            component[at..at + old.len()].copy_from_slice(new.as_bytes());
+            found += 1;
+        }
+    }
+    assert!(found > 0, "{old} is not in the component");
+    component
+}
+
+const LENGTH: &str =
+    r#"(import "sluice:plugin/tensors@0.1.0" "[method]tensor.byte-length" (func $length (param i32) (result i64)))"#;
+
+/// An echo that imports of the contract too.
+fn importing() -> Vec<u8> {
+    let body = format!(
+        "(if (i32.eqz (local.get $len)) (then (drop (call $length (i32.const 7))))) {ECHO}"
+    );
+    guest::pipeline(LENGTH, "", &body)
+}
+
+#[tokio::test]
+async fn patches_of_a_served_version_are_served_and_told_apart() {
+    let component = importing();
+    for version in ["0.1.0", "0.1.9"] {
+        let component = renamed(&renamed(&component, "handler", version), "tensors", version);
+        let plugin = sandbox().load(&component, options()).unwrap();
+        assert_eq!(plugin.info().contract, version);
+        assert_eq!(ask(&plugin, "served").await.unwrap(), "served");
+    }
+}
+
+#[test]
+fn a_version_that_is_not_served_says_which_are() {
+    let component = renamed(&renamed(&importing(), "handler", "0.3.0"), "tensors", "0.3.0");
+    let LoadError::World(message) = refused(&component) else { panic!("{:?}", refused(&component)) };
+    assert_eq!(
+        message,
+        "this component was built for sluice:plugin 0.3.0; this gateway serves 0.1 and 0.2: \
+         update the gateway or build with sluice-sdk 0.2"
+    );
+}
+
+#[test]
+fn a_component_of_two_versions_is_refused() {
+    let component = renamed(&importing(), "tensors", "0.2.0");
+    let LoadError::World(message) = refused(&component) else { panic!("{:?}", refused(&component)) };
+    assert!(message.contains("mixes sluice:plugin 0.1.0 and 0.2.0"), "{message}");
+}

@@ -72,6 +72,9 @@ pub(crate) fn context_within(time: Duration) -> CallContext {
     CallContext {
         request_id: "req-1".into(),
         pipeline: "test".into(),
+        plugin_version: "file".into(),
+        routing_key: None,
+        tenant: None,
         deadline: Instant::now() + time,
         span: tracing::Span::none(),
     }

@@ -12,6 +12,7 @@ mod exposition;
 mod histogram;
 mod logs;
 mod metrics;
+mod plugin_spans;
 mod process;
 mod traces;
 
@@ -26,6 +27,7 @@ pub use metrics::{
     CONTENT_TYPE, InFlight, Metrics, ModelMetrics, OTHER, Open, PipelineMetrics, PluginMetrics,
     PluginVersion, Stage,
 };
+pub use plugin_spans::PluginSpans;
 pub use traces::{FLUSH_TIMEOUT, SpanCounters, check_endpoint, set_parent, trace_id};
 
 /// Telemetry cannot start.

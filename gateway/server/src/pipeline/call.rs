@@ -32,10 +32,13 @@ impl Call {
         self.seen_by(plugin, Arc::clone(&pipeline.name))
     }
 
-    fn seen_by(&self, _plugin: &LoadedPlugin, pipeline: Arc<str>) -> CallContext {
+    fn seen_by(&self, plugin: &LoadedPlugin, pipeline: Arc<str>) -> CallContext {
         CallContext {
             request_id: Arc::clone(&self.request_id),
             pipeline,
+            plugin_version: Arc::clone(&plugin.version),
+            routing_key: (self.key != self.request_id).then(|| Arc::clone(&self.key)),
+            tenant: self.tenant.clone(),
             deadline: self.deadline,
             span: tracing::Span::current(),
         }

@@ -100,7 +100,8 @@ pub(super) fn is_plugin_fault(error: &CallError) -> bool {
 pub(super) fn to_error(error: &CallError, plugin: &str, version: &str) -> Error {
     let (kind, message) = match error {
         CallError::Failure(failure) => {
-            return Error::new(Kind::Refused(failure.status), failure.message.clone());
+            return Error::new(Kind::Refused(failure.status), failure.message.clone())
+                .with_retry_after(failure.retry_after_seconds);
         }
         CallError::Trap(_) => (Kind::PluginTrap, format!("plugin '{plugin}' crashed")),
         CallError::Stack => (Kind::PluginStack, format!("plugin '{plugin}' overflowed its stack")),
