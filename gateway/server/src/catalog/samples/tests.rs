@@ -49,7 +49,10 @@ impl Hook for Mirror {
 
 fn answer(data: Bytes) -> HookResult<Answer> {
     match &data[..] {
-        b"400" => Err(CallError::Failure(Failure { status: 400, message: "no".to_owned() })),
+        b"400" => {
+            let message = "no".to_owned();
+            Err(CallError::Failure(Failure { status: 400, message, retry_after_seconds: None }))
+        }
         b"trap" => Err(CallError::Trap("unreachable".to_owned())),
         _ => Ok(Answer::Body(HttpAnswer { status: 200, content_type: "text/plain".to_owned(), data })),
     }
@@ -59,6 +62,9 @@ fn context() -> CallContext {
     CallContext {
         request_id: "sample".into(),
         pipeline: "".into(),
+        plugin_version: "".into(),
+        routing_key: None,
+        tenant: None,
         deadline: tokio::time::Instant::now() + Duration::from_secs(5),
         span: tracing::Span::none(),
     }

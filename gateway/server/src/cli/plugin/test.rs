@@ -123,6 +123,9 @@ async fn run_all(
         let context = CallContext {
             request_id: Arc::from(case.name.as_str()),
             pipeline: Arc::from("test"),
+            plugin_version: Arc::from("test"),
+            routing_key: None,
+            tenant: None,
             deadline: Instant::now() + deadline,
             span: tracing::Span::none(),
         };

@@ -49,6 +49,7 @@ pub(super) fn sandbox(config: &Config) -> Outcome<Sandbox> {
         epoch_tick: config.sandbox.epoch_tick,
         // The author's own component on the author's own machine.
         compile_in_process: true,
+        spans: None,
     })
     .map_err(|error| Failure::unavailable(format!("sandbox: {error}")))
 }
