@@ -221,7 +221,7 @@ async fn patches_of_a_served_version_are_served_and_told_apart() {
     for version in ["0.1.0", "0.1.9"] {
         let component = renamed(&renamed(&component, "handler", version), "tensors", version);
         let plugin = sandbox().load(&component, options()).unwrap();
-        assert_eq!(plugin.info().contract, version);
+        assert_eq!(plugin.info().facts.contract, version);
         assert_eq!(ask(&plugin, "served").await.unwrap(), "served");
     }
 }
