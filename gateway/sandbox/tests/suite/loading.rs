@@ -204,6 +204,11 @@ fn renamed(component: &[u8], what: &str, version: &str) -> Vec<u8> {
     component
 }
 
+fn of_version(component: &[u8], version: &str) -> Vec<u8> {
+    let names = ["handler", "tensors", "types"];
+    names.iter().fold(component.to_vec(), |component, name| renamed(&component, name, version))
+}
+
 const LENGTH: &str =
     r#"(import "sluice:plugin/tensors@0.1.0" "[method]tensor.byte-length" (func $length (param i32) (result i64)))"#;
 
@@ -219,7 +224,7 @@ fn importing() -> Vec<u8> {
 async fn patches_of_a_served_version_are_served_and_told_apart() {
     let component = importing();
     for version in ["0.1.0", "0.1.9"] {
-        let component = renamed(&renamed(&component, "handler", version), "tensors", version);
+        let component = of_version(&component, version);
         let plugin = sandbox().load(&component, options()).unwrap();
         assert_eq!(plugin.info().facts.contract, version);
         assert_eq!(ask(&plugin, "served").await.unwrap(), "served");
@@ -228,7 +233,7 @@ async fn patches_of_a_served_version_are_served_and_told_apart() {
 
 #[test]
 fn a_version_that_is_not_served_says_which_are() {
-    let component = renamed(&renamed(&importing(), "handler", "0.3.0"), "tensors", "0.3.0");
+    let component = of_version(&importing(), "0.3.0");
     let LoadError::World(message) = refused(&component) else { panic!("{:?}", refused(&component)) };
     assert_eq!(
         message,
