@@ -52,15 +52,9 @@ impl State {
     /// Whether nothing of the finished call is left. Buckets and WASI streams
     /// may stay: plugins open them once, in `init`.
     pub(crate) fn is_clean(&mut self) -> bool {
-        !self
-            .table
-            .iter_mut()
-            .any(|entry| {
-                entry.is::<Tensor>()
-                    || entry.is::<Writer>()
-                    || entry.is::<Pending>()
-                    || entry.is::<GuestSpan>()
-            })
+        !self.table.iter_mut().any(|entry| {
+            entry.is::<Tensor>() || entry.is::<Writer>() || entry.is::<Pending>() || entry.is::<GuestSpan>()
+        })
     }
 }
 

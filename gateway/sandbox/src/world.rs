@@ -42,7 +42,9 @@ impl World {
         let (preprocess, postprocess, handler) = (has("preprocess"), has("postprocess"), has("handler"));
         Self::from_hooks(preprocess, postprocess, handler).ok_or_else(|| {
             LoadError::World(if handler {
-                format!("it exports both handler and hooks of sluice:plugin@{version}; a pipeline has no hooks")
+                format!(
+                    "it exports both handler and hooks of sluice:plugin@{version}; a pipeline has no hooks"
+                )
             } else {
                 format!("it exports none of preprocess, postprocess and handler of sluice:plugin@{version}")
             })

@@ -91,11 +91,11 @@ macro_rules! exports {
         use wasmtime::component::{Instance, InstancePre};
 
         use super::hooks::Results;
+        use crate::bindings::exports::sluice::plugin::preprocess::Prepared;
+        use crate::bindings::sluice::plugin::types;
         use crate::bindings::$version::exports::sluice::plugin::{
             handler, lifecycle, postprocess, preprocess,
         };
-        use crate::bindings::exports::sluice::plugin::preprocess::Prepared;
-        use crate::bindings::sluice::plugin::types;
         use crate::state::State;
 
         pub(crate) struct Exports {
@@ -115,7 +115,11 @@ macro_rules! exports {
                 }
             }
 
-            pub(super) fn check(&self, store: &mut Store<State>, instance: &Instance) -> wasmtime::Result<()> {
+            pub(super) fn check(
+                &self,
+                store: &mut Store<State>,
+                instance: &Instance,
+            ) -> wasmtime::Result<()> {
                 if let Some(hook) = &self.preprocess {
                     hook.load(&mut *store, instance)?;
                 }
@@ -149,9 +153,7 @@ macro_rules! exports {
                 let guest = hook.load(&mut *store, instance)?;
                 let items = [preprocess::Item { context: context.into(), request }];
                 let results = guest.call_process(store, &items).await?;
-                Ok(Some(
-                    results.into_iter().map(|one| one.map(Into::into).map_err(Into::into)).collect(),
-                ))
+                Ok(Some(results.into_iter().map(|one| one.map(Into::into).map_err(Into::into)).collect()))
             }
 
             pub(super) async fn postprocess(

@@ -41,7 +41,6 @@ impl Version {
             Self::V0_2 => (0, 2),
         }
     }
-
 }
 
 impl fmt::Display for Version {
@@ -178,7 +177,9 @@ mod tests {
 
     #[test]
     fn what_is_no_release_is_refused() {
-        for version in ["", "@", "@0.1", "@0.1.0-draft", "@0.1.x", "@0.1.0.0", "@+1.1.0", "@0.1.99999999999999999999"] {
+        for version in
+            ["", "@", "@0.1", "@0.1.0-draft", "@0.1.x", "@0.1.0.0", "@+1.1.0", "@0.1.99999999999999999999"]
+        {
             let message = refusal(&[&format!("sluice:plugin/types{version}")]);
             assert!(message.contains("no released version"), "{version}: {message}");
         }

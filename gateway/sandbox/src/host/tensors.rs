@@ -90,12 +90,7 @@ impl HostTensor for State {
         Ok(Vec::from(bytes))
     }
 
-    fn read_fp32(
-        &mut self,
-        tensor: Resource<Tensor>,
-        start: u64,
-        count: u32,
-    ) -> wasmtime::Result<Vec<f32>> {
+    fn read_fp32(&mut self, tensor: Resource<Tensor>, start: u64, count: u32) -> wasmtime::Result<Vec<f32>> {
         let count = usize::try_from(count)?;
         let bytes = count.saturating_mul(size_of::<f32>());
         if bytes > self.hostcall_bytes {

@@ -135,7 +135,10 @@ async fn a_refusal_reaches_the_caller_cut_at_a_character() {
         (call $failure (i32.const 422) (i32.const 2048) (i32.const 3000))";
     let plugin = load(&guest::pipeline("", "", body));
     let message = "é".repeat(512);
-    assert_eq!(fault(&plugin).await, CallError::Failure(Failure { status: 422, message, retry_after_seconds: None }));
+    assert_eq!(
+        fault(&plugin).await,
+        CallError::Failure(Failure { status: 422, message, retry_after_seconds: None })
+    );
 }
 
 #[tokio::test]

@@ -209,14 +209,11 @@ fn of_version(component: &[u8], version: &str) -> Vec<u8> {
     names.iter().fold(component.to_vec(), |component, name| renamed(&component, name, version))
 }
 
-const LENGTH: &str =
-    r#"(import "sluice:plugin/tensors@0.1.0" "[method]tensor.byte-length" (func $length (param i32) (result i64)))"#;
+const LENGTH: &str = r#"(import "sluice:plugin/tensors@0.1.0" "[method]tensor.byte-length" (func $length (param i32) (result i64)))"#;
 
 /// An echo that imports of the contract too.
 fn importing() -> Vec<u8> {
-    let body = format!(
-        "(if (i32.eqz (local.get $len)) (then (drop (call $length (i32.const 7))))) {ECHO}"
-    );
+    let body = format!("(if (i32.eqz (local.get $len)) (then (drop (call $length (i32.const 7))))) {ECHO}");
     guest::pipeline(LENGTH, "", &body)
 }
 

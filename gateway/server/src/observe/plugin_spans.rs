@@ -21,7 +21,8 @@ impl SpanSink for PluginSpans {
 
     fn event(&self, span: &Span, name: String, attributes: Vec<(String, SpanValue)>) {
         let attributes = attributes.into_iter();
-        let attributes = attributes.map(|(key, value)| KeyValue::new(PREFIX.to_owned() + &key, to_value(value)));
+        let attributes =
+            attributes.map(|(key, value)| KeyValue::new(PREFIX.to_owned() + &key, to_value(value)));
         span.add_event(name, attributes.collect());
     }
 }
