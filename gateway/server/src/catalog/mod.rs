@@ -32,7 +32,7 @@ use arc_swap::ArcSwap;
 use sluice_sandbox::GuestThreads;
 
 use crate::config::Config;
-use crate::observe::PipelineMetrics;
+use crate::observe::{PipelineMetrics, PluginVersion};
 
 /// Everything that is served, at one point of time.
 pub struct Snapshot {
@@ -114,6 +114,11 @@ impl Catalog {
 }
 
 impl Snapshot {
+    /// Whether a version of a plugin is loaded.
+    pub fn has_loaded(&self, (plugin, version): &PluginVersion) -> bool {
+        self.plugins.get(plugin).is_some_and(|slot| slot.versions.contains_key(version))
+    }
+
     /// Whether anything is served under this name.
     pub fn serves(&self, name: &str) -> bool {
         self.pipelines.contains_key(name) || self.models.contains_key(name)

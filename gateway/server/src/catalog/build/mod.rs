@@ -14,7 +14,7 @@ use super::files;
 use super::grants::Granted;
 use super::model::{Loaded, Model};
 use super::store::{RegistryState, Store};
-use super::{Catalog, LoadedPlugin, Snapshot};
+use super::{Catalog, Snapshot};
 use crate::config::{self, Config};
 use crate::observe::Metrics;
 use crate::pipeline::Hook;
@@ -102,9 +102,7 @@ impl Built {
         for (model, policy) in self.policies {
             model.set_policy(policy);
         }
-        metrics.keep_plugins(|(name, version)| {
-            self.snapshot.plugins.get(name).is_some_and(|slot| slot.versions.contains_key(version))
-        });
+        metrics.keep_plugins(|version| self.snapshot.has_loaded(version));
         let generation = self.snapshot.generation;
         catalog.swap(self.snapshot);
         generation
@@ -137,8 +135,6 @@ struct Build<'a> {
     config: &'a Config,
     previous: Option<&'a Snapshot>,
     registry: &'a RegistryState,
-    /// Versions that were loaded just now and are in no snapshot yet.
-    fresh: &'a [Arc<LoadedPlugin>],
     policies: Vec<(Arc<Model>, Policy)>,
     problems: Vec<Problem>,
 }
@@ -155,28 +151,13 @@ impl Builder {
     /// # Errors
     /// All problems together. Everything built so far is released.
     pub fn build(&self, config: Arc<Config>, previous: Option<&Snapshot>) -> Result<Built, BuildError> {
-        self.build_with(config, previous, &self.registry(), &[])
-    }
-
-    /// The same for a registry that is not committed yet, with versions that are loaded
-    /// and in no snapshot yet.
-    ///
-    /// # Errors
-    /// All problems together. Everything built so far is released.
-    pub fn build_with(
-        &self,
-        config: Arc<Config>,
-        previous: Option<&Snapshot>,
-        registry: &RegistryState,
-        fresh: &[Arc<LoadedPlugin>],
-    ) -> Result<Built, BuildError> {
+        let registry = &*self.registry();
         self.metrics.add_names(&config);
         let mut build = Build {
             builder: self,
             config: &config,
             previous,
             registry,
-            fresh,
             policies: Vec::new(),
             problems: Vec::new(),
         };
@@ -206,19 +187,13 @@ impl Builder {
     ///
     /// # Errors
     /// What keeps a pipeline from serving a version that the registry gives it.
-    pub fn rebuild(
-        &self,
-        previous: &Snapshot,
-        registry: &RegistryState,
-        fresh: &[Arc<LoadedPlugin>],
-    ) -> Result<Built, BuildError> {
+    pub fn rebuild(&self, previous: &Snapshot, registry: &RegistryState) -> Result<Built, BuildError> {
         let config = Arc::clone(&previous.config);
         let mut build = Build {
             builder: self,
             config: &config,
             previous: Some(previous),
             registry,
-            fresh,
             policies: Vec::new(),
             problems: Vec::new(),
         };

@@ -121,6 +121,9 @@ impl Build<'_> {
         }
         self.add_previous(&mut slot, configured.as_ref(), active.is_some(), granted);
         self.add_candidates(&mut slot, granted);
+        if slot.active.is_none() && slot.problem.is_none() {
+            slot.problem = Some("no version is active".to_owned());
+        }
         Arc::new(slot)
     }
 
@@ -203,7 +206,8 @@ impl Build<'_> {
             Ok(loaded) => slot.active = Some(loaded),
             Err(what) => {
                 let what = format!("version '{}', which is active: {what}", record.version);
-                if self.previous.is_some() {
+                // One that the configuration does not have serves nothing that could stop.
+                if self.previous.is_some() && slot.is_declared {
                     self.problems.push(Problem::new(format!("plugins.{}", slot.name), what));
                 } else {
                     tracing::error!(
@@ -242,7 +246,7 @@ impl Build<'_> {
         }
     }
 
-    /// Versions that a split or a shadow names, and those that were just loaded.
+    /// Versions that a split or a shadow names.
     fn add_candidates(&self, slot: &mut PluginSlot, granted: &Granted) {
         let name = Arc::clone(&slot.name);
         let routes = self.registry.routes().filter(|route| *route.plugin == *name);
@@ -254,9 +258,6 @@ impl Build<'_> {
             if let Err(what) = self.uploaded(slot, record, granted) {
                 tracing::error!(plugin = &*name, version, what, "candidate cannot be loaded");
             }
-        }
-        for fresh in self.fresh.iter().filter(|fresh| fresh.name == name) {
-            slot.versions.entry(Arc::clone(&fresh.version)).or_insert_with(|| Arc::clone(fresh));
         }
     }
 
@@ -282,8 +283,7 @@ impl Build<'_> {
         Ok(loaded)
     }
 
-    /// A version, taken over from the snapshot before or from those just loaded if
-    /// nothing about it differs.
+    /// A version, taken over from the snapshot before if nothing about it differs.
     fn version(
         &self,
         config: &config::Plugin,
@@ -292,10 +292,8 @@ impl Build<'_> {
     ) -> Result<Arc<LoadedPlugin>, String> {
         let before = self.previous.and_then(|snapshot| snapshot.plugins.get(&config.name));
         let before = before.and_then(|slot| slot.versions.get(&component.version));
-        let fresh = self.fresh.iter().find(|it| it.name == config.name && it.version == component.version);
-        let known = fresh.into_iter().chain(before);
-        match known.into_iter().find(|known| known.is_same(config, &component.digest, granted)) {
-            Some(known) => Ok(Arc::clone(known)),
+        match before.filter(|before| before.is_same(config, &component.digest, granted)) {
+            Some(before) => Ok(Arc::clone(before)),
             None => self.builder.load(config, component, granted),
         }
     }

@@ -115,7 +115,7 @@ impl Plugins {
         let mut change = Change::on(&store.snapshot());
         let Some(effect) = decide(&mut change)? else { return Ok(None) };
         let current = self.catalog.snapshot();
-        let built = self.builder.rebuild(&current, change.state(), &[]).map_err(|error| {
+        let built = self.builder.rebuild(&current, change.state()).map_err(|error| {
             Error::new(Kind::UploadRefused(UploadRefusal::CanaryFailed), error.to_string())
         })?;
         let (from, to) = (effect.from.clone(), effect.to.clone());
@@ -141,6 +141,12 @@ impl Plugins {
         if let Err(error) = store.note(actor.audit(action, target, None, None, code)) {
             tracing::error!(%error, "a refusal could not be written to the audit log");
         }
+    }
+
+    /// Forgets the metrics of versions that are not loaded.
+    fn keep_metrics(&self) {
+        let snapshot = self.catalog.snapshot();
+        self.metrics.keep_plugins(|version| snapshot.has_loaded(version));
     }
 
     /// Reads the audit log: at most `limit` lines after the one with number `after`, or the

@@ -95,6 +95,8 @@ impl Plugins {
         let store = Arc::clone(self.store()?);
         let target = format!("{}/{}", upload.plugin, upload.version);
         let outcome = self.try_upload(&store, actor, &upload, owner, body).await;
+        // What was only tried leaves no labels behind, however often somebody tries.
+        self.keep_metrics();
         if let Err(error) = &outcome {
             let (this, store, actor, error) = (Arc::clone(self), store, actor.clone(), error.clone());
             let note = move || this.note_refusal(&store, &actor, "upload", &target, Some(&error));
@@ -262,7 +264,7 @@ impl Plugins {
     /// Puts a plugin that nobody knew into the snapshot, so that it shows in lists.
     fn declare(&self, store: &Store) {
         let current = self.catalog.snapshot();
-        match self.builder.rebuild(&current, &store.snapshot(), &[]) {
+        match self.builder.rebuild(&current, &store.snapshot()) {
             Ok(built) => drop(built.commit(&self.catalog, &self.metrics)),
             Err(error) => tracing::warn!(%error, "the snapshot could not be rebuilt after an upload"),
         }

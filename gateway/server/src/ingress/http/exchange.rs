@@ -16,6 +16,7 @@ use tracing::Instrument;
 
 use super::{Front, after, body};
 use crate::admission::Permit;
+use crate::auth::Identity;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::observe::{self, OTHER, PipelineMetrics};
@@ -108,7 +109,8 @@ async fn admit(
         None => own_timeout.unwrap_or(front.limits.request_timeout_default),
     };
     let key = routing_key(request.headers())?.unwrap_or_else(|| Arc::clone(&request_id));
-    let call = Call { request_id, deadline: arrived + timeout, key, tenant: None };
+    let tenant = request.extensions().get::<Identity>().and_then(|identity| identity.owner.clone());
+    let call = Call { request_id, deadline: arrived + timeout, key, tenant };
     let (parts, incoming) = request.into_parts();
     body::check_encoding(&parts.headers)?;
     let body = body::read(incoming, &front.limits, permit).instrument(tracing::debug_span!("decode")).await?;
