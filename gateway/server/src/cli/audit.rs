@@ -6,6 +6,9 @@ use serde_json::Value;
 use super::outcome::{Outcome, table};
 use super::remote::{Client, ServerArguments, list, show, text};
 
+/// Most characters of a cell: a name, or enough of a digest to know it again.
+const CELL_CHARS_MAX: usize = 40;
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     /// What came after this entry; the newest if absent.
@@ -36,6 +39,7 @@ fn shown(answer: &Value) -> String {
     let used: Vec<&str> =
         keys.into_iter().filter(|key| entries.iter().any(|entry| !entry[*key].is_null())).collect();
     let heading = used.iter().map(|key| key.to_uppercase()).collect();
-    let rows = entries.iter().map(|entry| used.iter().map(|key| text(entry, key)).collect());
+    let cell = |entry: &Value, key: &str| text(entry, key).chars().take(CELL_CHARS_MAX).collect();
+    let rows = entries.iter().map(|entry| used.iter().map(|key| cell(entry, key)).collect());
     table(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }

@@ -41,7 +41,7 @@ const HINTS: [(&str, &str); 19] = [
     ),
     (
         "canary_failed",
-        "`sluice plugin test FILE` runs the same sample cases on your machine and shows the differences",
+        "`sluice plugin test FILE --config JSON` runs the same cases on your machine; the gateway runs them with its own config for the plugin",
     ),
     (
         "bad_signature",

@@ -62,6 +62,10 @@ pub(super) fn text(value: &Value, key: &str) -> String {
     match &value[key] {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(|item| item["name"].is_string()) => {
+            let item = |item: &Value| [text(item, "name"), text(item, "version")].join(" ");
+            items.iter().map(item).collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }

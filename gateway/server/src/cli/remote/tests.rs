@@ -27,7 +27,7 @@ fn an_error_is_the_gateways_sentence_and_a_hint_by_its_code() {
         message.starts_with("case 'a': $.x: expected 1, got 2\\u{1b}[2J (canary_failed, request r7)"),
         "{message}"
     );
-    assert!(message.contains("\nhint: `sluice plugin test FILE`"), "{message}");
+    assert!(message.contains("\nhint: `sluice plugin test FILE"), "{message}");
     scripted.finish();
 }
 
