@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_tensor::NamedTensor;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::Instrument;
 use wasmtime::component::Instance as Exported;
@@ -15,10 +14,12 @@ use crate::bindings::sluice::plugin::types;
 use crate::budget::Budget;
 use crate::contract::Results;
 use crate::error::{CallError, HostFault};
+use crate::host::command;
 use crate::host::convert::{
     answer_from_guest, failure_from_guest, request_to_guest, results_from_guest, tensors_to_guest,
 };
 use crate::host::logging::clean;
+use crate::places::{self, Places};
 use crate::plugin::Inner;
 use crate::state::{self, State};
 use crate::types::{Answer, CallContext, Prepared, Request};
@@ -42,36 +43,13 @@ pub(crate) enum Done {
 /// Runs a job on the guest threads. Cancel-safe: see [`crate::Plugin`].
 pub(crate) async fn call(plugin: &Arc<Inner>, call: CallContext, job: Job) -> Result<Done, CallError> {
     // Before the store: a full pool fails at once, a semaphore waits.
-    let places = admit(plugin, call.deadline).await?;
+    let places = places::admit(plugin, call.deadline).await?;
     let span = call.span.clone();
     let work = run(places, Arc::clone(plugin), call, job).instrument(span);
     if plugin.shared.threads.is_here() {
         return work.await;
     }
     plugin.shared.threads.run(work).await?
-}
-
-/// A place among the plugin's calls, and one among everybody's.
-pub(crate) struct Places {
-    _own: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
-}
-
-/// Waits for a place. The plugin's own comes first, so that one plugin's
-/// waiting calls do not take everybody's places.
-async fn admit(plugin: &Inner, deadline: Instant) -> Result<Places, CallError> {
-    let patience = Instant::now() + plugin.options.limits.permit_wait_max;
-    let take = |from: &Arc<Semaphore>| Arc::clone(from).acquire_owned();
-    let both = async {
-        let own = take(&plugin.calls).await.map_err(|_| CallError::Closed)?;
-        let all = take(&plugin.shared.calls).await.map_err(|_| CallError::Closed)?;
-        Ok(Places { _own: own, _all: all })
-    };
-    match tokio::time::timeout_at(deadline.min(patience), both).await {
-        Ok(places) => places,
-        Err(_) if deadline <= patience => Err(CallError::Deadline),
-        Err(_) => Err(CallError::Overloaded),
-    }
 }
 
 /// Serves the job within its budget and the request's deadline. `places` is the
@@ -83,7 +61,8 @@ async fn run(places: Places, plugin: Arc<Inner>, call: CallContext, job: Job) ->
     }
     let budget = Arc::new(Budget::start(plugin.options.limits.call_timeout));
     let _timed = plugin.account.time(&budget);
-    let served = Box::pin(serve(&plugin, call, &budget, job));
+    let places = Arc::new(places);
+    let served = Box::pin(serve(&plugin, &places, call, &budget, job));
     let outcome = within(&budget, deadline, served).await;
     drop(places);
     outcome
@@ -104,7 +83,13 @@ pub(crate) async fn within<T>(
     }
 }
 
-async fn serve(plugin: &Inner, call: CallContext, budget: &Arc<Budget>, job: Job) -> Result<Done, CallError> {
+async fn serve(
+    plugin: &Inner,
+    places: &Arc<Places>,
+    call: CallContext,
+    budget: &Arc<Budget>,
+    job: Job,
+) -> Result<Done, CallError> {
     let mut instance = match plugin.take_idle() {
         Some(mut instance) => {
             state::next_call(&mut instance.store, call, Arc::clone(budget));
@@ -112,7 +97,9 @@ async fn serve(plugin: &Inner, call: CallContext, budget: &Arc<Budget>, job: Job
         }
         None => start(plugin, call, Arc::clone(budget)).await?,
     };
+    instance.store.data_mut().places = Some(Arc::clone(places));
     let outcome = instance.run(plugin, job).await;
+    instance.store.data_mut().places = None;
     if matches!(outcome, Ok(_) | Err(CallError::Failure(_))) {
         plugin.put_back(instance);
     }
@@ -153,11 +140,21 @@ impl Instance {
 
     /// Checks that the exports have the types of the contract.
     pub(crate) fn check_exports(&mut self, plugin: &Inner) -> wasmtime::Result<()> {
+        if let Some(program) = &plugin.program {
+            program.load(&mut self.store, &self.exported)?;
+        }
         plugin.exports.check(&mut self.store, &self.exported)
     }
 
     async fn run(&mut self, plugin: &Inner, job: Job) -> Result<Done, CallError> {
         self.uses_left = self.uses_left.saturating_sub(1);
+        let job = match (job, &plugin.program) {
+            (Job::Handle(request), Some(program)) => {
+                let answer = command::run(&mut self.store, &self.exported, program, request).await?;
+                return Ok(Done::Answer(answer));
+            }
+            (job, _) => job,
+        };
         let answered = match job {
             Job::Preprocess(request) => self.preprocess(plugin, request).await.map(Reply::Prepared),
             Job::Postprocess { carry, outputs } => {
@@ -278,7 +275,7 @@ fn is_recursion(error: &wasmtime::Error) -> bool {
 }
 
 /// What kind of failure it was, and so who is told what.
-fn classify(error: wasmtime::Error, state: &State) -> CallError {
+pub(crate) fn classify(error: wasmtime::Error, state: &State) -> CallError {
     if let Some(fault) = error.downcast_ref::<HostFault>() {
         return match fault {
             HostFault::Output(message) => CallError::Output(message.clone()),

@@ -16,7 +16,7 @@ pub struct SandboxConfig {
     /// Most guest calls under way at once, over all plugins. Each takes a slot
     /// of the instance pool (about 8 GiB of address space, of which only what
     /// guests touch is memory). 1,000 slots is far above what the threads can
-    /// serve; more calls wait, then answer 429.
+    /// serve; more calls wait, then answer 429. As many again may wait for a model.
     pub instances_max: usize,
     /// The largest memory that any plugin's `memory_bytes` may ask for; a
     /// plugin that asks for more is not loaded. 512 MiB holds the big language
@@ -92,6 +92,11 @@ pub struct PluginLimits {
     /// the pool and bounds its memory to 64 times `memory_bytes`. More calls
     /// wait.
     pub concurrency: usize,
+    /// How long one look-up in a store, or one request to another server, may take. These
+    /// waits are not counted in `call_timeout`, so they need a limit of their own: 2 s is
+    /// a hundred times what a store on the network needs. After it the plugin gets an
+    /// error, and may do without.
+    pub host_wait_max: Duration,
     /// How long a call waits for an instance before it answers 429. 1 s: after
     /// that, the caller's retry elsewhere is worth more than the wait.
     pub permit_wait_max: Duration,
@@ -117,6 +122,7 @@ impl Default for PluginLimits {
             call_timeout: Duration::from_millis(100),
             init_timeout: Duration::from_secs(1),
             concurrency: 64,
+            host_wait_max: Duration::from_secs(2),
             permit_wait_max: Duration::from_secs(1),
             log_bytes_per_call: 8 << 10,
             hostcall_bytes: sluice_tensor::TENSOR_BYTES_MAX + (1 << 20),

@@ -58,7 +58,7 @@ const MEMORIES_PER_SLOT: u32 = 2;
 /// log line.
 const BACKTRACE_FRAMES_MAX: usize = 20;
 
-/// The largest pool: 16 TiB of address space.
+/// The largest pool: 36 TiB of address space, counting places to wait and idle instances.
 const INSTANCES_MAX: usize = 2000;
 
 /// See the module's description.
@@ -69,6 +69,8 @@ pub(crate) struct Shared {
     runtime: Option<Runtime>,
     /// Calls under way, over all plugins.
     pub(crate) calls: Arc<Semaphore>,
+    /// Calls that wait for a model, over all plugins: see `places`.
+    pub(crate) waiting: Arc<Semaphore>,
     /// Idle instances that wait to be used again, over all plugins. They hold
     /// slots of the pool beyond those that calls may take, so that no plugin's
     /// idle instances keep another plugin's calls out.
@@ -88,7 +90,8 @@ impl Shared {
             return Err(LoadError::Limits(message));
         }
         let idle_max = (config.instances_max / 4).max(1);
-        let slots = u32::try_from(config.instances_max + idle_max)
+        let waiting_max = config.instances_max;
+        let slots = u32::try_from(config.instances_max + waiting_max + idle_max)
             .map_err(|_| LoadError::Limits("instances_max does not fit".to_owned()))?;
         let engine = Engine::new(&engine_config(slots, config.memory_bytes_max))
             .map_err(|error| LoadError::Io(format!("engine settings are refused: {error:#}")))?;
@@ -104,6 +107,7 @@ impl Shared {
             threads: GuestThreads::new(runtime.handle().clone()),
             runtime: Some(runtime),
             calls: Arc::new(Semaphore::new(config.instances_max)),
+            waiting: Arc::new(Semaphore::new(waiting_max)),
             idle: Arc::new(Semaphore::new(idle_max)),
             cache,
             memory_bytes_max: config.memory_bytes_max,

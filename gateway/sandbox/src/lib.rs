@@ -20,6 +20,7 @@ mod host;
 mod limiter;
 mod load;
 mod memory_store;
+mod places;
 mod plugin;
 mod profile;
 mod spawn;
@@ -35,7 +36,10 @@ pub use config::{PluginLimits, SandboxConfig, WasiPolicy};
 pub use error::{CallError, InferenceError, KeyValueError, LoadError, ProfileError};
 pub use host::logging::{LogLevel, LogSink};
 pub use host::spans::{SpanSink, SpanValue};
-pub use host::{Grants, ImportVerdict, Inference, KeyPage, KeyValue, check_imports};
+pub use host::{
+    Grants, ImportVerdict, Inference, KeyPage, KeyValue, Outgoing, OutgoingError, OutgoingLimits,
+    check_imports,
+};
 pub use memory_store::MemoryStore;
 pub use plugin::{Plugin, PluginInfo, PluginOptions};
 pub use spawn::GuestThreads;

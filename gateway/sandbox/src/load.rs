@@ -12,6 +12,7 @@ use crate::contract::{self, Exports};
 use crate::engine::Shared;
 use crate::error::{CallError, LoadError};
 use crate::host;
+use crate::host::files::Files;
 use crate::plugin::{Inner, Plugin, PluginInfo, PluginOptions};
 use crate::types::CallContext;
 use crate::verify::{self, Trust};
@@ -74,6 +75,7 @@ fn finish(
         LoadError::World(format!("an import has another type than the contract: {error:#}"))
     })?;
     let exports = Exports::find(version, &pre);
+    let files = Files::open(&options.grants.files)?;
     let info = PluginInfo {
         name: Arc::clone(&options.name),
         digest: facts.digest.clone(),
@@ -83,7 +85,7 @@ fn finish(
         compiled_from_cache,
         facts: Arc::new(facts),
     };
-    let inner = Arc::new(Inner::new(Arc::clone(shared), options, info, pre, exports));
+    let inner = Arc::new(Inner::new(Arc::clone(shared), options, info, pre, exports, files));
     try_once(&inner)?;
     Ok(Plugin(inner))
 }

@@ -40,6 +40,31 @@ fn cost(key: &str, value: &Bytes) -> usize {
     key.len() + value.len() + ENTRY_BYTES
 }
 
+impl Entries {
+    /// Stores all of the pairs, or none if they do not fit.
+    fn insert(&mut self, pairs: Vec<(String, Bytes)>) -> Result<(), KeyValueError> {
+        // A key that is given twice is freed twice, and added twice.
+        let freed = pairs.iter().filter_map(|(key, _)| self.values.get(key).map(|old| cost(key, old)));
+        let freed = freed.fold(0, usize::saturating_add);
+        let added = pairs.iter().map(|(key, value)| cost(key, value)).fold(0, usize::saturating_add);
+        if self.written_bytes.saturating_sub(freed).saturating_add(added) > self.written_bytes_max {
+            return Err(KeyValueError::Other("store is full".to_owned()));
+        }
+        for (key, value) in pairs {
+            self.remove(&key);
+            self.written_bytes = self.written_bytes.saturating_add(cost(&key, &value));
+            self.values.insert(key, value);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &str) {
+        if let Some(old) = self.values.remove(key) {
+            self.written_bytes = self.written_bytes.saturating_sub(cost(key, &old));
+        }
+    }
+}
+
 impl MemoryStore {
     /// A store with these entries.
     pub fn new(values: BTreeMap<String, Bytes>, is_read_only: bool) -> Self {
@@ -62,6 +87,7 @@ impl MemoryStore {
         look(&self.entries.read().unwrap_or_else(PoisonError::into_inner).values)
     }
 
+    /// Every change is made under one lock: nobody sees half of it.
     fn write<T>(
         &self,
         change: impl FnOnce(&mut Entries) -> Result<T, KeyValueError>,
@@ -84,24 +110,39 @@ impl KeyValue for MemoryStore {
     }
 
     async fn set(&self, key: &str, value: Bytes) -> Result<(), KeyValueError> {
-        self.write(|entries| {
-            let freed = entries.values.get(key).map_or(0, |old| cost(key, old));
-            let written = entries.written_bytes.saturating_sub(freed).saturating_add(cost(key, &value));
-            if written > entries.written_bytes_max {
-                return Err(KeyValueError::Other("store is full".to_owned()));
-            }
-            entries.written_bytes = written;
-            entries.values.insert(key.to_owned(), value);
-            Ok(())
-        })
+        self.write(|entries| entries.insert(vec![(key.to_owned(), value)]))
     }
 
     async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
         self.write(|entries| {
-            if let Some(old) = entries.values.remove(key) {
-                entries.written_bytes = entries.written_bytes.saturating_sub(cost(key, &old));
-            }
+            entries.remove(key);
             Ok(())
+        })
+    }
+
+    /// All of them or none.
+    async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), KeyValueError> {
+        self.write(|entries| entries.insert(pairs))
+    }
+
+    async fn delete_many(&self, keys: &[String]) -> Result<(), KeyValueError> {
+        self.write(|entries| {
+            keys.iter().for_each(|key| entries.remove(key));
+            Ok(())
+        })
+    }
+
+    async fn increment(&self, key: &str, delta: u64) -> Result<u64, KeyValueError> {
+        self.write(|entries| {
+            let number = match entries.values.get(key) {
+                None => Some(0),
+                Some(value) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok()),
+            };
+            let number = number.ok_or_else(|| KeyValueError::Other("value is not a number".to_owned()))?;
+            let sum = number.checked_add(delta);
+            let sum = sum.ok_or_else(|| KeyValueError::Other("number is too large".to_owned()))?;
+            entries.insert(vec![(key.to_owned(), Bytes::from(sum.to_string()))])?;
+            Ok(sum)
         })
     }
 
@@ -175,6 +216,50 @@ mod tests {
             store.set("a", half.clone()).await.expect("replacing needs no more room");
             store.delete("a").await.expect("removed");
             store.set("b", half).await.expect("fits again");
+        });
+    }
+
+    #[test]
+    fn pairs_are_stored_all_or_none() {
+        let store = MemoryStore::new(BTreeMap::new(), false);
+        let half = Bytes::from(vec![0; WRITTEN_BYTES_MAX / 2]);
+        let pair = |key: &str| (key.to_owned(), half.clone());
+        block_on(async {
+            assert!(store.set_many(vec![pair("a"), pair("b")]).await.is_err());
+            assert_eq!(store.exists("a").await, Ok(false));
+            let small = |key: &str| (key.to_owned(), Bytes::from_static(b"1"));
+            store.set_many(vec![small("a"), small("b"), small("a")]).await.expect("they fit");
+            store.delete_many(&["a", "b", "none"].map(str::to_owned)).await.expect("removed");
+            assert_eq!(store.list_keys(None).await, Ok(KeyPage::default()));
+            assert_eq!(store.entries.read().expect("whole").written_bytes, 0);
+        });
+    }
+
+    #[test]
+    fn counting_from_many_threads_loses_nothing() {
+        let store = MemoryStore::new(BTreeMap::new(), false);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        block_on(store.increment("n", 2)).expect("a number");
+                    }
+                });
+            }
+        });
+        assert_eq!(block_on(store.get("n")), Ok(Some(Bytes::from_static(b"4000"))));
+    }
+
+    #[test]
+    fn what_is_no_number_is_not_counted_and_stays() {
+        let values = [("text", "abc"), ("large", "18446744073709551615")];
+        let entries = values.map(|(key, value)| (key.to_owned(), Bytes::from_static(value.as_bytes())));
+        let store = MemoryStore::new(BTreeMap::from(entries), false);
+        block_on(async {
+            for (key, value) in values {
+                assert!(matches!(store.increment(key, 1).await, Err(KeyValueError::Other(_))), "{key}");
+                assert_eq!(store.get(key).await, Ok(Some(Bytes::from_static(value.as_bytes()))));
+            }
         });
     }
 }

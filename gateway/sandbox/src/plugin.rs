@@ -9,6 +9,7 @@ use bytes::Bytes;
 use sluice_tensor::NamedTensor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::InstancePre;
+use wasmtime_wasi::p2::bindings::exports::wasi::cli::run;
 
 use crate::account::{Account, PluginUsage};
 use crate::call::{self, Done, Instance, Job};
@@ -17,6 +18,7 @@ use crate::contract::Exports;
 use crate::engine::Shared;
 use crate::error::{CallError, ProfileError};
 use crate::host::Grants;
+use crate::host::files::Files;
 use crate::host::logging::LogSink;
 use crate::profile::{self, Profiling};
 use crate::state::State;
@@ -89,6 +91,10 @@ pub(crate) struct Inner {
     pub(crate) info: PluginInfo,
     pub(crate) pre: InstancePre<State>,
     pub(crate) exports: Exports,
+    /// What is run of a program.
+    pub(crate) program: Option<run::GuestIndices>,
+    /// The folders that it may read, open.
+    pub(crate) files: Files,
     pub(crate) calls: Arc<Semaphore>,
     pub(crate) account: Arc<Account>,
     pub(crate) profiling: Arc<Profiling>,
@@ -190,11 +196,26 @@ impl Inner {
         info: PluginInfo,
         pre: InstancePre<State>,
         exports: Exports,
+        files: Files,
     ) -> Self {
         let calls = Arc::new(Semaphore::new(options.limits.concurrency));
+        let is_program = info.world == World::Command;
+        let program = is_program.then(|| run::GuestIndices::new(&pre).ok()).flatten();
         let account = Arc::new(Account::new(options.limits.memory_total_bytes));
         let profiling = Arc::default();
-        Self { shared, options, info, pre, exports, calls, account, profiling, idle: Mutex::default() }
+        Self {
+            shared,
+            options,
+            info,
+            pre,
+            exports,
+            program,
+            files,
+            calls,
+            account,
+            profiling,
+            idle: Mutex::default(),
+        }
     }
 
     /// An instance that served before.
@@ -216,8 +237,11 @@ impl Inner {
 
     /// Calls that a new instance will serve: up to a quarter fewer than allowed,
     /// by chance, so that instances started together do not end together, and
-    /// a guest cannot count on its next call.
+    /// a guest cannot count on its next call. A program runs once.
     pub(crate) fn uses(&self) -> u32 {
+        if self.info.world == World::Command {
+            return 1;
+        }
         let most = self.options.reuse.max(1);
         let chance = u32::try_from(RandomState::new().hash_one(0) % u64::from(most / 4 + 1)).unwrap_or(0);
         most - chance

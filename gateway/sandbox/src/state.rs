@@ -1,21 +1,27 @@
 //! What a store holds beside the guest: its capabilities, limits and handles.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluice_tensor::Tensor;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi_http::p2::types::HostFutureIncomingResponse;
 
 use crate::CallContext;
 use crate::budget::Budget;
 use crate::error::HostFault;
 use crate::host::Grants;
+use crate::host::files::Files;
+use crate::host::http::Http;
 use crate::host::inference::Pending;
 use crate::host::logging::CallLog;
+use crate::host::nn;
 use crate::host::spans::{CallSpans, GuestSpan};
 use crate::host::tensors::Writer;
 use crate::limiter::Limiter;
+use crate::places::Places;
 use crate::plugin::{Inner, PluginOptions};
 use crate::profile::Profiling;
 
@@ -30,10 +36,18 @@ pub(crate) struct State {
     pub(crate) call: CallContext,
     /// Most bytes that a host function may return at once.
     pub(crate) hostcall_bytes: usize,
+    /// How long a host function may wait for a store or a server.
+    pub(crate) wait_max: Duration,
+    /// The folders that the guest may read.
+    pub(crate) files: Files,
     /// Made on first use: most plugins import nothing of WASI.
     pub(crate) wasi: Option<WasiCtx>,
     /// The guest's own spans of this call.
     pub(crate) spans: CallSpans,
+    /// The places of the present call.
+    pub(crate) places: Option<Arc<Places>>,
+    /// Made on first use, for one call.
+    pub(crate) http: Option<Http>,
     /// Model calls that were submitted and not yet waited for.
     pub(crate) pending: usize,
 }
@@ -49,11 +63,17 @@ impl State {
         if self.limiter.charge_host(bytes) { Ok(()) } else { Err(HostFault::Memory.into()) }
     }
 
-    /// Whether nothing of the finished call is left. Buckets and WASI streams
+    /// Whether nothing of the finished call is left. Buckets, graphs and WASI streams
     /// may stay: plugins open them once, in `init`.
     pub(crate) fn is_clean(&mut self) -> bool {
         !self.table.iter_mut().any(|entry| {
-            entry.is::<Tensor>() || entry.is::<Writer>() || entry.is::<Pending>() || entry.is::<GuestSpan>()
+            entry.is::<Tensor>()
+                || entry.is::<Writer>()
+                || entry.is::<Pending>()
+                || entry.is::<GuestSpan>()
+                || entry.is::<nn::Tensor>()
+                || entry.is::<nn::Error>()
+                || entry.is::<HostFutureIncomingResponse>()
         })
     }
 }
@@ -77,8 +97,12 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
         profiling: Arc::clone(&plugin.profiling),
         call,
         hostcall_bytes: limits.hostcall_bytes,
+        wait_max: limits.host_wait_max,
+        files: plugin.files.clone(),
         wasi: None,
         spans: CallSpans::new(plugin.shared.spans.clone()),
+        http: None,
+        places: None,
         pending: 0,
     };
     let mut store = Store::new(&plugin.shared.engine, state);
@@ -110,4 +134,5 @@ pub(crate) fn next_call(store: &mut Store<State>, call: CallContext, budget: Arc
     state.budget = budget;
     state.call = call;
     state.pending = 0;
+    state.http = None;
 }

@@ -19,6 +19,9 @@ pub enum World {
     Transformer,
     /// Owns the whole request and calls models itself.
     Pipeline,
+    /// A program: the request's body is its standard input, its standard output the
+    /// answer. It may call models through `wasi:nn`.
+    Command,
 }
 
 impl World {
@@ -34,12 +37,18 @@ impl World {
     }
 
     /// The world of a component with these exports of a served version of the contract.
+    /// It may export `wasi:cli/run` beside its hooks, as languages do whose programs
+    /// always have a `main`: the hooks count.
     ///
     /// # Errors
     /// [`LoadError::World`], with what to change.
     pub(crate) fn from_exports(exports: &[String], version: &str) -> Result<Self, LoadError> {
         let has = |interface| exports.iter().any(|name| contract::interface_of(name) == Some(interface));
         let (preprocess, postprocess, handler) = (has("preprocess"), has("postprocess"), has("handler"));
+        let has_hooks = preprocess || postprocess || handler;
+        if !has_hooks && contract::program_of(exports).is_some() {
+            return Ok(Self::Command);
+        }
         Self::from_hooks(preprocess, postprocess, handler).ok_or_else(|| {
             LoadError::World(if handler {
                 format!(
@@ -63,7 +72,7 @@ impl World {
 
     /// Whether [`crate::Plugin::handle`] can be called.
     pub fn is_pipeline(self) -> bool {
-        self == Self::Pipeline
+        matches!(self, Self::Pipeline | Self::Command)
     }
 }
 
@@ -74,6 +83,7 @@ impl fmt::Display for World {
             Self::Postprocessor => "postprocessor",
             Self::Transformer => "transformer",
             Self::Pipeline => "pipeline",
+            Self::Command => "command",
         })
     }
 }

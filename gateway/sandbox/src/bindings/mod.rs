@@ -7,6 +7,9 @@
 //! `contract::Exports`), and the linker offers more than a component asks for.
 #![allow(missing_docs, unreachable_pub, unsafe_code, clippy::all, reason = "generated code")]
 
+pub(crate) mod atomics;
+pub(crate) mod config;
+pub(crate) mod nn;
 pub mod v0_1;
 pub mod v0_2;
 

@@ -64,6 +64,14 @@ pub(crate) fn interface_of(name: &str) -> Option<&str> {
     Some(rest.split_once('@').map_or(rest, |(interface, _)| interface))
 }
 
+/// What a program exports, in any version that the linker takes for it.
+const PROGRAM: &str = "wasi:cli/run@0.2.";
+
+/// The export that makes a component a program, if it has it.
+pub(crate) fn program_of(exports: &[String]) -> Option<&str> {
+    exports.iter().map(String::as_str).find(|name| name.starts_with(PROGRAM))
+}
+
 /// Tells the version from the names of a component's imports and exports.
 ///
 /// # Errors
@@ -88,9 +96,14 @@ pub(crate) fn spoken(imports: &[String], exports: &[String]) -> Result<Spoken, L
         };
     }
     let Some(newest) = newest else {
+        // A program need know nothing of the contract: what it exports stands for it.
+        if let Some(program) = program_of(exports) {
+            let exact = crate::host::logging::clean(program, NAME_BYTES_MAX);
+            return Ok(Spoken { version: Version::LATEST, exact });
+        }
         return Err(LoadError::World(format!(
             "it exports none of preprocess, postprocess and handler of sluice:plugin@{}.0; build it for one of \
-             the worlds of sluice:plugin",
+             the worlds of sluice:plugin, or as a program that exports wasi:cli/run@0.2",
             Version::LATEST
         )));
     };

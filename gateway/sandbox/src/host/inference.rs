@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sluice_tensor::NamedTensor;
+use sluice_tensor::{NamedTensor, Signature};
 use tracing::Instrument;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
@@ -12,6 +12,7 @@ use crate::CallContext;
 use crate::bindings::sluice::plugin::inference::{self, Error, Host, HostPending};
 use crate::bindings::sluice::plugin::types;
 use crate::error::InferenceError;
+use crate::places::{Parked, Places};
 use crate::spawn::AbortOnDrop;
 use crate::state::State;
 
@@ -26,6 +27,11 @@ const PENDING_MAX: usize = 64;
 /// queue.
 #[async_trait]
 pub trait Inference: Send + Sync {
+    /// What a model takes and gives; `None` if there is no such model, or it is not
+    /// granted. `wasi:nn` asks for it before it runs one. One without inputs means that
+    /// they are not known.
+    fn signature(&self, model: &str) -> Option<Signature>;
+
     /// Runs a model and waits for its outputs.
     async fn infer(
         &self,
@@ -87,6 +93,23 @@ impl State {
         }
     }
 
+    /// Runs a model and waits, off the plugin's budget and out of others' way.
+    pub(crate) async fn run_model(
+        &mut self,
+        models: Arc<dyn Inference>,
+        model: &str,
+        inputs: Vec<NamedTensor>,
+    ) -> Outputs {
+        let (call, budget) = (self.call_within_span(), Arc::clone(&self.budget));
+        let span = call.span.clone();
+        let (_waiting, _parked) = (budget.wait(), self.park());
+        models.infer(&call, model, inputs).instrument(span).await
+    }
+
+    fn park(&self) -> Option<Parked> {
+        self.places.as_ref().map(Places::park)
+    }
+
     fn outputs(&mut self, outputs: Outputs) -> Answer<Vec<types::NamedTensor>> {
         match outputs {
             Ok(tensors) => {
@@ -110,12 +133,7 @@ impl Host for State {
             Ok(ready) => ready,
             Err(error) => return Ok(Err(error)),
         };
-        let (call, budget) = (self.call_within_span(), Arc::clone(&self.budget));
-        let span = call.span.clone();
-        let outputs = {
-            let _waiting = budget.wait();
-            ready.models.infer(&call, &model, ready.inputs).instrument(span).await
-        };
+        let outputs = self.run_model(ready.models, &model, ready.inputs).await;
         self.outputs(outputs)
     }
 
@@ -147,7 +165,7 @@ impl HostPending for State {
         self.pending = self.pending.saturating_sub(1);
         let budget = Arc::clone(&self.budget);
         let joined = {
-            let _waiting = budget.wait();
+            let (_waiting, _parked) = (budget.wait(), self.park());
             task.await
         };
         let outputs =

@@ -1,13 +1,16 @@
 //! `wasi:keyvalue`: look-ups in the stores that the configuration grants.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use wasmtime::component::{HasSelf, Linker, Resource};
 
+use crate::bindings::atomics::wasi::keyvalue::atomics;
 use crate::bindings::wasi::keyvalue::store::{Error, Host, HostBucket, KeyResponse};
 use crate::bindings::wasi::keyvalue::{batch, store};
+use crate::budget::Budget;
 use crate::error::{HostFault, KeyValueError};
 use crate::state::State;
 
@@ -80,7 +83,8 @@ pub struct Bucket(Arc<dyn KeyValue>);
 
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     store::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
-    batch::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
+    batch::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    atomics::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
 }
 
 impl From<KeyValueError> for Error {
@@ -93,11 +97,28 @@ impl From<KeyValueError> for Error {
 }
 
 /// A handle together with what using it needs.
-type Opened = (Arc<dyn KeyValue>, Arc<crate::budget::Budget>);
+struct Opened {
+    store: Arc<dyn KeyValue>,
+    budget: Arc<Budget>,
+    wait_max: Duration,
+}
+
+impl Opened {
+    /// Waits for the store, off the plugin's budget but not for ever.
+    async fn wait<T>(
+        &self,
+        work: impl Future<Output = Result<T, KeyValueError>>,
+    ) -> Result<T, KeyValueError> {
+        let _waiting = self.budget.wait();
+        let answer = tokio::time::timeout(self.wait_max, work).await;
+        answer.unwrap_or_else(|_| Err(KeyValueError::Other("store did not answer in time".to_owned())))
+    }
+}
 
 impl State {
     fn bucket(&self, bucket: &Resource<Bucket>) -> wasmtime::Result<Opened> {
-        Ok((Arc::clone(&self.table.get(bucket)?.0), Arc::clone(&self.budget)))
+        let store = Arc::clone(&self.table.get(bucket)?.0);
+        Ok(Opened { store, budget: Arc::clone(&self.budget), wait_max: self.wait_max })
     }
 
     /// Refuses values before they are copied: a few short keys, repeated, can
@@ -125,18 +146,13 @@ impl Host for State {
     }
 }
 
+/// What the guest gets: an error of the store is a value, not a trap.
+type Answer<T> = wasmtime::Result<Result<T, Error>>;
+
 impl HostBucket for State {
-    async fn get(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
-        let (store, budget) = self.bucket(&bucket)?;
-        let found = {
-            let _waiting = budget.wait();
-            store.get(&key).await
-        };
-        match found {
+    async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Option<Vec<u8>>> {
+        let opened = self.bucket(&bucket)?;
+        match opened.wait(opened.store.get(&key)).await {
             Ok(value) => {
                 self.check_values(std::iter::once(&value))?;
                 Ok(Ok(value.map(Vec::from)))
@@ -145,41 +161,25 @@ impl HostBucket for State {
         }
     }
 
-    async fn set(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-        value: Vec<u8>,
-    ) -> wasmtime::Result<Result<(), Error>> {
-        let (store, budget) = self.bucket(&bucket)?;
-        let _waiting = budget.wait();
-        Ok(store.set(&key, Bytes::from(value)).await.map_err(Error::from))
+    async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Vec<u8>) -> Answer<()> {
+        let opened = self.bucket(&bucket)?;
+        let done = opened.wait(opened.store.set(&key, Bytes::from(value))).await;
+        Ok(done.map_err(Error::from))
     }
 
-    async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> wasmtime::Result<Result<(), Error>> {
-        let (store, budget) = self.bucket(&bucket)?;
-        let _waiting = budget.wait();
-        Ok(store.delete(&key).await.map_err(Error::from))
+    async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<()> {
+        let opened = self.bucket(&bucket)?;
+        Ok(opened.wait(opened.store.delete(&key)).await.map_err(Error::from))
     }
 
-    async fn exists(
-        &mut self,
-        bucket: Resource<Bucket>,
-        key: String,
-    ) -> wasmtime::Result<Result<bool, Error>> {
-        let (store, budget) = self.bucket(&bucket)?;
-        let _waiting = budget.wait();
-        Ok(store.exists(&key).await.map_err(Error::from))
+    async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<bool> {
+        let opened = self.bucket(&bucket)?;
+        Ok(opened.wait(opened.store.exists(&key)).await.map_err(Error::from))
     }
 
-    async fn list_keys(
-        &mut self,
-        bucket: Resource<Bucket>,
-        cursor: Option<u64>,
-    ) -> wasmtime::Result<Result<KeyResponse, Error>> {
-        let (store, budget) = self.bucket(&bucket)?;
-        let _waiting = budget.wait();
-        let page = store.list_keys(cursor).await;
+    async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<u64>) -> Answer<KeyResponse> {
+        let opened = self.bucket(&bucket)?;
+        let page = opened.wait(opened.store.list_keys(cursor)).await;
         Ok(page.map(|page| KeyResponse { keys: page.keys, cursor: page.cursor }).map_err(Error::from))
     }
 
@@ -193,17 +193,9 @@ impl HostBucket for State {
 type Found = Option<(String, Vec<u8>)>;
 
 impl batch::Host for State {
-    async fn get_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> wasmtime::Result<Result<Vec<Found>, Error>> {
-        let (store, budget) = self.bucket(&bucket)?;
-        let found = {
-            let _waiting = budget.wait();
-            store.get_many(&keys).await
-        };
-        let values = match found {
+    async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<Vec<Found>> {
+        let opened = self.bucket(&bucket)?;
+        let values = match opened.wait(opened.store.get_many(&keys)).await {
             Ok(values) => values,
             Err(error) => return Ok(Err(error.into())),
         };
@@ -212,33 +204,21 @@ impl batch::Host for State {
         Ok(Ok(keys.into_iter().zip(values).map(pair).collect()))
     }
 
-    async fn set_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        pairs: Vec<(String, Vec<u8>)>,
-    ) -> wasmtime::Result<Result<(), Error>> {
-        let (store, budget) = self.bucket(&bucket)?;
-        let _waiting = budget.wait();
-        for (key, value) in pairs {
-            if let Err(error) = store.set(&key, Bytes::from(value)).await {
-                return Ok(Err(error.into()));
-            }
-        }
-        Ok(Ok(()))
+    async fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> Answer<()> {
+        let opened = self.bucket(&bucket)?;
+        let pairs = pairs.into_iter().map(|(key, value)| (key, Bytes::from(value))).collect();
+        Ok(opened.wait(opened.store.set_many(pairs)).await.map_err(Error::from))
     }
 
-    async fn delete_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> wasmtime::Result<Result<(), Error>> {
-        let (store, budget) = self.bucket(&bucket)?;
-        let _waiting = budget.wait();
-        for key in keys {
-            if let Err(error) = store.delete(&key).await {
-                return Ok(Err(error.into()));
-            }
-        }
-        Ok(Ok(()))
+    async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
+        let opened = self.bucket(&bucket)?;
+        Ok(opened.wait(opened.store.delete_many(&keys)).await.map_err(Error::from))
+    }
+}
+
+impl atomics::Host for State {
+    async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: u64) -> Answer<u64> {
+        let opened = self.bucket(&bucket)?;
+        Ok(opened.wait(opened.store.increment(&key, delta)).await.map_err(Error::from))
     }
 }

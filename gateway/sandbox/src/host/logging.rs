@@ -70,6 +70,11 @@ impl CallLog {
         Self { plugin, sink, bytes_per_call, current }
     }
 
+    /// The plugin's name.
+    pub(crate) fn plugin(&self) -> &str {
+        &self.plugin
+    }
+
     /// Attributes what follows to another request, with a fresh allowance.
     pub(crate) fn next_call(&self, request_id: Arc<str>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! WASI 0.2, empty: what standard libraries need to start, and nothing to reach.
+//! WASI 0.2, empty but for what is granted: what standard libraries need to start.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,10 +8,12 @@ use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime::component::Linker;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::logging::{CallLog, LogLevel};
+use super::{Grants, command};
 use crate::state::State;
 
 /// The packages of WASI 0.2 that are linked and empty.
@@ -51,22 +53,38 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 impl WasiView for State {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let log = &self.log;
-        let ctx = self.wasi.get_or_insert_with(|| empty_context(log));
+        let ctx = self.wasi.get_or_insert_with(|| {
+            let mut context = context(&self.log, &self.grants).build();
+            self.files.grant(&mut context);
+            context
+        });
         WasiCtxView { ctx, table: &mut self.table }
     }
 }
 
-fn empty_context(log: &Arc<CallLog>) -> WasiCtx {
-    WasiCtx::builder()
+impl State {
+    /// Gives a program its input, output and arguments.
+    pub(crate) fn connect(&mut self, input: MemoryInputPipe, output: command::Output) {
+        let mut builder = context(&self.log, &self.grants);
+        builder.stdin(input).stdout(output).arg(self.log.plugin()).args(&self.grants.arguments);
+        let mut context = builder.build();
+        self.files.grant(&mut context);
+        self.wasi = Some(context);
+    }
+}
+
+fn context(log: &Arc<CallLog>, grants: &Grants) -> WasiCtxBuilder {
+    let mut builder = WasiCtx::builder();
+    builder
         .stdout(Output::new(log, LogLevel::Info, "stdout"))
         .stderr(Output::new(log, LogLevel::Warn, "stderr"))
+        .envs(&grants.environment)
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
         .allow_blocking_current_thread(false)
-        .max_random_size(RANDOM_BYTES_MAX)
-        .build()
+        .max_random_size(RANDOM_BYTES_MAX);
+    builder
 }
 
 /// Standard output or error: whole lines go to the log.

@@ -11,7 +11,7 @@ use sluice_sandbox::{
     Answer, CallContext, CallError, Grants, Inference, InferenceError, KeyValue, MemoryStore, Plugin,
     PluginOptions, Request,
 };
-use sluice_tensor::{NamedTensor, Shape, Tensor};
+use sluice_tensor::{NamedTensor, Shape, Signature, Tensor};
 
 use crate::guest;
 use crate::support::{CALL_TIMEOUT, Lines, ask, context, fault, load, options, sandbox};
@@ -147,7 +147,7 @@ const KEYVALUE: &str = r#"
 fn with_store(read_only: bool) -> PluginOptions {
     let values = BTreeMap::from([("abc".to_owned(), Bytes::from_static(b"value"))]);
     let store: Arc<dyn KeyValue> = Arc::new(MemoryStore::new(values, read_only));
-    let grants = Grants { keyvalue: BTreeMap::from([("text".to_owned(), store)]), inference: None };
+    let grants = Grants { keyvalue: BTreeMap::from([("text".to_owned(), store)]), ..Grants::default() };
     PluginOptions { grants, ..options() }
 }
 
@@ -220,6 +220,10 @@ impl Drop for Inside<'_> {
 
 #[async_trait]
 impl Inference for SlowEcho {
+    fn signature(&self, model: &str) -> Option<Signature> {
+        (model == "text").then(Signature::default)
+    }
+
     async fn infer(
         &self,
         call: &CallContext,
@@ -263,7 +267,7 @@ const OUTPUT: &str = "
 fn with_model() -> (Arc<SlowEcho>, PluginOptions) {
     let model = Arc::new(SlowEcho::default());
     let inference: Arc<dyn Inference> = Arc::<SlowEcho>::clone(&model);
-    let grants = Grants { keyvalue: BTreeMap::new(), inference: Some(inference) };
+    let grants = Grants { inference: Some(inference), ..Grants::default() };
     (model, PluginOptions { grants, ..options() })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use sluice_sandbox::{CallContext, Inference, InferenceError};
-use sluice_tensor::NamedTensor;
+use sluice_tensor::{NamedTensor, Signature};
 
 use super::model::Model;
 use crate::error::Kind;
@@ -16,6 +16,10 @@ pub(super) struct GrantedModels(pub(super) BTreeMap<Arc<str>, Arc<Model>>);
 
 #[async_trait]
 impl Inference for GrantedModels {
+    fn signature(&self, model: &str) -> Option<Signature> {
+        self.0.get(model).map(|model| model.signature().clone())
+    }
+
     async fn infer(
         &self,
         call: &CallContext,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sluice_sandbox::{Grants, KeyValue};
+use sluice_sandbox::{Grants, KeyValue, Outgoing};
 
 use super::Builder;
 use super::caller::GrantedModels;
@@ -19,6 +19,8 @@ type NamedStore = (Arc<str>, Arc<dyn KeyValue>);
 pub(super) struct Granted {
     pub(super) models: Vec<Arc<Model>>,
     stores: Vec<NamedStore>,
+    /// It has no state but connections, so it is not compared: the configuration is.
+    http: Option<Arc<dyn Outgoing>>,
 }
 
 impl Granted {
@@ -39,7 +41,8 @@ impl Granted {
             let opened = builder.services.stores().open(name, plugin.owner.as_ref(), settings);
             stores.push((Arc::clone(name), opened.map_err(|what| (Arc::clone(name), what))?));
         }
-        Ok(Self { models, stores })
+        let http = builder.services.http(plugin).map(|egress| Arc::new(egress) as _);
+        Ok(Self { models, stores, http })
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -52,11 +55,44 @@ impl Granted {
     }
 
     /// As the sandbox takes them.
-    pub(super) fn grants(&self, _config: &config::Plugin) -> Grants {
+    pub(super) fn grants(&self, plugin: &config::Plugin) -> Grants {
         let keyvalue = self.stores.iter().map(|(name, store)| (name.to_string(), Arc::clone(store)));
         let callable: BTreeMap<_, _> =
             self.models.iter().map(|model| (Arc::clone(model.name()), Arc::clone(model))).collect();
         let inference = (!callable.is_empty()).then(|| Arc::new(GrantedModels(callable)) as _);
-        Grants { keyvalue: keyvalue.collect(), inference }
+        Grants {
+            keyvalue: keyvalue.collect(),
+            inference,
+            http: self.http.clone(),
+            config: values(&plugin.config),
+            files: plugin.files.iter().map(|(guest, host)| (host.clone(), guest.clone())).collect(),
+            environment: plugin.environment.clone().into_iter().collect(),
+            arguments: plugin.arguments.clone(),
+            clocks: Some(plugin.clocks),
+            random: Some(plugin.random),
+        }
+    }
+}
+
+/// A plugin's table as `wasi:config` tells it: texts as they are, everything else as JSON.
+fn values(config: &serde_json::Value) -> BTreeMap<String, String> {
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let entries = config.as_object().into_iter().flatten();
+    entries.map(|(key, value)| (key.clone(), text(value))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_told_as_they_are_and_the_rest_as_json() {
+        let config =
+            serde_json::json!({"name": "a \"b\"", "top": 10, "on": true, "list": [1, "x"], "none": null});
+        let wanted =
+            [("list", "[1,\"x\"]"), ("name", "a \"b\""), ("none", "null"), ("on", "true"), ("top", "10")];
+        let wanted = wanted.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(values(&config), BTreeMap::from(wanted));
+        assert_eq!(values(&serde_json::Value::Null), BTreeMap::new());
     }
 }

@@ -8,7 +8,7 @@ use sluice_sandbox::{
     Answer, CallContext, CallError, Failure, HttpAnswer, HttpBody, Inference, InferenceError, Prepared,
     Request, World,
 };
-use sluice_tensor::{NamedTensor, Shape, Tensor};
+use sluice_tensor::{NamedTensor, Shape, Signature, Tensor};
 
 use super::*;
 use crate::pipeline::{Hook, HookResult};
@@ -236,6 +236,10 @@ fn a_case_answers_for_the_models_that_it_names() {
     struct Real;
     #[async_trait]
     impl Inference for Real {
+        fn signature(&self, _: &str) -> Option<Signature> {
+            Some(Signature::default())
+        }
+
         async fn infer(
             &self,
             _: &CallContext,

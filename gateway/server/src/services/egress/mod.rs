@@ -18,12 +18,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http::uri::{PathAndQuery, Scheme};
 use http::{Method, Request, Response, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use sluice_sandbox::{CallContext, Outgoing, OutgoingError, OutgoingLimits};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
@@ -170,6 +172,41 @@ impl Egress {
             .http1_max_headers(HEADERS_MAX)
             .build(connector);
         Owner { client, in_flight: Arc::new(Semaphore::new(IN_FLIGHT_MAX)) }
+    }
+}
+
+#[async_trait]
+impl Outgoing for PluginEgress {
+    async fn send(
+        &self,
+        call: &CallContext,
+        request: Request<Bytes>,
+        limits: OutgoingLimits,
+    ) -> Result<Response<Bytes>, OutgoingError> {
+        let answer = Self::send(self, request, limits.timeout, limits.response_bytes_max).await;
+        answer.map_err(|error| {
+            tracing::debug!(pipeline = %call.pipeline, request_id = %call.request_id, %error, "request of a plugin failed");
+            error.into()
+        })
+    }
+}
+
+/// What the plugin is told: the kind, and none of the texts, which hold addresses.
+impl From<EgressError> for OutgoingError {
+    fn from(error: EgressError) -> Self {
+        match error {
+            EgressError::Denied => Self::Denied,
+            EgressError::BadUri => Self::Other("URI cannot be used".to_owned()),
+            EgressError::AddressProhibited => Self::AddressProhibited,
+            EgressError::NotResolved => Self::NotResolved,
+            EgressError::Unreachable(_) => Self::Unreachable,
+            EgressError::Tls(_) => Self::Tls,
+            EgressError::Timeout => Self::Timeout,
+            EgressError::RequestTooLarge => Self::Other("request is too large".to_owned()),
+            EgressError::ResponseTooLarge => Self::TooLarge,
+            EgressError::Overloaded => Self::Overloaded,
+            EgressError::Protocol(_) => Self::Protocol,
+        }
     }
 }
 

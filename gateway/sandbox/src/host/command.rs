@@ -1,0 +1,176 @@
+//! `wasi:cli/run`: programs, which know nothing of this gateway. The request's body is
+//! their standard input, what they write to standard output is the answer.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+use wasmtime::Store;
+use wasmtime::component::Instance;
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::bindings::exports::wasi::cli::run::GuestIndices;
+use wasmtime_wasi::p2::pipe::MemoryInputPipe;
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::call;
+use crate::error::{CallError, HostFault};
+use crate::state::State;
+use crate::types::{Answer, Failure, HttpAnswer, Request};
+
+/// Most bytes that a program may write to its output at once.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// What a program that cannot take tensors answers to them.
+const UNSUPPORTED_MEDIA_TYPE: u16 = 415;
+
+/// Runs the program once.
+pub(crate) async fn run(
+    store: &mut Store<State>,
+    exported: &Instance,
+    program: &GuestIndices,
+    request: Request,
+) -> Result<Answer, CallError> {
+    let body = match request {
+        Request::Body(body) => body.data,
+        Request::Tensors(_) => {
+            let message = "this pipeline runs a program, which takes a body and no tensors".to_owned();
+            return Err(CallError::Failure(Failure { status: UNSUPPORTED_MEDIA_TYPE, message }));
+        }
+    };
+    let output = Output::new(store.data().hostcall_bytes);
+    store.data_mut().connect(MemoryInputPipe::new(body), output.clone());
+    let ended = match program.load(&mut *store, exported) {
+        Ok(program) => program.call_run(&mut *store).await,
+        Err(error) => Err(error),
+    };
+    match exit_code(ended) {
+        Ok(0) => Ok(Answer::Body(answer(output.take()))),
+        Ok(code) => Err(CallError::Trap(format!("program ended with exit code {code}"))),
+        Err(error) => Err(call::classify(error, store.data())),
+    }
+}
+
+/// How the program ended, if it did so by itself.
+fn exit_code(ended: wasmtime::Result<Result<(), ()>>) -> wasmtime::Result<i32> {
+    match ended {
+        Ok(Ok(())) => Ok(0),
+        Ok(Err(())) => Ok(1),
+        Err(error) => match error.downcast_ref::<I32Exit>() {
+            Some(&I32Exit(code)) => Ok(code),
+            None => Err(error),
+        },
+    }
+}
+
+/// The answer, with the type that its bytes have: programs have no way to say it.
+fn answer(data: Bytes) -> HttpAnswer {
+    let content_type = match std::str::from_utf8(&data) {
+        Ok(text) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => "application/json",
+        Ok(_) => "text/plain; charset=utf-8",
+        Err(_) => "application/octet-stream",
+    };
+    HttpAnswer { status: 200, content_type: content_type.to_owned(), data }
+}
+
+/// Standard output, collected.
+#[derive(Clone)]
+pub(crate) struct Output {
+    bytes_max: usize,
+    /// Shared by all streams that the program opens on it.
+    written: Arc<Mutex<BytesMut>>,
+}
+
+impl Output {
+    fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, written: Arc::default() }
+    }
+
+    fn take(&self) -> Bytes {
+        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner)).freeze()
+    }
+
+    /// Takes all of the bytes, or none and says so.
+    fn collect(&self, bytes: &[u8]) -> Result<(), HostFault> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes.len() > self.bytes_max.saturating_sub(written.len()) {
+            return Err(HostFault::Output(format!("answer is above {} bytes", self.bytes_max)));
+        }
+        written.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.collect(&bytes).map_err(|fault| StreamError::Trap(fault.into()))
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Poll::Ready(self.collect(bytes).map(|()| bytes.len()).map_err(std::io::Error::other))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_type_of_an_answer_is_told_from_its_bytes() {
+        let typed = |bytes: &'static [u8]| answer(Bytes::from_static(bytes)).content_type;
+        assert_eq!(typed(b"{\"a\": [1, 2]}\n"), "application/json");
+        assert_eq!(typed(b"hello {"), "text/plain; charset=utf-8");
+        assert_eq!(typed(b""), "text/plain; charset=utf-8");
+        assert_eq!(typed(b"\xff\xfe"), "application/octet-stream");
+    }
+
+    #[test]
+    fn output_above_the_limit_is_refused_whole() {
+        let output = Output::new(5);
+        output.collect(b"abc").expect("fits");
+        assert!(output.collect(b"def").is_err());
+        output.collect(b"de").expect("fits");
+        assert_eq!(output.take(), "abcde");
+    }
+}

@@ -1,0 +1,275 @@
+//! `wasi:http/outgoing-handler`: requests to servers that the configuration grants.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use tokio::time::Instant;
+use tracing::Instrument;
+use wasmtime::component::{HasSelf, Linker, Resource};
+use wasmtime_wasi::p2::DynPollable;
+use wasmtime_wasi::p2::bindings::io::poll::{self, HostPollable};
+use wasmtime_wasi_http::{
+    Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+};
+
+use crate::CallContext;
+use crate::budget::Budget;
+use crate::state::State;
+
+/// Sends the HTTP requests of plugins.
+///
+/// The sandbox knows nothing of networks: which servers may be reached, name resolution,
+/// address checks and connections are the implementation's. Called on guest threads, so
+/// it must wait without blocking. The future is dropped when the call is cancelled.
+#[async_trait]
+pub trait Outgoing: Send + Sync {
+    /// Sends a request, whose URI has scheme and authority, and waits for the whole
+    /// answer.
+    async fn send(
+        &self,
+        call: &CallContext,
+        request: http::Request<Bytes>,
+        limits: OutgoingLimits,
+    ) -> Result<http::Response<Bytes>, OutgoingError>;
+}
+
+/// What one request may use. The sandbox gives up after the same time; stopping earlier
+/// is what keeps a body from being read in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutgoingLimits {
+    /// For everything: resolving, connecting, sending and reading.
+    pub timeout: Duration,
+    /// Most bytes of the answer's body; more is [`OutgoingError::TooLarge`].
+    pub response_bytes_max: usize,
+}
+
+/// Why a request got no answer. Plugins see the kind, and the text of `Other`: it must
+/// hold no address and no token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutgoingError {
+    /// The configuration does not grant this server, method or scheme.
+    #[error("request is not granted")]
+    Denied,
+    /// The server's name leads to an address that plugins may not reach.
+    #[error("destination address is prohibited")]
+    AddressProhibited,
+    /// The server's name leads nowhere.
+    #[error("name of the destination cannot be resolved")]
+    NotResolved,
+    /// No connection, or it was lost.
+    #[error("destination cannot be reached")]
+    Unreachable,
+    /// The server's certificate or protocol is not acceptable.
+    #[error("secure connection cannot be made")]
+    Tls,
+    /// The limit on time was reached.
+    #[error("destination did not answer in time")]
+    Timeout,
+    /// The answer's body is above the limit.
+    #[error("answer is too large")]
+    TooLarge,
+    /// Too many requests are under way.
+    #[error("too many requests are under way")]
+    Overloaded,
+    /// The server's answer is no HTTP.
+    #[error("destination broke the protocol")]
+    Protocol,
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// Most requests that one call may have under way. Each holds its body in memory; more
+/// answer `connection-limit-reached`.
+const IN_FLIGHT_MAX: usize = 16;
+
+/// The interfaces that are linked; a server's side, `incoming-handler`, is not.
+const INTERFACES: [&str; 2] = ["wasi:http/types@0.2.", "wasi:http/outgoing-handler@0.2."];
+
+/// Whether the interface is linked.
+pub(crate) fn is_linked(name: &str) -> bool {
+    INTERFACES.iter().any(|interface| name.starts_with(interface))
+}
+
+/// Links the interfaces. Must come after WASI: its `poll` is replaced by one that knows
+/// when a guest waits for a server.
+pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    linker.allow_shadowing(true);
+    poll::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// What the requests of one call share.
+pub(crate) struct Http {
+    context: WasiHttpCtx,
+    hooks: Hooks,
+}
+
+struct Hooks {
+    outgoing: Option<Arc<dyn Outgoing>>,
+    call: CallContext,
+    wait_max: Duration,
+    in_flight: Arc<AtomicUsize>,
+    /// What all bodies of the call, either way, may still hold together.
+    bytes_left: Arc<AtomicUsize>,
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        let http = self.http.get_or_insert_with(|| Http {
+            context: WasiHttpCtx::new(),
+            hooks: Hooks {
+                outgoing: self.grants.http.clone(),
+                call: self.call.clone(),
+                wait_max: self.wait_max,
+                in_flight: Arc::default(),
+                bytes_left: Arc::new(AtomicUsize::new(self.hostcall_bytes)),
+            },
+        });
+        WasiHttpCtxView { hooks: &mut http.hooks, table: &mut self.table, ctx: &mut http.context }
+    }
+}
+
+impl State {
+    /// The budget, if a request is under way: to wait for it costs the plugin nothing, and
+    /// the request has a limit of its own.
+    fn free_wait(&self) -> Option<Arc<Budget>> {
+        let in_flight = self.http.as_ref().map_or(0, |http| http.hooks.in_flight.load(Ordering::Acquire));
+        (in_flight > 0).then(|| Arc::clone(&self.budget))
+    }
+}
+
+impl poll::Host for State {
+    async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
+        let budget = self.free_wait();
+        let _waiting = budget.as_ref().map(|budget| budget.wait());
+        poll::Host::poll(&mut self.table, pollables).await
+    }
+}
+
+impl HostPollable for State {
+    async fn ready(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<bool> {
+        HostPollable::ready(&mut self.table, pollable).await
+    }
+
+    async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        let budget = self.free_wait();
+        let _waiting = budget.as_ref().map(|budget| budget.wait());
+        HostPollable::block(&mut self.table, pollable).await
+    }
+
+    fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
+        HostPollable::drop(&mut self.table, pollable)
+    }
+}
+
+/// A request under way, counted until this is dropped.
+struct InFlight(Arc<AtomicUsize>);
+
+impl InFlight {
+    fn start(count: &Arc<AtomicUsize>) -> Option<Self> {
+        let one_more = |running| (running < IN_FLIGHT_MAX).then_some(running + 1);
+        count.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).ok()?;
+        Some(Self(Arc::clone(count)))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Takes bytes from what is left; whether there were as many.
+fn take(left: &AtomicUsize, bytes: usize) -> bool {
+    left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(bytes)).is_ok()
+}
+
+/// What happens to a request beside the answer to it: nothing.
+type Afterwards = Box<dyn Future<Output = Result<(), Error>> + Send>;
+type Exchanged = Result<(http::Response<WasiBody>, Afterwards), Error>;
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _afterwards: Afterwards,
+    ) -> Box<dyn Future<Output = Exchanged> + Send> {
+        let Some(outgoing) = self.outgoing.clone() else {
+            return Box::new(async { Err(Error::HttpRequestDenied) });
+        };
+        let Some(in_flight) = InFlight::start(&self.in_flight) else {
+            return Box::new(async { Err(Error::ConnectionLimitReached) });
+        };
+        // The answer comes whole, so the first byte comes with the last.
+        let wanted = options.and_then(|options| options.first_byte_timeout);
+        let until = Instant::now() + wanted.unwrap_or(self.wait_max).min(self.wait_max);
+        let until = until.min(self.call.deadline);
+        let (call, bytes_left) = (self.call.clone(), Arc::clone(&self.bytes_left));
+        let span = call.span.clone();
+        let work = async move {
+            let _in_flight = in_flight;
+            let exchanged = exchange(&*outgoing, &call, request, until, &bytes_left);
+            tokio::time::timeout_at(until, exchanged).await.unwrap_or(Err(Error::HttpResponseTimeout))
+        };
+        Box::new(work.instrument(span))
+    }
+}
+
+async fn exchange(
+    outgoing: &dyn Outgoing,
+    call: &CallContext,
+    request: http::Request<WasiBody>,
+    until: Instant,
+    bytes_left: &AtomicUsize,
+) -> Exchanged {
+    let (parts, body) = request.into_parts();
+    let body = collect(body, bytes_left).await?;
+    let limits = OutgoingLimits {
+        timeout: until.saturating_duration_since(Instant::now()),
+        response_bytes_max: bytes_left.load(Ordering::Acquire),
+    };
+    let answer = outgoing.send(call, http::Request::from_parts(parts, body), limits).await?;
+    if !take(bytes_left, answer.body().len()) {
+        return Err(OutgoingError::TooLarge.into());
+    }
+    let answer = answer.map(|body| Full::new(body).map_err(Error::from).boxed_unsync());
+    Ok((answer, Box::new(async { Ok(()) })))
+}
+
+/// The whole body of a request, which the guest may still be writing.
+async fn collect(mut body: WasiBody, bytes_left: &AtomicUsize) -> Result<Bytes, Error> {
+    let mut collected = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if !take(bytes_left, data.len()) {
+            return Err(Error::HttpRequestBodySize(None));
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(collected.freeze())
+}
+
+impl From<OutgoingError> for Error {
+    fn from(error: OutgoingError) -> Self {
+        match error {
+            OutgoingError::Denied => Self::HttpRequestDenied,
+            OutgoingError::AddressProhibited => Self::DestinationIpProhibited,
+            OutgoingError::NotResolved => Self::DnsError { rcode: None, info_code: None },
+            OutgoingError::Unreachable => Self::ConnectionRefused,
+            OutgoingError::Tls => Self::TlsProtocolError,
+            OutgoingError::Timeout => Self::HttpResponseTimeout,
+            OutgoingError::TooLarge => Self::HttpResponseBodySize(None),
+            OutgoingError::Overloaded => Self::ConnectionLimitReached,
+            OutgoingError::Protocol => Self::HttpProtocolError,
+            OutgoingError::Other(message) => Self::InternalError(Some(message)),
+        }
+    }
+}
