@@ -37,7 +37,11 @@ pub(crate) async fn run(
         Request::Body(body) => body.data,
         Request::Tensors(_) => {
             let message = "this pipeline runs a program, which takes a body and no tensors".to_owned();
-            return Err(CallError::Failure(Failure { status: UNSUPPORTED_MEDIA_TYPE, message }));
+            return Err(CallError::Failure(Failure {
+                status: UNSUPPORTED_MEDIA_TYPE,
+                message,
+                retry_after_seconds: None,
+            }));
         }
     };
     let output = Output::new(store.data().hostcall_bytes);
