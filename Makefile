@@ -22,6 +22,7 @@ test: setup ## Run all tests
 	@scripts/make-bench-models.sh
 	cargo build --workspace
 	cargo test --workspace
+	@scripts/test-openapi.sh
 	@scripts/test-guests.sh
 
 check: ## Formatting, lints, licences and duplicate dependencies

@@ -6,6 +6,7 @@ pub mod bomb;
 pub mod client;
 pub mod gateway;
 pub mod guests;
+pub mod openapi;
 pub mod plugin_store;
 pub mod versions;
 

@@ -103,6 +103,19 @@ pub enum UploadRefusal {
 }
 
 impl UploadRefusal {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::NotWasm,
+        Self::NotComponent,
+        Self::WrongWorld,
+        Self::ForbiddenImport,
+        Self::Limits,
+        Self::CompileLimit,
+        Self::Invalid,
+        Self::CanaryFailed,
+        Self::BadSignature,
+    ];
+
     /// The reason code.
     pub fn code(self) -> &'static str {
         match self {

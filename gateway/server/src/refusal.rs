@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, EXPECT};
@@ -99,11 +100,15 @@ pub async fn no_method(request: Request) -> Response {
 
 /// The router refuses a path that is not UTF-8 in words of its own: they are put into
 /// the form of every other error. Why a layer: no handler ever sees such a path.
-pub async fn in_the_table(response: Response) -> Response {
+pub async fn in_the_table(request: Request, next: Next) -> Response {
+    let given = request.headers().get(REQUEST_ID).cloned();
+    let response = next.run(request).await;
     let is_text =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
     if response.status() == StatusCode::BAD_REQUEST && is_text {
-        return wire_error::respond(&Error::new(Kind::BadRequest, "the path is not valid"), &fresh_id());
+        let headers = given.map(|id| (REQUEST_ID, id)).into_iter().collect();
+        let error = Error::new(Kind::BadRequest, "the path is not valid");
+        return wire_error::respond(&error, &request_id(&headers));
     }
     response
 }

@@ -13,6 +13,7 @@ mod hostile;
 mod malformed;
 mod movies;
 mod oci;
+mod openapi;
 mod overload;
 mod plugin_store;
 mod plugins;

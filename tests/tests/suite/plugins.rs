@@ -147,6 +147,22 @@ async fn a_configured_file_serves_until_an_upload_is_activated_and_is_what_rollb
     assert_eq!((&back["active"], served(&gateway, "k").await.as_str()), (&json!("file"), "from-the-file"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_activation_does_not_fail_on_a_file_that_somebody_else_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("other.wasm");
+    std::fs::write(&file, named("before")).expect("written");
+    let other = format!(
+        "[plugins.other]\nfile = {file:?}\nowner = \"team-b\"\n[pipelines.other]\npre = \"other\"\nmodel = \"wide\"\n"
+    );
+    let gateway = gateway::start(&format!("{UPLOADS}{other}")).await;
+    std::fs::remove_file(&file).expect("removed");
+    upload(&gateway.admin, "echo", "1", &named("1")).await;
+    activate(&gateway.admin, "echo", "1").await.ok();
+    assert_eq!(served(&gateway, "k").await, "1");
+    assert_eq!(&gateway.client.predict("other", &json!({})).await.body[..], b"before");
+}
+
 /// A thousand swaps under load: no request fails, none is answered by a mixture.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_swaps_under_load_fail_no_request_and_mix_no_versions() {

@@ -1,6 +1,8 @@
-//! The admin listener: metrics, health, what is served, reload. It is another
-//! socket than predictions', on loopback by default.
+//! The admin listener: metrics, health, what is served, reload, the life of plugins. It is
+//! another socket than predictions', on loopback by default.
 
+pub mod openapi;
+mod pipelines;
 mod plugins;
 mod status;
 
@@ -58,6 +60,7 @@ pub fn routes() -> Vec<Route<Arc<Admin>>> {
         Route::get("/livez", Access::Public, "whether the process is there", || async { "ok" }),
         Route::get("/readyz", Access::Public, "whether everything can be served", readyz),
         Route::get("/metrics", Access::Metrics, "metrics as OpenMetrics text", metrics_text),
+        Route::get("/admin/v1/openapi.json", Access::Known, "this listener in OpenAPI", openapi::serve),
         Route::get("/admin/v1/status", Access::Admin, "what is served", status::status),
         Route::post("/admin/v1/reload", Access::Admin, "read the configuration again", reload),
         Route::get("/admin/v1/audit", Operator, "who changed what", plugins::audit),
@@ -72,12 +75,12 @@ pub fn routes() -> Vec<Route<Arc<Admin>>> {
         Route::get(COMPONENT, Deploy, "the bytes of a version", plugins::component),
         Route::post(RETIRE, Deploy, "take a version out of use for good", plugins::retire),
         Route::post(PROFILE, Deploy, "sample a version's calls for the Firefox profiler", plugins::profile),
-        Route::get("/admin/v1/pipelines", Deploy, "pipelines, splits and shadows", plugins::pipelines),
-        Route::get(PIPELINE, Deploy, "a pipeline, its splits and shadows", plugins::pipeline),
-        Route::put(SPLIT, Deploy, "share requests among versions by weight", plugins::split),
-        Route::delete(SPLIT, Deploy, "end a split", plugins::end_split),
-        Route::put(SHADOW, Deploy, "try a version on copies of requests", plugins::shadow),
-        Route::delete(SHADOW, Deploy, "end a shadow", plugins::end_shadow),
+        Route::get("/admin/v1/pipelines", Deploy, "pipelines, splits and shadows", pipelines::pipelines),
+        Route::get(PIPELINE, Deploy, "a pipeline, its splits and shadows", pipelines::pipeline),
+        Route::put(SPLIT, Deploy, "share requests among versions by weight", pipelines::split),
+        Route::delete(SPLIT, Deploy, "end a split", pipelines::end_split),
+        Route::put(SHADOW, Deploy, "try a version on copies of requests", pipelines::shadow),
+        Route::delete(SHADOW, Deploy, "end a shadow", pipelines::end_shadow),
     ]
 }
 

@@ -1,7 +1,6 @@
 //! `/admin/v1/plugins…`: the life of plugins over HTTP. What happens is in
 //! [`crate::catalog::plugins`]; here requests are read and answers written.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,8 +32,24 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// Most bytes of a request in JSON: a split names at most 16 versions.
 const JSON_BYTES_MAX: usize = 16 << 10;
 
-/// Lines of an answer that says nothing about how many.
+/// Time for a request in JSON to arrive whole.
+const JSON_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Lines of an answer to a request that says nothing about how many.
 const LINES: usize = 100;
+
+/// Most lines that one request may ask for: what is kept of one version's log. More is 400.
+pub(super) const LINES_MAX: usize = 1000;
+
+/// Highest number behind which a page may begin. Lines are numbered from 1; clients in any
+/// language can hold this. More is 400.
+pub(super) const AFTER_MAX: u64 = i64::MAX.unsigned_abs();
+
+/// Longest profile that one request may ask for, in seconds. More is 400.
+pub(super) const PROFILE_SECONDS_MAX: u64 = 60;
+
+/// Length of a profile of which nothing is said, in seconds.
+const PROFILE_SECONDS: u64 = 5;
 
 /// An error on its way out, under the request's id.
 pub(super) struct Refused {
@@ -56,17 +71,17 @@ impl IntoResponse for Refused {
     }
 }
 
-type Answer<T> = std::result::Result<T, Refused>;
+pub(super) type Answer<T> = std::result::Result<T, Refused>;
 
 /// Who asks, and what turns errors into answers.
-pub(super) struct Asker(Actor);
+pub(super) struct Asker(pub(super) Actor);
 
 impl Asker {
-    fn refuse(&self, error: Error) -> Refused {
+    pub(super) fn refuse(&self, error: Error) -> Refused {
         Refused { error, request_id: Arc::clone(&self.0.request_id) }
     }
 
-    fn answer<T: Serialize>(&self, outcome: Result<T>) -> Answer<Json<T>> {
+    pub(super) fn answer<T: Serialize>(&self, outcome: Result<T>) -> Answer<Json<T>> {
         outcome.map(Json).map_err(|error| self.refuse(error))
     }
 }
@@ -136,12 +151,16 @@ pub(super) async fn upload(
     State(admin): State<Arc<Admin>>,
     asker: Asker,
     Path((plugin, version)): Path<(String, String)>,
-    query: std::result::Result<Query<UploadQuery>, axum::extract::rejection::QueryRejection>,
+    query: Asked<UploadQuery>,
     request: Request,
 ) -> Answer<Response> {
     let refuse = |error| asker.refuse(error);
     let Query(query) = query
         .map_err(|_| refuse(Error::new(Kind::BadRequest, "the query may hold owner and activate=true")))?;
+    if let Some(owner) = &query.owner {
+        let wrong = |error| refuse(Error::new(Kind::BadRequest, format!("the owner: {error}")));
+        sluice_tensor::check_name(owner).map_err(wrong)?;
+    }
     let signature = signature(request.headers()).map_err(refuse)?;
     check_encoding(request.headers()).map_err(refuse)?;
     let limit = admin.catalog.snapshot().config.sandbox.plugin_bytes_max;
@@ -251,20 +270,34 @@ pub(super) async fn remove(
     removed.map(|()| StatusCode::NO_CONTENT).map_err(|error| asker.refuse(error))
 }
 
+/// What a query held, if it could be read.
+pub(super) type Asked<T> = std::result::Result<Query<T>, axum::extract::rejection::QueryRejection>;
+
 /// Where to go on in a log, and how far.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Page {
+pub(super) struct LogQuery {
     version: Option<String>,
     after: Option<u64>,
     limit: Option<usize>,
 }
 
-type PageQuery = std::result::Result<Query<Page>, axum::extract::rejection::QueryRejection>;
+/// Where to go on in the audit log, and how far.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditQuery {
+    after: Option<u64>,
+    limit: Option<usize>,
+}
 
-fn page(query: PageQuery) -> Result<Page> {
-    let wrong = |_| Error::new(Kind::BadRequest, "the query may hold version, after and limit");
-    query.map(|Query(page)| page).map_err(wrong)
+/// Where a page begins and how long it is, within their bounds.
+fn bounds(after: Option<u64>, limit: Option<usize>) -> Result<(Option<u64>, usize)> {
+    let limit = limit.unwrap_or(LINES);
+    if after.is_some_and(|after| after > AFTER_MAX) || !(1..=LINES_MAX).contains(&limit) {
+        let message = format!("after is at most {AFTER_MAX}, and limit between 1 and {LINES_MAX}");
+        return Err(Error::new(Kind::BadRequest, message));
+    }
+    Ok((after, limit))
 }
 
 /// `GET /admin/v1/plugins/{plugin}/logs`.
@@ -272,10 +305,13 @@ pub(super) async fn logs(
     State(admin): State<Arc<Admin>>,
     asker: Asker,
     Path(plugin): Path<String>,
-    query: PageQuery,
+    query: Asked<LogQuery>,
 ) -> Answer<impl IntoResponse> {
-    let lines = page(query).and_then(|Page { version, after, limit }| {
-        admin.plugins.logs(&asker.0, &plugin, version.as_deref(), after, limit.unwrap_or(LINES))
+    let wrong =
+        |_| asker.refuse(Error::new(Kind::BadRequest, "the query may hold version, after and limit"));
+    let Query(LogQuery { version, after, limit }) = query.map_err(wrong)?;
+    let lines = bounds(after, limit).and_then(|(after, limit)| {
+        admin.plugins.logs(&asker.0, &plugin, version.as_deref(), after, limit)
     });
     asker.answer(lines.map(|lines| json!({ "lines": lines })))
 }
@@ -284,10 +320,12 @@ pub(super) async fn logs(
 pub(super) async fn audit(
     State(admin): State<Arc<Admin>>,
     asker: Asker,
-    query: PageQuery,
+    query: Asked<AuditQuery>,
 ) -> Answer<impl IntoResponse> {
-    let lines = match page(query) {
-        Ok(Page { after, limit, .. }) => admin.plugins.audit(after, limit.unwrap_or(LINES)).await,
+    let wrong = |_| asker.refuse(Error::new(Kind::BadRequest, "the query may hold after and limit"));
+    let Query(AuditQuery { after, limit }) = query.map_err(wrong)?;
+    let lines = match bounds(after, limit) {
+        Ok((after, limit)) => admin.plugins.audit(after, limit).await,
         Err(error) => Err(error),
     };
     asker.answer(lines.map(|lines| json!({ "entries": lines })))
@@ -304,133 +342,62 @@ pub(super) async fn profile(
     State(admin): State<Arc<Admin>>,
     asker: Asker,
     Path((plugin, version)): Path<(String, String)>,
-    query: std::result::Result<Query<ProfileQuery>, axum::extract::rejection::QueryRejection>,
+    query: Asked<ProfileQuery>,
 ) -> Answer<impl IntoResponse> {
-    let wrong = |_| asker.refuse(Error::new(Kind::BadRequest, "the query may hold seconds"));
-    let seconds = query.map_err(wrong)?.0.seconds.unwrap_or(5);
+    let wrong = || {
+        let message = format!("the query may hold seconds, between 1 and {PROFILE_SECONDS_MAX}");
+        asker.refuse(Error::new(Kind::BadRequest, message))
+    };
+    let seconds = query.map_err(|_| wrong())?.0.seconds.unwrap_or(PROFILE_SECONDS);
+    if !(1..=PROFILE_SECONDS_MAX).contains(&seconds) {
+        return Err(wrong());
+    }
     let profile = admin.plugins.profile(&asker.0, &plugin, &version, Duration::from_secs(seconds)).await;
     let profile = profile.map_err(|error| asker.refuse(error))?;
     Ok(([(CONTENT_TYPE, "application/json")], profile))
 }
 
-/// `GET /admin/v1/pipelines`.
-pub(super) async fn pipelines(State(admin): State<Arc<Admin>>, asker: Asker) -> Response {
-    Json(json!({ "pipelines": admin.plugins.pipelines(&asker.0) })).into_response()
-}
-
-/// `GET /admin/v1/pipelines/{pipeline}`.
-pub(super) async fn pipeline(
-    State(admin): State<Arc<Admin>>,
-    asker: Asker,
-    Path(pipeline): Path<String>,
-) -> Answer<impl IntoResponse> {
-    let found = admin.plugins.pipelines(&asker.0).into_iter().find(|view| view.pipeline == pipeline);
-    let unknown = || {
-        // A team learns nothing of pipelines that are not theirs.
-        let is_admin = asker.0.identity.is_admin();
-        if is_admin {
-            Error::new(Kind::NotFound, format!("there is no pipeline '{pipeline}'"))
-        } else {
-            crate::auth::forbidden()
-        }
-    };
-    asker.answer(found.ok_or_else(unknown))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SplitBody {
-    plugin: String,
-    weights: BTreeMap<String, u32>,
-}
-
-/// `PUT /admin/v1/pipelines/{pipeline}/split`.
-pub(super) async fn split(
-    State(admin): State<Arc<Admin>>,
-    asker: Asker,
-    Path(pipeline): Path<String>,
-    request: Request,
-) -> Answer<impl IntoResponse> {
-    let SplitBody { plugin, weights } = json_of(request).await.map_err(|error| asker.refuse(error))?;
-    let done = admin.plugins.split(&asker.0, &pipeline, &plugin, weights).await;
-    asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
-}
-
-/// Which plugin of the pipeline is meant.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Which {
-    plugin: String,
-}
-
-type WhichQuery = std::result::Result<Query<Which>, axum::extract::rejection::QueryRejection>;
-
-fn which(query: WhichQuery) -> Result<String> {
-    let missing = |_| Error::new(Kind::BadRequest, "the query must name the plugin: ?plugin=NAME");
-    query.map(|Query(which)| which.plugin).map_err(missing)
-}
-
-/// `DELETE /admin/v1/pipelines/{pipeline}/split?plugin=`.
-pub(super) async fn end_split(
-    State(admin): State<Arc<Admin>>,
-    asker: Asker,
-    Path(pipeline): Path<String>,
-    query: WhichQuery,
-) -> Answer<impl IntoResponse> {
-    let plugin = which(query).map_err(|error| asker.refuse(error))?;
-    let done = admin.plugins.end_split(&asker.0, &pipeline, &plugin).await;
-    asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ShadowBody {
-    plugin: String,
-    version: String,
-    #[serde(default = "everything")]
-    sample: f64,
-}
-
-fn everything() -> f64 {
-    1.0
-}
-
-/// `PUT /admin/v1/pipelines/{pipeline}/shadow`.
-pub(super) async fn shadow(
-    State(admin): State<Arc<Admin>>,
-    asker: Asker,
-    Path(pipeline): Path<String>,
-    request: Request,
-) -> Answer<impl IntoResponse> {
-    let ShadowBody { plugin, version, sample } =
-        json_of(request).await.map_err(|error| asker.refuse(error))?;
-    let done = admin.plugins.shadow(&asker.0, &pipeline, &plugin, &version, sample).await;
-    asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
-}
-
-/// `DELETE /admin/v1/pipelines/{pipeline}/shadow?plugin=`.
-pub(super) async fn end_shadow(
-    State(admin): State<Arc<Admin>>,
-    asker: Asker,
-    Path(pipeline): Path<String>,
-    query: WhichQuery,
-) -> Answer<impl IntoResponse> {
-    let plugin = which(query).map_err(|error| asker.refuse(error))?;
-    let done = admin.plugins.end_shadow(&asker.0, &pipeline, &plugin).await;
-    asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
-}
-
-fn view_of(admin: &Admin, asker: &Asker, pipeline: &str) -> Result<impl Serialize + use<>> {
-    let found = admin.plugins.pipelines(&asker.0).into_iter().find(|view| view.pipeline == pipeline);
-    found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no pipeline '{pipeline}'")))
-}
-
 /// A small body in JSON.
-async fn json_of<T: for<'de> Deserialize<'de>>(request: Request) -> Result<T> {
+pub(super) async fn json_of<T: for<'de> Deserialize<'de>>(request: Request) -> Result<T> {
     let reading = axum::body::to_bytes(request.into_body(), JSON_BYTES_MAX);
-    let body = tokio::time::timeout(UPLOAD_TIMEOUT, reading)
+    let body = tokio::time::timeout(JSON_TIMEOUT, reading)
         .await
         .map_err(|_| Error::new(Kind::RequestTimeout, "the body did not arrive in time"))?
-        .map_err(|_| Error::new(Kind::TooLarge, format!("the body is larger than {JSON_BYTES_MAX} bytes")))?;
+        .map_err(|error| match error.into_inner().is::<http_body_util::LengthLimitError>() {
+            true => Error::new(Kind::TooLarge, format!("the body is larger than {JSON_BYTES_MAX} bytes")),
+            false => Error::new(Kind::BadRequest, "the body broke off"),
+        })?;
     serde_json::from_slice(&body).map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    /// A request whose body begins, and never ends.
+    fn silent() -> Request {
+        let begun = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from_static(b"{"))]);
+        Request::new(Body::from_stream(begun.chain(futures_util::stream::pending())))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_end_costs_a_bounded_time() {
+        let start = tokio::time::Instant::now();
+        let error = json_of::<Activation>(silent()).await.err().expect("no end, no answer");
+        assert_eq!((error.kind(), start.elapsed().as_secs()), (Kind::RequestTimeout, JSON_TIMEOUT.as_secs()));
+        let start = tokio::time::Instant::now();
+        let pieces: Vec<Result<Bytes>> = pieces(silent()).collect().await;
+        assert_eq!((pieces.len(), start.elapsed().as_secs()), (2, UPLOAD_TIMEOUT.as_secs()));
+        let error = pieces.into_iter().find_map(Result::err).expect("it ends with an error");
+        assert_eq!(error.kind(), Kind::RequestTimeout);
+    }
+
+    #[tokio::test]
+    async fn a_body_in_json_is_small() {
+        let body = format!("{:width$}", "{", width = JSON_BYTES_MAX + 1);
+        let error = json_of::<Activation>(Request::new(Body::from(body))).await.err().expect("too large");
+        assert_eq!(error.kind(), Kind::TooLarge);
+    }
 }

@@ -1,5 +1,5 @@
-//! `GET /admin/v1/status`: what is served, from which files, and how the last
-//! reload went.
+//! `GET /admin/v1/status`: what is served, from which files, how the last reload went, and
+//! what is under way.
 
 use std::sync::Arc;
 
@@ -17,6 +17,10 @@ pub(super) async fn status(State(admin): State<Arc<Admin>>) -> Json<Value> {
         "generation": snapshot.generation,
         "in_flight": admin.admission.in_flight(),
         "last_reload": admin.reloader.last(),
+        "has_state_directory": admin.plugins.has_store(),
+        "store_problems": admin.plugins.store_problems(),
+        "uploads": admin.plugins.uploads(),
+        "baking": admin.plugins.bakes(),
         "models": snapshot.models.values().map(|model| describe_model(model)).collect::<Vec<_>>(),
         "plugins": snapshot.plugins.values().map(|plugin| describe_plugin(plugin)).collect::<Vec<_>>(),
         "pipelines": snapshot.pipelines.values().map(|pipeline| describe_pipeline(&snapshot, pipeline)).collect::<Vec<_>>(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
-use axum::middleware::{Next, from_fn_with_state, map_response};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use http::Method;
@@ -122,7 +122,7 @@ pub fn router<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>, door: &Ar
         })
         .fallback(Handler::<_, S>::layer(refusal::no_route, check(Access::Known)))
         .method_not_allowed_fallback(Handler::<_, S>::layer(refusal::no_method, check(Access::Known)))
-        .layer(map_response(refusal::in_the_table))
+        .layer(from_fn(refusal::in_the_table))
 }
 
 /// Lets a request in as somebody, or answers it.

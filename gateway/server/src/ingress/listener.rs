@@ -12,8 +12,8 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::FutureExt;
-use http::header::CONNECTION;
-use http::{HeaderValue, Method, Request, Version};
+use http::header::{ALLOW, CONNECTION};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -51,6 +51,9 @@ const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
 
 /// The same for a whole HTTP/2 connection.
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+
+/// The methods that some route or other has: what a 405 says that comes before the routes.
+const SERVED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
 
 /// A bound socket that serves one router.
 pub struct Listener {
@@ -233,7 +236,13 @@ async fn respond(
 ) -> Result<Response, Infallible> {
     let version = request.version();
     let mut response = match for_a_proxy(&request) {
-        Some(error) => refusal::respond(error, request.map(Body::new)).await,
+        Some(error) => {
+            let mut response = refusal::respond(error, request.map(Body::new)).await;
+            if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(ALLOW, SERVED);
+            }
+            response
+        }
         None => {
             request.extensions_mut().insert(connection);
             router.oneshot(request.map(Body::new)).await?

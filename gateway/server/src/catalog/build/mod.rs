@@ -47,13 +47,24 @@ impl Problem {
     pub(super) fn new(key: String, message: String) -> Self {
         Self { key, message }
     }
+
+    /// The key of the config that it is about.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
 }
 
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, problem) in self.0.iter().enumerate() {
             let end = if number + 1 < self.0.len() { "\n" } else { "" };
-            write!(f, "{}: {}{end}", problem.key, problem.message)?;
+            write!(f, "{problem}{end}")?;
         }
         Ok(())
     }

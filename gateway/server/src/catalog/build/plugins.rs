@@ -153,6 +153,13 @@ impl Build<'_> {
         file: &Path,
         granted: &Granted,
     ) -> Result<Arc<LoadedPlugin>, String> {
+        // A change of the registry is no reload: nobody's activation takes up, or fails on,
+        // a file that somebody else has changed.
+        let before = self.previous.filter(|snapshot| std::ptr::eq(&raw const *snapshot.config, self.config));
+        let before = before.and_then(|snapshot| snapshot.plugins.get(&slot.name)?.versions.get(FILE_VERSION));
+        if let Some(loaded) = before {
+            return Ok(Arc::clone(loaded));
+        }
         let content = files::read(file, self.config.sandbox.plugin_bytes_max)?;
         let component = Component {
             version: FILE_VERSION.into(),

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use super::super::build::{BuildError, Problem};
+use super::super::{Pipeline, Snapshot};
 use super::Plugins;
 use crate::auth::Identity;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, UploadRefusal};
 
 /// Who asks for a change, in which request.
 #[derive(Debug, Clone)]
@@ -48,6 +50,34 @@ impl Plugins {
             return Err(Error::new(Kind::NotFound, format!("there is no plugin '{plugin}'")));
         }
         Ok(())
+    }
+
+    /// What keeps a change from being served. Operators are told everything, others what is
+    /// wrong with their own plugins and pipelines: the rest is not their business.
+    pub(super) fn misfit(&self, actor: &Actor, snapshot: &Snapshot, error: &BuildError) -> Error {
+        let refused = Kind::UploadRefused(UploadRefusal::CanaryFailed);
+        if actor.identity.is_admin() {
+            return Error::new(refused, error.to_string());
+        }
+        let is_theirs = |problem: &&Problem| {
+            let key = problem.key();
+            let plugin = key.strip_prefix("plugins.").is_some_and(|name| self.may_see(actor, name));
+            let pipeline = key.strip_prefix("pipelines.").and_then(|name| snapshot.pipelines.get(name));
+            plugin || pipeline.is_some_and(|pipeline| self.may_see_some_of(actor, pipeline))
+        };
+        let theirs: Vec<String> = error.0.iter().filter(is_theirs).map(ToString::to_string).collect();
+        let message = match theirs.is_empty() {
+            true => "something that has nothing to do with this plugin cannot be served just now".to_owned(),
+            false => theirs.join("\n"),
+        };
+        Error::new(refused, message).with_detail(error.to_string())
+    }
+
+    /// Whether the actor may see a pipeline: one of its plugins is theirs, or they are an
+    /// admin.
+    pub(super) fn may_see_some_of(&self, actor: &Actor, pipeline: &Pipeline) -> bool {
+        actor.identity.is_admin()
+            || pipeline.stages.plugins().any(|stage| self.may_see(actor, &stage.slot.name))
     }
 
     /// Whether the actor may see a plugin in a list.

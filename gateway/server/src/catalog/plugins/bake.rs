@@ -73,7 +73,7 @@ impl Plugins {
         self.counts(&bake)
     }
 
-    fn counts(&self, bake: &Bake) -> Option<BakeCounts> {
+    pub(super) fn counts(&self, bake: &Bake) -> Option<BakeCounts> {
         let (calls, failures) = self.loaded(&bake.plugin, &bake.version)?.calls_and_failures();
         let left = bake.until.saturating_duration_since(Instant::now());
         Some(BakeCounts {

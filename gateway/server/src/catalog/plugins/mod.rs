@@ -14,11 +14,13 @@
 //! | `moves` | activate, roll back, retire, remove |
 //! | `traffic` | splits and shadows |
 //! | `bake` | watches new versions, and takes back those that fail |
+//! | `now` | what is under way, for operators |
 //! | `view` | what the admin API shows |
 
 mod actor;
 mod bake;
 mod moves;
+mod now;
 mod traffic;
 mod trial;
 mod upload;
@@ -32,7 +34,7 @@ pub use upload::{Upload, Uploaded};
 
 use super::store::{AuditEntry, Change, Store, StoreError};
 use super::{Builder, Catalog, LoadedPlugin};
-use crate::error::{Error, Kind, Result, UploadRefusal};
+use crate::error::{Error, Kind, Result};
 use crate::observe::Metrics;
 use crate::wire_error::wire_error;
 use bake::Bake;
@@ -115,9 +117,8 @@ impl Plugins {
         let mut change = Change::on(&store.snapshot());
         let Some(effect) = decide(&mut change)? else { return Ok(None) };
         let current = self.catalog.snapshot();
-        let built = self.builder.rebuild(&current, change.state()).map_err(|error| {
-            Error::new(Kind::UploadRefused(UploadRefusal::CanaryFailed), error.to_string())
-        })?;
+        let built = self.builder.rebuild(&current, change.state());
+        let built = built.map_err(|error| self.misfit(actor, &current, &error))?;
         let (from, to) = (effect.from.clone(), effect.to.clone());
         store.commit(change, actor.audit(action, target, from, to, "ok"))?;
         built.commit(&self.catalog, &self.metrics);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::super::store::limits::{SPLIT_VERSIONS_MAX, SPLIT_WEIGHT_MAX};
 use super::super::store::{RouteRecord, ShadowRecord};
 use super::{Actor, Change, Effect, Plugins};
 use crate::error::{Error, Kind, Result};
@@ -29,6 +30,11 @@ impl Plugins {
     ) -> Result<()> {
         if weights.is_empty() || weights.values().all(|weight| *weight == 0) {
             return Err(Error::new(Kind::BadRequest, "weights must name a version with a weight above 0"));
+        }
+        if weights.len() > SPLIT_VERSIONS_MAX || weights.values().any(|weight| *weight > SPLIT_WEIGHT_MAX) {
+            let message =
+                format!("a split has at most {SPLIT_VERSIONS_MAX} versions of at most {SPLIT_WEIGHT_MAX} each");
+            return Err(Error::new(Kind::BadRequest, message));
         }
         let place = self.place(actor, pipeline, plugin)?;
         let named: Vec<String> = weights.keys().cloned().collect();
@@ -83,11 +89,9 @@ impl Plugins {
         self.check_plugin(actor, plugin)?;
         let snapshot = self.catalog.snapshot();
         let found = snapshot.pipelines.get(pipeline);
-        let Some(found) = found else {
-            return Err(Error::new(Kind::NotFound, format!("there is no pipeline '{pipeline}'")));
-        };
-        if !found.stages.plugins().any(|stage| *stage.slot.name == *plugin) {
-            let message = format!("pipeline '{pipeline}' does not use plugin '{plugin}'");
+        if !found.is_some_and(|found| found.stages.plugins().any(|stage| *stage.slot.name == *plugin)) {
+            // The same words for both: not every pipeline is the actor's to know of.
+            let message = format!("there is no pipeline '{pipeline}' that uses plugin '{plugin}'");
             return Err(Error::new(Kind::NotFound, message));
         }
         Ok(Place { pipeline: pipeline.to_owned(), plugin: plugin.to_owned() })

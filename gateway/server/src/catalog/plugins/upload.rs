@@ -26,6 +26,14 @@ const RESERVED: [&str; 3] = ["file", "oci", "native"];
 /// Pieces of an upload between the connection and the disk.
 const PIECES_MAX: usize = 4;
 
+/// Most uploads under way at a time. Each holds a thread that waits for its bytes, and
+/// there are 512 of those for everything that touches the disk. One more: 429.
+const UPLOADS_MAX: usize = 128;
+
+/// Most uploads under way of one token, so that a team with slow or silent connections
+/// keeps nobody else out. One more: 429.
+const UPLOADS_PER_TOKEN_MAX: usize = 32;
+
 /// What is to be uploaded.
 #[derive(Debug, Clone)]
 pub struct Upload {
@@ -182,6 +190,10 @@ impl Plugins {
             return Err(Error::new(Kind::InUse, "this version is being uploaded already"));
         }
         let by = Arc::clone(&actor.identity.name);
+        let own = all.values().filter(|progress| progress.by == by).count();
+        if all.len() >= UPLOADS_MAX || own >= UPLOADS_PER_TOKEN_MAX {
+            return Err(Error::new(Kind::TenantLimit, "too many uploads are under way"));
+        }
         all.insert(key.clone(), Progress { state: VersionState::Uploaded, started_at: timestamp::now(), by });
         Ok(UnderWay { plugins: self, key })
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
+use sluice_sandbox::ProfileError;
 
 use super::super::build::{FILE_VERSION, OCI_VERSION};
 use super::super::store::{VersionRecord, VersionState};
@@ -251,18 +252,33 @@ impl Plugins {
         let loaded = loaded.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("version '{version}' of plugin '{plugin}' is not loaded"))
         })?;
-        loaded.profile(duration).await.map_err(|error| Error::new(Kind::InUse, error.to_string()))
+        loaded.profile(duration).await.map_err(|error| match error {
+            ProfileError::Busy => Error::new(Kind::InUse, error.to_string()),
+            ProfileError::TooLong { .. } | ProfileError::TooLarge => {
+                Error::new(Kind::BadRequest, error.to_string())
+            }
+            ProfileError::Failed(detail) => {
+                Error::new(Kind::Internal, "the profile could not be made").with_detail(detail)
+            }
+        })
     }
 
-    /// All pipelines that use a plugin which the actor may see, and those without plugins
-    /// for an admin.
+    /// All pipelines that use a plugin which the actor may see, with those plugins only; and
+    /// those without plugins for an admin.
     pub fn pipelines(&self, actor: &Actor) -> Vec<PipelineView> {
         let snapshot = self.catalog.snapshot();
-        let visible = snapshot.pipelines.values().filter(|pipeline| {
-            actor.identity.is_admin()
-                || pipeline.stages.plugins().any(|stage| self.may_see(actor, &stage.slot.name))
-        });
-        visible.map(|pipeline| pipeline_view(pipeline)).collect()
+        let visible = snapshot.pipelines.values().filter(|pipeline| self.may_see_some_of(actor, pipeline));
+        visible.map(|pipeline| self.pipeline_view(actor, pipeline)).collect()
+    }
+
+    fn pipeline_view(&self, actor: &Actor, pipeline: &super::super::Pipeline) -> PipelineView {
+        let stages = pipeline.stages.plugins();
+        let visible = stages.filter(|stage| self.may_see(actor, &stage.slot.name));
+        PipelineView {
+            pipeline: pipeline.name.to_string(),
+            ready: pipeline.is_ready(),
+            plugins: visible.map(stage_view).collect(),
+        }
     }
 
     fn view(&self, snapshot: &Snapshot, plugin: &str) -> PluginView {
@@ -416,14 +432,6 @@ fn usage(loaded: &LoadedPlugin) -> UsageView {
         calls: loaded.metrics.outcomes().collect(),
         in_flight: used.calls_in_flight,
         memory_peak_bytes: used.instance_bytes_peak,
-    }
-}
-
-fn pipeline_view(pipeline: &super::super::Pipeline) -> PipelineView {
-    PipelineView {
-        pipeline: pipeline.name.to_string(),
-        ready: pipeline.is_ready(),
-        plugins: pipeline.stages.plugins().map(stage_view).collect(),
     }
 }
 

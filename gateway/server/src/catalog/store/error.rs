@@ -117,6 +117,14 @@ pub enum StoreError {
         /// The state that was asked for.
         to: VersionState,
     },
+    /// A split or shadow names a version that requests cannot be sent to.
+    #[error("version {version} is {state}, not ready")]
+    NotReady {
+        /// The version.
+        version: String,
+        /// Its state.
+        state: VersionState,
+    },
     /// The change would leave the registry in a state that makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -171,7 +179,11 @@ impl StoreError {
             Self::Name { .. } | Self::Invalid(_) => Kind::BadRequest,
             Self::NotFound { .. } => Kind::NotFound,
             Self::DigestConflict { .. } => Kind::DigestConflict,
-            Self::InUse { .. } | Self::Illegal { .. } | Self::Stale | Self::Quarantined { .. } => Kind::InUse,
+            Self::InUse { .. }
+            | Self::Illegal { .. }
+            | Self::NotReady { .. }
+            | Self::Stale
+            | Self::Quarantined { .. } => Kind::InUse,
             Self::Locked { .. }
             | Self::Newer { .. }
             | Self::Unrecoverable { .. }

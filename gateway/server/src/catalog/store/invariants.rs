@@ -85,7 +85,7 @@ pub(super) fn check_route(state: &RegistryState, record: &RouteRecord) -> Result
     let servable = |version: &str| match state.version(&record.plugin, version) {
         None => Err(StoreError::NotFound { what: "version" }),
         Some(it) if it.state.is_servable() => Ok(()),
-        Some(it) => Err(StoreError::Invalid(format!("version {version} is {}, not ready", it.state))),
+        Some(it) => Err(StoreError::NotReady { version: version.to_owned(), state: it.state }),
     };
     if record.split.len() > SPLIT_VERSIONS_MAX {
         return Err(StoreError::Limit { what: "versions in a split", max: SPLIT_VERSIONS_MAX });
