@@ -74,8 +74,13 @@ async fn every_route_answers_as_its_document_says() {
     assert!(baking.iter().any(|bake| bake["plugin"] == "echo" && bake["version"] == "2"), "{baking:?}");
     assert_eq!(status["has_state_directory"], true);
     tour.ask("GET /readyz", "/readyz", "", 200).await;
-    tour.ask(&format!("POST {VERSION}/profile"), "/admin/v1/plugins/echo/versions/1/profile?seconds=1", "", 200)
-        .await;
+    tour.ask(
+        &format!("POST {VERSION}/profile"),
+        "/admin/v1/plugins/echo/versions/1/profile?seconds=1",
+        "",
+        200,
+    )
+    .await;
     for (route, path) in [
         (format!("GET {PLUGIN}"), "/admin/v1/plugins/echo"),
         (format!("GET {PLUGIN}/logs"), "/admin/v1/plugins/echo/logs?version=1&limit=5"),
@@ -116,7 +121,8 @@ async fn change_versions(tour: &mut Tour) {
     tour.gateway.client.predict("echo", &json!({})).await;
     tour.ask(&format!("GET {VERSION}"), "/admin/v1/plugins/echo/versions/2", "", 200).await;
     tour.ask(&format!("GET {VERSION}"), "/admin/v1/plugins/echo/versions/file", "", 200).await;
-    tour.ask(&format!("GET {VERSION}/component"), "/admin/v1/plugins/echo/versions/2/component", "", 200).await;
+    tour.ask(&format!("GET {VERSION}/component"), "/admin/v1/plugins/echo/versions/2/component", "", 200)
+        .await;
     let back = tour.ask(&format!("POST {PLUGIN}/rollback"), "/admin/v1/plugins/echo/rollback", "", 200).await;
     assert_eq!(back["active"], "1");
     tour.ask(&format!("DELETE {VERSION}"), "/admin/v1/plugins/echo/versions/1", "", 409).await;

@@ -307,12 +307,10 @@ pub(super) async fn logs(
     Path(plugin): Path<String>,
     query: Asked<LogQuery>,
 ) -> Answer<impl IntoResponse> {
-    let wrong =
-        |_| asker.refuse(Error::new(Kind::BadRequest, "the query may hold version, after and limit"));
+    let wrong = |_| asker.refuse(Error::new(Kind::BadRequest, "the query may hold version, after and limit"));
     let Query(LogQuery { version, after, limit }) = query.map_err(wrong)?;
-    let lines = bounds(after, limit).and_then(|(after, limit)| {
-        admin.plugins.logs(&asker.0, &plugin, version.as_deref(), after, limit)
-    });
+    let lines = bounds(after, limit)
+        .and_then(|(after, limit)| admin.plugins.logs(&asker.0, &plugin, version.as_deref(), after, limit));
     asker.answer(lines.map(|lines| json!({ "lines": lines })))
 }
 

@@ -22,12 +22,8 @@ pub(super) fn binary() -> Value {
 
 /// All parameters, by name.
 pub(super) fn all() -> Value {
-    let path = |name: &str, what: &str| {
-        json!({ "name": name, "in": "path", "required": true, "description": what, "schema": self::name() })
-    };
-    let query = |name: &str, what: &str, schema: Value| {
-        json!({ "name": name, "in": "query", "description": what, "schema": schema })
-    };
+    let path = |name: &str, what: &str| json!({ "name": name, "in": "path", "required": true, "description": what, "schema": self::name() });
+    let query = |name: &str, what: &str, schema: Value| json!({ "name": name, "in": "query", "description": what, "schema": schema });
     let seconds = json!({ "type": "integer", "minimum": 1, "maximum": PROFILE_SECONDS_MAX, "default": 5 });
     let limit = json!({ "type": "integer", "minimum": 1, "maximum": LINES_MAX, "default": 100 });
     let after = json!({

@@ -127,14 +127,7 @@ static OPERATIONS: [Operation; 24] = [
         change("PUT", VERSION, "upload", Body::Component, UPLOADED, UPLOAD),
     ),
     get(VERSION, "showVersion", VERSION_VIEW, &[404]),
-    change(
-        "DELETE",
-        VERSION,
-        "removeVersion",
-        Body::None,
-        &[(204, "it is gone", Content::Nothing)],
-        CHANGE,
-    ),
+    change("DELETE", VERSION, "removeVersion", Body::None, &[(204, "it is gone", Content::Nothing)], CHANGE),
     get(
         COMPONENT,
         "downloadVersion",

@@ -36,8 +36,10 @@ fn words(status: u16) -> &'static str {
         404 => "there is no such thing",
         405 => "the route has other methods",
         408 => "the body did not arrive in time",
-        409 => "it is in use, cannot become that from the state it is in, or exists with other content; \
-                or the gateway keeps no plugins",
+        409 => {
+            "it is in use, cannot become that from the state it is in, or exists with other content; \
+                or the gateway keeps no plugins"
+        }
         413 => "the body is too large",
         415 => "the body is compressed",
         422 => "the component was refused, or does not fit where it is used",

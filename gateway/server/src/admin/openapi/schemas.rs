@@ -134,8 +134,7 @@ fn requests() -> Value {
         "minProperties": 1,
         "maxProperties": SPLIT_VERSIONS_MAX,
     });
-    let sample =
-        json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": SAMPLE_DEFAULT });
+    let sample = json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": SAMPLE_DEFAULT });
     let shadow = json!({ "plugin": name(), "version": name(), "sample": sample });
     json!({
         "Activation": object(json!({ "version": name() })),

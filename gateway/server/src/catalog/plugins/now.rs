@@ -58,13 +58,14 @@ impl Plugins {
     /// Uploads that are not acknowledged yet.
     pub fn uploads(&self) -> Vec<UploadView> {
         let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = |((plugin, version), progress): (&(String, String), &super::upload::Progress)| UploadView {
-            plugin: plugin.clone(),
-            version: version.clone(),
-            state: progress.state.to_string(),
-            uploaded_by: progress.by.to_string(),
-            started_at: progress.started_at.clone(),
-        };
+        let view =
+            |((plugin, version), progress): (&(String, String), &super::upload::Progress)| UploadView {
+                plugin: plugin.clone(),
+                version: version.clone(),
+                state: progress.state.to_string(),
+                uploaded_by: progress.by.to_string(),
+                started_at: progress.started_at.clone(),
+            };
         under_way.iter().map(view).collect()
     }
 

@@ -32,8 +32,9 @@ impl Plugins {
             return Err(Error::new(Kind::BadRequest, "weights must name a version with a weight above 0"));
         }
         if weights.len() > SPLIT_VERSIONS_MAX || weights.values().any(|weight| *weight > SPLIT_WEIGHT_MAX) {
-            let message =
-                format!("a split has at most {SPLIT_VERSIONS_MAX} versions of at most {SPLIT_WEIGHT_MAX} each");
+            let message = format!(
+                "a split has at most {SPLIT_VERSIONS_MAX} versions of at most {SPLIT_WEIGHT_MAX} each"
+            );
             return Err(Error::new(Kind::BadRequest, message));
         }
         let place = self.place(actor, pipeline, plugin)?;
