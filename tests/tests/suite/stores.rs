@@ -188,6 +188,8 @@ async fn plugins_of_one_owner_share_a_store_and_those_of_another_do_not() {
         first.set("k", text("1")).await.expect("set");
         assert_eq!(second.get("k").await, Ok(Some(text("1"))));
         assert_eq!(other.get("k").await, Ok(None));
+        assert_eq!(first.increment("n", 5).await, Ok(5));
+        assert_eq!(second.increment("n", 5).await, Ok(10));
     }
 }
 
