@@ -1,17 +1,19 @@
 //! One plugin outside of any pipeline: what `sluice plugin test` runs. It gets what a
 //! gateway of the same configuration would give it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sluice_sandbox::{Grants, Inference, LogSink, PluginOptions};
+use sluice_sandbox::{Inference, LogSink, PluginOptions};
 use tokio::runtime::Handle;
 
 use super::build::{self, Builder};
-use super::caller::GrantedModels;
-use crate::config::Config;
+use super::grants::Granted;
+use super::model::Model;
+use crate::config::{Config, Plugin};
 use crate::services::Services;
 
-/// A plugin's options, with its stores but without models, and its real models apart, if
+/// A plugin's options, with all that it is granted but models, and its real models apart, if
 /// it has any: a test stands before them. `builder` is called only if there are models to
 /// load. Blocks on files and engines.
 ///
@@ -27,17 +29,20 @@ pub(crate) fn alone(
         return Err(format!("there is no [plugins.{name}] in {}", config.source.display()));
     };
     let services = Services::for_a_check(config, Handle::current())?;
-    let mut grants = Grants::default();
-    for name in &plugin.stores {
-        let Some(store) = config.stores.get(name) else { continue };
-        let opened = services.stores().open(name, plugin.owner.as_ref(), store);
-        let opened = opened.map_err(|what| format!("stores.{name}: {what}"))?;
-        grants.keyvalue.insert(name.to_string(), opened);
-    }
-    let options = build::options(plugin, grants, log);
-    if plugin.models.is_empty() {
-        return Ok((options, None));
-    }
+    let models = if plugin.models.is_empty() { BTreeMap::new() } else { models(config, plugin, builder)? };
+    let granted = Granted::of(&services, config, plugin, &models)
+        .map_err(|(store, what)| format!("stores.{store}: {what}"))?;
+    let mut grants = granted.grants(plugin);
+    let real = grants.inference.take();
+    Ok((build::options(plugin, grants, log), real))
+}
+
+/// The plugin's models, behind their queues as in a gateway.
+fn models(
+    config: &Config,
+    plugin: &Plugin,
+    builder: impl FnOnce(&Config) -> Result<Builder, String>,
+) -> Result<BTreeMap<Arc<str>, Arc<Model>>, String> {
     let mut of_models = config.clone();
     of_models.models.retain(|name, _| plugin.models.contains(name));
     of_models.plugins.clear();
@@ -45,5 +50,5 @@ pub(crate) fn alone(
     of_models.stores.clear();
     let builder = builder(&of_models)?;
     let built = builder.build(Arc::new(of_models), None).map_err(|error| error.to_string())?;
-    Ok((options, Some(Arc::new(GrantedModels(built.into_models())))))
+    Ok(built.into_models())
 }

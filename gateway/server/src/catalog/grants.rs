@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use sluice_sandbox::{Grants, KeyValue, Outgoing};
 
-use super::Builder;
 use super::caller::GrantedModels;
 use super::model::Model;
 use crate::config;
+use crate::services::Services;
 
 /// A store under the name that a plugin opens it with.
 type NamedStore = (Arc<str>, Arc<dyn KeyValue>);
@@ -29,7 +29,7 @@ impl Granted {
     /// # Errors
     /// The store that cannot be opened, and why.
     pub(super) fn of(
-        builder: &Builder,
+        services: &Services,
         config: &config::Config,
         plugin: &config::Plugin,
         models: &BTreeMap<Arc<str>, Arc<Model>>,
@@ -38,10 +38,10 @@ impl Granted {
         let mut stores = Vec::with_capacity(plugin.stores.len());
         for name in &plugin.stores {
             let Some(settings) = config.stores.get(name) else { continue };
-            let opened = builder.services.stores().open(name, plugin.owner.as_ref(), settings);
+            let opened = services.stores().open(name, plugin.owner.as_ref(), settings);
             stores.push((Arc::clone(name), opened.map_err(|what| (Arc::clone(name), what))?));
         }
-        let http = builder.services.http(plugin).map(|egress| Arc::new(egress) as _);
+        let http = services.http(plugin).map(|egress| Arc::new(egress) as _);
         Ok(Self { models, stores, http })
     }
 

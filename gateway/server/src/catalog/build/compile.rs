@@ -116,7 +116,7 @@ impl Builder {
         snapshot: &Snapshot,
         config: &config::Plugin,
     ) -> Result<Granted> {
-        Granted::of(self, &snapshot.config, config, &snapshot.models).map_err(|(store, what)| {
+        Granted::of(&self.services, &snapshot.config, config, &snapshot.models).map_err(|(store, what)| {
             Error::new(Kind::Internal, format!("store '{store}' cannot be opened")).with_detail(what)
         })
     }

@@ -239,7 +239,7 @@ impl Build<'_> {
 
     /// What a plugin is granted; a store that cannot be opened is reported once.
     fn granted(&mut self, plugin: &config::Plugin, models: &BTreeMap<Arc<str>, Arc<Model>>) -> Granted {
-        match Granted::of(self.builder, self.config, plugin, models) {
+        match Granted::of(&self.builder.services, self.config, plugin, models) {
             Ok(granted) => granted,
             Err((store, what)) => {
                 let key = format!("stores.{store}");

@@ -33,8 +33,11 @@ pub(super) struct Setting {
 /// Loads the stores and models that the plugin is granted.
 pub(super) fn build(arguments: &Arguments, lines: Arc<Lines>) -> Outcome<Setting> {
     let (config, name) = configuration(arguments)?;
-    let builder =
-        |config: &Config| app::builder(config, StartOptions::default()).map_err(|error| error.to_string());
+    let builder = |config: &Config| {
+        // The gateway of this configuration may be running: its state is its own.
+        let options = StartOptions { is_check: true, ..StartOptions::default() };
+        app::builder(config, options).map_err(|error| error.to_string())
+    };
     let (options, real) = catalog::alone(&config, &name, lines, builder).map_err(Failure::usage)?;
     Ok(Setting { real, options, config })
 }
