@@ -208,6 +208,7 @@ pub(super) struct PluginFile {
     pub(super) arguments: Vec<String>,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) strict: Option<bool>,
+    pub(super) sockets: Option<bool>,
     pub(super) clocks: Option<bool>,
     pub(super) random: Option<bool>,
     pub(super) require_signature: Option<bool>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_sandbox::{
-    ComponentFacts, Inference, LoadError, LogSink, Plugin, PluginOptions, Verified, VerifyLimits, WasiPolicy,
+    ComponentFacts, Inference, LoadError, LogSink, Plugin, PluginOptions, Verified, VerifyLimits,
 };
 use tokio::runtime::Handle;
 
@@ -15,7 +15,7 @@ use super::super::samples::CaseModels;
 use super::super::verify::{self, Verifier, VerifierOptions};
 use super::super::{LoadedPlugin, Snapshot};
 use super::Builder;
-use super::plugins::options;
+use super::plugins::{options, wasi};
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 
@@ -130,8 +130,7 @@ impl Builder {
     ) -> Vec<(String, Option<String>)> {
         let granted = self.granted(snapshot, config).unwrap_or_default();
         let grants = granted.grants(config);
-        let wasi = if config.strict { WasiPolicy::Refuse } else { WasiPolicy::Empty };
-        let verdicts = sluice_sandbox::check_imports(&facts.imports, facts.world, &grants, wasi);
+        let verdicts = sluice_sandbox::check_imports(&facts.imports, facts.world, &grants, wasi(config));
         verdicts.into_iter().map(|it| (it.name, (!it.granted).then_some(it.why))).collect()
     }
 }

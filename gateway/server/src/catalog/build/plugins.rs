@@ -369,6 +369,15 @@ impl Builder {
     }
 }
 
+/// How much of WASI a plugin has without a grant by name.
+pub(super) fn wasi(config: &config::Plugin) -> WasiPolicy {
+    match (config.strict, config.sockets) {
+        (true, _) => WasiPolicy::Refuse,
+        (false, true) => WasiPolicy::EmptyWithSockets,
+        (false, false) => WasiPolicy::Empty,
+    }
+}
+
 /// How the sandbox runs a plugin.
 pub(in crate::catalog) fn options(
     config: &config::Plugin,
@@ -389,7 +398,7 @@ pub(in crate::catalog) fn options(
         name: Arc::clone(&config.name),
         config_json: config.config.to_string(),
         reuse: config.reuse,
-        wasi: if config.strict { WasiPolicy::Refuse } else { WasiPolicy::Empty },
+        wasi: wasi(config),
         limits,
         grants,
         log,

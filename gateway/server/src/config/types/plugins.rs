@@ -51,6 +51,8 @@ pub struct Plugin {
     pub environment: BTreeMap<String, String>,
     /// Whether it is refused WASI; true if the whole sandbox is strict.
     pub strict: bool,
+    /// Whether it may import `wasi:sockets`, which then refuse every address.
+    pub sockets: bool,
     /// Whether it may read clocks.
     pub clocks: bool,
     /// Whether it may have random numbers.
@@ -88,6 +90,7 @@ impl super::Config {
             arguments: Vec::new(),
             environment: BTreeMap::new(),
             strict: self.sandbox.strict,
+            sockets: false,
             clocks: !self.sandbox.strict,
             random: !self.sandbox.strict,
             require_signature: self.sandbox.require_signature,

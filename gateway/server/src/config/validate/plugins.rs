@@ -40,6 +40,9 @@ pub(super) fn plugin(
         ("arguments", file.arguments.len()),
         ("environment", file.environment.len()),
     ];
+    if strict && file.sockets == Some(true) {
+        check.problem(at, "sockets", "are refused with the rest of WASI where strict is set");
+    }
     for (key, _) in lengths.iter().filter(|(_, length)| *length > d::PLUGIN_LIST_MAX) {
         check.problem(at, key, format!("has more than {} entries", d::PLUGIN_LIST_MAX));
     }
@@ -78,6 +81,7 @@ pub(super) fn plugin(
         arguments: file.arguments,
         environment: file.environment,
         strict,
+        sockets: file.sockets.unwrap_or(false),
         clocks: file.clocks.unwrap_or(!strict),
         random: file.random.unwrap_or(!strict),
         require_signature: file.require_signature.unwrap_or(sandbox.require_signature),
