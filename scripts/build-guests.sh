@@ -18,7 +18,7 @@ root=$PWD
 workspaces=(guest-examples tests/guests)
 plain=wasm32-unknown-unknown
 wasi=wasm32-wasip2
-wasi_packages=(wasi-hello)
+wasi_packages=(nn-command services-probe wasi-hello)
 # How long rustup may try to fetch a target, in seconds.
 fetch_seconds=120
 

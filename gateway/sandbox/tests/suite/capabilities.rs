@@ -242,7 +242,7 @@ impl Inference for SlowEcho {
     }
 }
 
-const INFERENCE: &str = r#"
+pub(crate) const INFERENCE: &str = r#"
     (import "sluice:plugin/inference@0.1.0" "infer" (func $infer (param i32 i32 i32 i32 i32)))
     (import "sluice:plugin/inference@0.1.0" "submit" (func $submit (param i32 i32 i32 i32 i32)))
     (import "sluice:plugin/inference@0.1.0" "[method]pending.wait" (func $wait (param i32 i32)))
@@ -250,7 +250,7 @@ const INFERENCE: &str = r#"
 "#;
 
 /// One input at 2048: the request's body as a tensor of bytes (`uint8`).
-const INPUT: &str = "
+pub(crate) const INPUT: &str = "
     (i32.store (i32.const 3000) (local.get $len))
     (i32.store (i32.const 2048) (i32.const 16)) (i32.store (i32.const 2052) (i32.const 4))
     (i32.store8 (i32.const 2056) (i32.const 0))
@@ -259,7 +259,7 @@ const INPUT: &str = "
     (i32.store (i32.const 2072) (local.get $data)) (i32.store (i32.const 2076) (local.get $len))";
 
 /// Answers with the bytes of the first output, whose result is at 1024.
-const OUTPUT: &str = "
+pub(crate) const OUTPUT: &str = "
     (if (i32.load8_u (i32.const 1024)) (then (unreachable)))
     (call $read (i32.load offset=8 (i32.load (i32.const 1028))) (i64.const 0) (local.get $len) (i32.const 1024))
     (call $answer (i32.load (i32.const 1024)) (i32.load (i32.const 1028)))";

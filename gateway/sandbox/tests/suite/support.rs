@@ -96,3 +96,9 @@ pub(crate) async fn ask(plugin: &Plugin, text: &'static str) -> Result<Bytes, Ca
 pub(crate) async fn fault(plugin: &Plugin) -> CallError {
     ask(plugin, "x").await.expect_err("the guest must fail")
 }
+
+/// A component that is built from `tests/guests`.
+pub(crate) fn dist(name: &str) -> Vec<u8> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/dist");
+    std::fs::read(folder.join(format!("{name}.wasm"))).expect("scripts/build-guests.sh builds it")
+}
