@@ -127,6 +127,24 @@ async fn empty_wasi_gives_random_numbers_and_exit_ends_only_the_call() {
 }
 
 #[test]
+fn random_numbers_are_granted_or_refused_by_name_whatever_the_policy() {
+    let body = format!("(drop (call $random)) {ECHO}");
+    let component = guest::pipeline(RANDOM, "", &body);
+    for (wasi, grant, is_loaded) in [
+        (WasiPolicy::Refuse, None, false),
+        (WasiPolicy::Refuse, Some(true), true),
+        (WasiPolicy::Empty, None, true),
+        (WasiPolicy::Empty, Some(false), false),
+    ] {
+        let mut options = options();
+        options.wasi = wasi;
+        options.grants.random = grant;
+        let loaded = sandbox().load(&component, options);
+        assert_eq!(loaded.is_ok(), is_loaded, "{wasi:?} {grant:?}: {loaded:?}");
+    }
+}
+
+#[test]
 fn init_gets_the_configuration_and_may_refuse_it() {
     // Ok if the configuration is 2 bytes long, else an error with its text.
     let init = r"
