@@ -3,6 +3,7 @@
 /// Kinds of sections of a component.
 const CORE_MODULE: u8 = 1;
 const CORE_INSTANCE: u8 = 2;
+const NESTED: u8 = 4;
 
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -37,6 +38,45 @@ fn with_module(component: &[u8], module: &[u8]) -> Vec<u8> {
 /// A component with more functions than any has.
 pub fn too_many_functions() -> Vec<u8> {
     [COMPONENT, &section(CORE_MODULE, &module(100_001, &[]))].concat()
+}
+
+/// A million functions, in as few bytes as they take.
+pub fn million_functions() -> Vec<u8> {
+    [COMPONENT, &section(CORE_MODULE, &module(1_000_000, &[]))].concat()
+}
+
+/// One function of five megabytes.
+pub fn enormous_function() -> Vec<u8> {
+    [COMPONENT, &section(CORE_MODULE, &module(1, &STEP.repeat(500_000)))].concat()
+}
+
+/// One jump with three million targets.
+pub fn huge_jump_table() -> Vec<u8> {
+    let targets = 3_000_000;
+    // block; local.get 0; i32.wrap_i64; br_table; end
+    let body =
+        [&[0x02, 0x40, 0x20, 0, 0xa7, 0x0e][..], &number(targets), &vec![0; targets], &[0, 0x0b]].concat();
+    [COMPONENT, &section(CORE_MODULE, &module(1, &body))].concat()
+}
+
+/// A thousand components, each within the one before.
+pub fn deep_components() -> Vec<u8> {
+    (0..1000).fold(COMPONENT.to_vec(), |inner, _| [COMPONENT, &section(NESTED, &inner)].concat())
+}
+
+/// A thousand components side by side.
+pub fn many_components() -> Vec<u8> {
+    [COMPONENT, &section(NESTED, COMPONENT).repeat(1000)].concat()
+}
+
+/// Types of two of the type before, two hundred deep: written out, they would have more
+/// parts than there are atoms.
+pub fn deep_types() -> Vec<u8> {
+    let mut types = "(type $t0 (tuple u8 u8))".to_owned();
+    for depth in 1..200 {
+        types.push_str(&format!("(type $t{depth} (tuple $t{0} $t{0}))", depth - 1));
+    }
+    wat::parse_str(format!("(component {types})")).expect("text of a component")
 }
 
 /// A module of functions from a number to a number, all with this body.

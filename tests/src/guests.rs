@@ -30,3 +30,37 @@ pub const HOSTILE: &str = r#"
     pre = "counter"
     model = "wide"
 "#;
+
+/// Plugins that wait for hostile uploads, beside a pipeline `good` that shares their model
+/// and sandbox.
+pub const UPLOADS: &str = r#"
+    [state]
+    dir = "state"
+    [verify]
+    cpu_ms = 4000
+    memory_bytes = 734_003_200
+    [models.wide]
+    engine = "sim"
+    file = "{repo}/tests/models/wide.sim.json"
+    max_batch_size = 16
+    [plugins.echo]
+    file = "{repo}/tests/guests/dist/echo.wasm"
+    call_timeout_ms = 5000
+    [plugins.hostile]
+    call_timeout_ms = 300
+    init_timeout_ms = 500
+    bake_ms = 0
+    [plugins.shapes]
+    call_timeout_ms = 1000
+    bake_ms = 0
+    [plugins.strict]
+    strict = true
+    [pipelines.good]
+    pre = "echo"
+    model = "wide"
+    [pipelines.hostile]
+    plugin = "hostile"
+    [pipelines.shapes]
+    pre = "shapes"
+    model = "wide"
+"#;

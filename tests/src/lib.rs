@@ -3,11 +3,14 @@
 #![allow(clippy::expect_used, clippy::missing_panics_doc, reason = "a test that cannot go on panics")]
 
 pub mod bomb;
+pub mod canary;
 pub mod client;
 pub mod gateway;
 pub mod guests;
 pub mod openapi;
 pub mod plugin_store;
+pub mod process;
+pub mod text;
 pub mod versions;
 
 /// The sandbox's own suite writes guests as text; so does this one.

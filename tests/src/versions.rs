@@ -130,3 +130,8 @@ pub async fn break_off(admin: &Client, path: &str, body: &[u8]) {
     stream.write_all(&body[..body.len() - 1]).await.expect("written");
     stream.shutdown().await.expect("closed");
 }
+
+/// A component with so many more instances, each with a memory of so many pages.
+pub fn with_instances(component: &[u8], count: usize, pages: usize) -> Vec<u8> {
+    guest::add_memories(component.to_vec(), count, pages)
+}

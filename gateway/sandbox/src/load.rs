@@ -16,6 +16,7 @@ use crate::host::files::Files;
 use crate::plugin::{Inner, Plugin, PluginInfo, PluginOptions};
 use crate::types::CallContext;
 use crate::verify::{self, Trust};
+use crate::world::World;
 
 /// Most bytes of a component that is loaded, whoever verified it. Python and JavaScript
 /// components are 10 to 40 MiB; compiled code is larger still.
@@ -74,7 +75,10 @@ fn finish(
     let pre = shared.linker.instantiate_pre(&component).map_err(|error| {
         LoadError::World(format!("an import has another type than the contract: {error:#}"))
     })?;
-    let exports = Exports::find(version, &pre);
+    let exports = Exports::find(version, &pre, &facts.exports)?;
+    if facts.world == World::Command {
+        host::command::check(&pre)?;
+    }
     let files = Files::open(&options.grants.files)?;
     let info = PluginInfo {
         name: Arc::clone(&options.name),

@@ -1,46 +1,14 @@
 //! Plugins that misbehave: each costs its own call, and a caller beside them notices
 //! nothing (P7–P20).
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use sluice_tests::client::{Client, Reply};
+use sluice_tests::canary::Canary;
+use sluice_tests::client::Reply;
 use sluice_tests::gateway::{self, Running};
 use sluice_tests::guests::HOSTILE;
 use tokio::time::Instant;
-
-/// Calls of `good` that go on beside a test, and fail it if one goes wrong.
-struct Canary {
-    done: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Canary {
-    fn start(client: &Client) -> Self {
-        let (done, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let task = tokio::spawn({
-            let (client, done, answered) = (client.clone(), Arc::clone(&done), Arc::clone(&answered));
-            async move {
-                while !done.load(Ordering::Acquire) {
-                    let number = answered.fetch_add(1, Ordering::AcqRel);
-                    let answer = client.predict("good", &json!({ "number": number })).await.ok();
-                    assert_eq!(answer["body"], json!({ "number": number }).to_string());
-                    assert_eq!(answer["calls"], 1, "an instance is used once");
-                }
-            }
-        });
-        Self { done, answered, task }
-    }
-
-    async fn stop(self) {
-        self.done.store(true, Ordering::Release);
-        self.task.await.expect("the canary was answered right");
-        assert!(self.answered.load(Ordering::Acquire) > 10, "the canary was answered often");
-    }
-}
 
 async fn order(gateway: &Running, what: &str, hook: &str, amount: u32) -> Reply {
     gateway.client.predict("hostile", &json!({"do": what, "hook": hook, "amount": amount})).await

@@ -6,10 +6,30 @@ use wasmtime::component::{Instance, InstancePre};
 use super::{Version, v0_1, v0_2};
 use crate::bindings::exports::sluice::plugin::preprocess::Prepared;
 use crate::bindings::sluice::plugin::types::{Answer, Context, Failure, NamedTensor, Request};
+use crate::error::LoadError;
+use crate::host::logging::clean;
 use crate::state::State;
+
+/// Most bytes of what is said about an export.
+const MESSAGE_BYTES_MAX: usize = 1024;
 
 /// What a hook returned for each of its items.
 pub(crate) type Results<T> = Vec<Result<T, Failure>>;
+
+/// What was found of an interface, if the component exports it.
+pub(super) fn whole<T>(
+    interface: &str,
+    names: &[String],
+    found: wasmtime::Result<T>,
+) -> Result<Option<T>, LoadError> {
+    if !names.iter().any(|name| super::interface_of(name) == Some(interface)) {
+        return Ok(None);
+    }
+    found.map(Some).map_err(|error| {
+        let what = format!("its {interface} is not that of the contract: {error:#}");
+        LoadError::World(clean(&what, MESSAGE_BYTES_MAX))
+    })
+}
 
 /// The exports of one component that we call, looked up once at load. Everything that
 /// goes in and comes out is in the latest version's types; a method gives `None` where
@@ -30,11 +50,20 @@ macro_rules! each {
 }
 
 impl Exports {
-    pub(crate) fn find(version: Version, pre: &InstancePre<State>) -> Self {
-        match version {
-            Version::V0_1 => Self::V0_1(v0_1::Exports::find(pre)),
-            Version::V0_2 => Self::V0_2(v0_2::Exports::find(pre)),
-        }
+    /// Looks up what a component exports under these names.
+    ///
+    /// # Errors
+    /// [`LoadError::World`] for an interface that lacks a function of the contract: its
+    /// name alone makes no plugin.
+    pub(crate) fn find(
+        version: Version,
+        pre: &InstancePre<State>,
+        names: &[String],
+    ) -> Result<Self, LoadError> {
+        Ok(match version {
+            Version::V0_1 => Self::V0_1(v0_1::Exports::find(pre, names)?),
+            Version::V0_2 => Self::V0_2(v0_2::Exports::find(pre, names)?),
+        })
     }
 
     /// Checks that they have the types of the contract.
@@ -96,6 +125,8 @@ macro_rules! exports {
         use crate::bindings::$version::exports::sluice::plugin::{
             handler, lifecycle, postprocess, preprocess,
         };
+        use crate::contract::hooks::whole;
+        use crate::error::LoadError;
         use crate::state::State;
 
         pub(crate) struct Exports {
@@ -106,13 +137,13 @@ macro_rules! exports {
         }
 
         impl Exports {
-            pub(super) fn find(pre: &InstancePre<State>) -> Self {
-                Self {
-                    lifecycle: lifecycle::GuestIndices::new(pre).ok(),
-                    preprocess: preprocess::GuestIndices::new(pre).ok(),
-                    postprocess: postprocess::GuestIndices::new(pre).ok(),
-                    handler: handler::GuestIndices::new(pre).ok(),
-                }
+            pub(super) fn find(pre: &InstancePre<State>, names: &[String]) -> Result<Self, LoadError> {
+                Ok(Self {
+                    lifecycle: whole("lifecycle", names, lifecycle::GuestIndices::new(pre))?,
+                    preprocess: whole("preprocess", names, preprocess::GuestIndices::new(pre))?,
+                    postprocess: whole("postprocess", names, postprocess::GuestIndices::new(pre))?,
+                    handler: whole("handler", names, handler::GuestIndices::new(pre))?,
+                })
             }
 
             pub(super) fn check(

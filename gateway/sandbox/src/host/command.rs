@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 use wasmtime::Store;
-use wasmtime::component::Instance;
+use wasmtime::component::{Instance, InstancePre};
 use wasmtime_wasi::I32Exit;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::bindings::exports::wasi::cli::run::GuestIndices;
@@ -16,7 +16,7 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::call;
-use crate::error::{CallError, HostFault};
+use crate::error::{CallError, HostFault, LoadError};
 use crate::state::State;
 use crate::types::{Answer, Failure, HttpAnswer, Request};
 
@@ -25,6 +25,15 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// What a program that cannot take tensors answers to them.
 const UNSUPPORTED_MEDIA_TYPE: u16 = 415;
+
+/// Checks that a program can be run.
+///
+/// # Errors
+/// [`LoadError::World`]: what it exports has only the name of a program's.
+pub(crate) fn check(pre: &InstancePre<State>) -> Result<(), LoadError> {
+    let incomplete = |error| LoadError::World(format!("its wasi:cli/run is not that of WASI: {error:#}"));
+    GuestIndices::new(pre).map(drop).map_err(incomplete)
+}
 
 /// Runs the program once.
 pub(crate) async fn run(

@@ -42,6 +42,9 @@ pub enum LogLevel {
 pub trait LogSink: Send + Sync {
     /// Takes one line.
     fn log(&self, plugin: &str, request_id: &str, level: LogLevel, context: &str, message: &str);
+
+    /// Counts a line that was dropped, because the call had logged all that it may.
+    fn dropped(&self) {}
 }
 
 /// The log of one instance: whose it is, and what it may still write.
@@ -86,6 +89,8 @@ impl CallLog {
         let request_id = {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             if current.is_full {
+                drop(current);
+                self.sink.dropped();
                 return;
             }
             let cost = message.len().min(LINE_BYTES_MAX)
@@ -101,6 +106,7 @@ impl CallLog {
                 drop(current);
                 let note = "log limit of the call reached, further lines are dropped";
                 self.sink.log(&self.plugin, &request_id, LogLevel::Warn, "", note);
+                self.sink.dropped();
                 return;
             }
             request_id

@@ -27,8 +27,8 @@ impl Inference for GrantedModels {
         inputs: Vec<NamedTensor>,
     ) -> Result<Vec<NamedTensor>, InferenceError> {
         let model = self.0.get(model).ok_or_else(|| InferenceError::NotFound(model.to_owned()))?;
-        let rows = check(model, inputs, Kind::BadShape)
-            .map_err(|error| InferenceError::InvalidInput(error.message().to_owned()))?;
+        let rows =
+            check(model, inputs).map_err(|error| InferenceError::InvalidInput(error.message().to_owned()))?;
         model.infer(rows, call.deadline).await.map_err(|error| match error.kind() {
             Kind::QueueFull | Kind::Overloaded | Kind::Draining | Kind::ModelUnavailable => {
                 InferenceError::Overloaded

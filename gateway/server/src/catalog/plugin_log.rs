@@ -102,6 +102,10 @@ impl LogSink for PluginLog {
         }
         self.keep(word(level), request_id, context, message);
     }
+
+    fn dropped(&self) {
+        self.metrics.log_lines(0, 1);
+    }
 }
 
 fn word(level: LogLevel) -> &'static str {

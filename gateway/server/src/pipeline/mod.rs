@@ -29,7 +29,7 @@ pub use shadow::ShadowRun;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_sandbox::{Answer, Prepared, Request};
+use sluice_sandbox::{Answer, CallError, Prepared, Request};
 use sluice_tensor::NamedTensor;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -129,26 +129,22 @@ async fn run_stages(
         Stages::Staged { pre, model, post } => (pre, model, post),
         Stages::Whole { .. } => return handle(pipeline, call, request, versions).await,
     };
-    let (inputs, carry) = match pre {
-        None => (tensors_of(request)?, Bytes::new()),
-        Some(pre) => match preprocess(pipeline, pre, call, request, versions).await? {
-            Prepared::Answer(answer) => return Ok(answer),
-            Prepared::Run { inputs, carry } => (inputs, carry),
+    let (rows, carry) = match pre {
+        None => (check(model, tensors_of(request)?)?, Bytes::new()),
+        Some(pre) => match preprocess(pipeline, pre, model, call, request, versions).await? {
+            Ready::Answer(answer) => return Ok(answer),
+            Ready::Run { rows, carry } => (rows, carry),
         },
     };
-    // What does not fit the model is the fault of whoever made the inputs.
-    let blame = if pre.is_some() { Kind::PluginOutput } else { Kind::BadShape };
-    let blamed = |error: Error| {
-        let stage = (error.kind() == Kind::PluginOutput).then_some(Stage::Pre);
-        Failed { error, stage }
-    };
-    let rows = check(model, inputs, blame).map_err(blamed)?;
     let started = Instant::now();
     let span = tracing::debug_span!("infer", model = &**model.name());
     let outputs = model.infer(rows, call.deadline).instrument(span).await;
     let outputs = outputs.map_err(|error| match error.kind() {
-        // Values that the engine cannot take are made by whoever made the inputs.
-        Kind::BadShape => blamed(Error::new(blame, error.message().to_owned())),
+        // Values that the engine cannot take are the fault of whoever made the inputs.
+        Kind::BadShape if pre.is_some() => {
+            let error = Error::new(Kind::PluginOutput, error.message().to_owned());
+            Failed { error, stage: Some(Stage::Pre) }
+        }
         _ => Failed::from(error),
     })?;
     if !versions.is_shadow() {
@@ -161,7 +157,7 @@ async fn run_stages(
 }
 
 async fn run_model(model: &Model, call: &Call, request: Request) -> Result<Vec<NamedTensor>> {
-    let rows = check(model, tensors_of(request)?, Kind::BadShape)?;
+    let rows = check(model, tensors_of(request)?)?;
     model.infer(rows, call.deadline).await
 }
 
@@ -177,12 +173,12 @@ pub struct CheckedInputs {
 /// Checks inputs against a model's signature.
 ///
 /// # Errors
-/// `blame`, naming the input.
-pub fn check(model: &Model, mut inputs: Vec<NamedTensor>, blame: Kind) -> Result<CheckedInputs> {
+/// [`Kind::BadShape`], naming the input.
+pub fn check(model: &Model, mut inputs: Vec<NamedTensor>) -> Result<CheckedInputs> {
     let rows = model
         .signature()
         .check_inputs(&mut inputs, model.max_batch_size())
-        .map_err(|error| Error::new(blame, error.to_string()))?;
+        .map_err(|error| Error::new(Kind::BadShape, error.to_string()))?;
     Ok(CheckedInputs { inputs, rows })
 }
 
@@ -196,13 +192,20 @@ fn tensors_of(request: Request) -> Result<Vec<NamedTensor>> {
     }
 }
 
+/// What a preprocessor has made, checked.
+enum Ready {
+    Answer(Answer),
+    Run { rows: CheckedInputs, carry: Bytes },
+}
+
 async fn preprocess(
     pipeline: &Pipeline,
     stage: &StagePlugin,
+    model: &Model,
     call: &Call,
     request: Request,
     versions: &Versions,
-) -> Result<Prepared, Failed> {
+) -> Result<Ready, Failed> {
     let plugin = versions.of(Stage::Pre)?;
     // Tensors can go to the model as they are; a body is for the plugin alone.
     let unchanged = match (&request, stage.on_failure) {
@@ -210,12 +213,20 @@ async fn preprocess(
         _ => None,
     };
     let span = tracing::debug_span!("preprocess", plugin = &*plugin.name, version = &*plugin.version);
-    let work = plugin.hook.preprocess(call.context(pipeline, plugin), request).instrument(span);
-    let outcome = timed(pipeline, Stage::Pre, plugin, call, versions, work).await;
+    let work = async {
+        match plugin.hook.preprocess(call.context(pipeline, plugin), request).await? {
+            Prepared::Answer(answer) => Ok(Ready::Answer(answer)),
+            // What does not fit the model is a failed call of the plugin's.
+            Prepared::Run { inputs, carry } => check(model, inputs)
+                .map(|rows| Ready::Run { rows, carry })
+                .map_err(|error| CallError::Output(error.message().to_owned())),
+        }
+    };
+    let outcome = timed(pipeline, Stage::Pre, plugin, call, versions, work.instrument(span)).await;
     match (outcome, unchanged) {
         (Err(Failed { stage: Some(_), .. }), Some(inputs)) => {
             pipeline.metrics.fallback("skip");
-            Ok(Prepared::Run { inputs, carry: Bytes::new() })
+            Ok(Ready::Run { rows: check(model, inputs)?, carry: Bytes::new() })
         }
         (outcome, _) => outcome,
     }

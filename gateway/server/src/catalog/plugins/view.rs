@@ -123,6 +123,10 @@ pub struct UsageView {
     pub calls: BTreeMap<&'static str, u64>,
     /// Calls under way.
     pub in_flight: usize,
+    /// Instances that are alive, idle ones included.
+    pub instances: usize,
+    /// What they hold now.
+    pub memory_bytes: usize,
     /// The most memory that one instance had.
     pub memory_peak_bytes: usize,
 }
@@ -431,6 +435,8 @@ fn usage(loaded: &LoadedPlugin) -> UsageView {
     UsageView {
         calls: loaded.metrics.outcomes().collect(),
         in_flight: used.calls_in_flight,
+        instances: used.instances,
+        memory_bytes: used.memory_bytes,
         memory_peak_bytes: used.instance_bytes_peak,
     }
 }

@@ -1,0 +1,3 @@
+;; P18. Asks for random numbers, which no strict configuration gives.
+;;; asks
+wasi:random/random@0.2.0

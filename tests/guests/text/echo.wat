@@ -1,0 +1,3 @@
+;; A plugin that does right: it answers with what it is asked.
+;;; handle
+(call $answer (local.get $data) (local.get $len))

@@ -1,0 +1,3 @@
+;; P7. Never ends `init`.
+;;; init
+(loop $again (br $again)) (unreachable)

@@ -1,0 +1,3 @@
+;; P7. Crashes in `init`.
+;;; init
+(unreachable)

@@ -1,0 +1,3 @@
+;; P9, P25. Never returns.
+;;; handle
+(loop $again (br $again)) (unreachable)

@@ -1,0 +1,3 @@
+;; P2. A component that is no plugin: it exports nothing.
+;;; component
+(component (core module))

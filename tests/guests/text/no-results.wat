@@ -1,0 +1,3 @@
+;; P13. No result for the one item.
+;;; process
+(i32.const 4096)

@@ -1,0 +1,4 @@
+;; P13. No row at all.
+;;; process
+(i32.store (i32.const 400) (i32.const 0))
+(call $run (i32.const 1032) (i32.const 11) (i32.const 2) (i32.const 0))

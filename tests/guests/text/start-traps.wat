@@ -1,0 +1,6 @@
+;; P7. Crashes in its start.
+;;; fields
+(func $start (unreachable))
+(start $start)
+;;; handle
+(unreachable)

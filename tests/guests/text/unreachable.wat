@@ -1,0 +1,3 @@
+;; P10. Gives up.
+;;; handle
+(unreachable)
