@@ -163,10 +163,15 @@ impl Change {
         self.next.versions.remove(&(plugin.to_owned(), version.to_owned()));
         self.touched.insert(Key::Version(plugin.to_owned(), version.to_owned()));
         let is_last = self.next.versions(plugin).next().is_none();
-        if is_last && self.next.plugin(plugin).is_some_and(|record| record.active.is_none()) {
+        let Some(record) = self.next.plugin(plugin).cloned() else { return Ok(()) };
+        if is_last && record.active.is_none() {
             self.next.plugins.remove(plugin);
-            self.touched.insert(Key::Plugin(plugin.to_owned()));
+        } else {
+            // The same record, but not the one that others saw: of two changes that each
+            // remove one of the last two versions, the second has to be stale.
+            self.next.plugins.insert(plugin.to_owned(), Arc::new(PluginRecord::clone(&record)));
         }
+        self.touched.insert(Key::Plugin(plugin.to_owned()));
         Ok(())
     }
 
