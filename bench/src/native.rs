@@ -86,8 +86,7 @@ impl Hook for Pre {
 
     async fn preprocess(&self, call: CallContext, request: Request) -> HookResult<Prepared> {
         let Request::Body(body) = request else { return unused() };
-        let context =
-            Context { request_id: call.request_id.to_string(), pipeline: call.pipeline.to_string() };
+        let context = to_context(&call);
         let body = sluice_sdk::Body { content_type: body.content_type, data: body.data.into() };
         let request = sluice_sdk::Request { context, payload: Payload::Body(body) };
         let make = || FeatureHash::init(Config::from_json(self.config.as_str()));
@@ -128,8 +127,7 @@ impl Hook for Post {
         carry: Bytes,
         outputs: Vec<NamedTensor>,
     ) -> HookResult<Answer> {
-        let context =
-            Context { request_id: call.request_id.to_string(), pipeline: call.pipeline.to_string() };
+        let context = to_context(&call);
         let outputs = outputs.into_iter().map(|output| (output.name.to_string(), to_host(&output.tensor)));
         let outputs = Tensors::new(outputs);
         let make = || RankTopK::init(Config::from_json("{}"));
@@ -140,6 +138,18 @@ impl Hook for Post {
 
     async fn handle(&self, _: CallContext, _: Request) -> HookResult<Answer> {
         unused()
+    }
+}
+
+fn to_context(call: &CallContext) -> Context {
+    let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().map(str::to_owned);
+    Context {
+        request_id: call.request_id.to_string(),
+        pipeline: call.pipeline.to_string(),
+        plugin_version: call.plugin_version.to_string(),
+        time_left: call.deadline.saturating_duration_since(tokio::time::Instant::now()),
+        routing_key: text(&call.routing_key),
+        tenant: text(&call.tenant),
     }
 }
 

@@ -13,12 +13,13 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     status: u16,
     message: String,
+    retry_after_seconds: Option<u32>,
 }
 
 impl Error {
     /// A refusal with a status of your choice, 400 to 599.
     pub fn status(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), retry_after_seconds: None }
     }
 
     /// 400: the caller sent something that this plugin cannot work with.
@@ -36,6 +37,23 @@ impl Error {
         Self::status(500, message)
     }
 
+    /// 429: too much at once; the caller may try again after so many seconds.
+    pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
+        Self::status(429, message).with_retry_after(retry_after_seconds)
+    }
+
+    /// Tells the caller when to try again, in an hour at most. Only with 429 and 503.
+    #[must_use]
+    pub fn with_retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// When the caller may try again, if that was said.
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.retry_after_seconds
+    }
+
     /// The HTTP status.
     pub fn code(&self) -> u16 {
         self.status
@@ -46,7 +64,7 @@ impl Error {
         &self.message
     }
 
-    /// Both parts, to move them on.
+    /// Status and text, to move them on.
     pub fn into_parts(self) -> (u16, String) {
         (self.status, self.message)
     }

@@ -56,7 +56,7 @@ pub use answer::{Answer, HttpAnswer};
 pub use carry::{Carry, CarryReader, CarryWriter};
 pub use config::Config;
 pub use error::{Error, Result};
-pub use host::{inference, kv, log};
+pub use host::{deadline, inference, kv, log, trace};
 pub use plugin::{Pipeline, Postprocessor, Preprocessor, Transformer};
 pub use prepared::{Inputs, Prepared};
 pub use request::{Body, Context, Payload, Request};

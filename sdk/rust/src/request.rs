@@ -1,16 +1,42 @@
 //! What the caller sent.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::{Error, Result, Tensors};
 
 /// What is known of a call beside its data.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Context {
     /// The caller's request id, or one that the gateway made.
     pub request_id: String,
     /// The pipeline that was called.
     pub pipeline: String,
+    /// The version of this plugin that serves the request. All of a request's hooks run
+    /// in one version.
+    pub plugin_version: String,
+    /// What the request had left when this call began; [`deadline::left`](crate::deadline::left)
+    /// tells what is left now.
+    pub time_left: Duration,
+    /// What traffic is split by, if the caller gave it.
+    pub routing_key: Option<String>,
+    /// Whom the caller's token belongs to, where tokens are asked for.
+    pub tenant: Option<String>,
+}
+
+/// Nobody's request with plenty of time, for tests and native callers.
+impl Default for Context {
+    fn default() -> Self {
+        Self {
+            request_id: String::new(),
+            pipeline: String::new(),
+            plugin_version: String::new(),
+            time_left: Duration::from_secs(60),
+            routing_key: None,
+            tenant: None,
+        }
+    }
 }
 
 /// A body as the caller sent it.
@@ -52,10 +78,11 @@ impl Request {
         Self { context: Context::default(), payload: Payload::Tensors(tensors) }
     }
 
-    /// The same request under another context.
+    /// The same request under another id, to another pipeline.
     #[must_use]
     pub fn with_context(mut self, request_id: impl Into<String>, pipeline: impl Into<String>) -> Self {
-        self.context = Context { request_id: request_id.into(), pipeline: pipeline.into() };
+        self.context.request_id = request_id.into();
+        self.context.pipeline = pipeline.into();
         self
     }
 

@@ -1,5 +1,7 @@
 //! What the host does for plugins.
 
+pub mod deadline;
 pub mod inference;
 pub mod kv;
 pub mod log;
+pub mod trace;

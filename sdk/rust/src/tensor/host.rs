@@ -1,6 +1,5 @@
 //! A tensor that stays with the host, and how to read from it.
 
-use super::float16::{bf16, fp16};
 use crate::{DType, Element, Error, Result, imp};
 
 /// One of the largest elements.
@@ -92,28 +91,32 @@ impl HostTensor {
     ///
     /// # Errors
     /// 500 for `bool` and `bytes`.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "rounding is the promise"
-    )]
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let bytes = self.read_all();
-        Ok(match self.dtype() {
-            DType::Fp32 => f32::unpack(&bytes),
-            DType::Fp16 => u16::unpack(&bytes).into_iter().map(fp16).collect(),
-            DType::Bf16 => u16::unpack(&bytes).into_iter().map(bf16).collect(),
-            DType::Fp64 => f64::unpack(&bytes).into_iter().map(|value| value as f32).collect(),
-            DType::Uint8 => u8::unpack(&bytes).into_iter().map(f32::from).collect(),
-            DType::Int8 => i8::unpack(&bytes).into_iter().map(f32::from).collect(),
-            DType::Uint16 => u16::unpack(&bytes).into_iter().map(f32::from).collect(),
-            DType::Int16 => i16::unpack(&bytes).into_iter().map(f32::from).collect(),
-            DType::Uint32 => u32::unpack(&bytes).into_iter().map(|value| value as f32).collect(),
-            DType::Int32 => i32::unpack(&bytes).into_iter().map(|value| value as f32).collect(),
-            DType::Uint64 => u64::unpack(&bytes).into_iter().map(|value| value as f32).collect(),
-            DType::Int64 => i64::unpack(&bytes).into_iter().map(|value| value as f32).collect(),
-            dtype @ (DType::Bool | DType::Bytes) => return Err(self.wrong(dtype, "numbers")),
-        })
+        let dtype = self.dtype();
+        let size = match dtype.size_bytes() {
+            Some(size) if dtype != DType::Bool => size as u64,
+            _ => return Err(self.wrong(dtype, "numbers")),
+        };
+        let elements = self.byte_len() / size;
+        let mut values = self.read_f32(0, read_count(0, elements));
+        while (values.len() as u64) < elements {
+            let at = values.len() as u64;
+            values.extend(self.read_f32(at, read_count(at, elements)));
+        }
+        Ok(values)
+    }
+
+    /// The elements `start .. start + count`, counted row-major, as `f32`: the host
+    /// converts. Traps past the end and for `bytes`.
+    pub fn read_f32(&self, start: u64, count: u32) -> Vec<f32> {
+        self.0.read_fp32(start, count)
+    }
+
+    /// These rows, in this order, as a tensor of their own that stays with the host; one
+    /// may come several times. Traps past the end.
+    #[must_use]
+    pub fn gather(&self, rows: &[u32]) -> Self {
+        Self(self.0.gather(rows))
     }
 
     /// All elements of a `bytes` tensor.
@@ -139,6 +142,12 @@ impl HostTensor {
     fn wrong(&self, dtype: DType, wanted: &str) -> Error {
         Error::internal(format!("a {dtype} tensor cannot be read as {wanted}"))
     }
+}
+
+/// How many of the elements `at .. end` the next call takes.
+fn read_count(at: u64, end: u64) -> u32 {
+    const COUNT_MAX: u32 = READ_BYTES_MAX / 4;
+    u32::try_from(end - at).unwrap_or(COUNT_MAX).min(COUNT_MAX)
 }
 
 /// How much of `at .. end` the next call takes.
@@ -169,6 +178,7 @@ mod tests {
         let count = READ_BYTES_MAX as usize / 4 + 3;
         let values: Vec<u32> = (0..u32::try_from(count).expect("small")).collect();
         let tensor = HostTensor::from_values(&[count], &values).expect("fits");
+        assert_eq!(tensor.to_f32().expect("numbers").len(), count);
         assert_eq!(tensor.values::<u32>(), Ok(values));
     }
 
@@ -190,6 +200,9 @@ mod tests {
         assert_eq!(part.shape(), [2, 2]);
         assert_eq!(part.values::<i32>(), Ok(vec![3, 4, 5, 6]));
         assert_eq!(part.rows(1, 1).values::<i32>(), Ok(vec![5, 6]));
+        let chosen = tensor.gather(&[2, 0, 2]);
+        assert_eq!((chosen.shape(), chosen.values::<i32>()), (vec![3, 2], Ok(vec![5, 6, 1, 2, 5, 6])));
+        assert_eq!(chosen.read_f32(1, 2), [6.0, 1.0]);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 mod dtype;
 mod element;
-mod float16;
 mod host;
 mod named;
 mod sparse;

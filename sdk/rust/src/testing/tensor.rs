@@ -5,6 +5,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::float16::{bf16, fp16};
 use crate::{DType, Element, HostTensor, Ranked, Result, Tensor as Source, TensorValue};
 
 /// Bytes that something else owns, shared without a copy.
@@ -85,6 +86,43 @@ impl Tensor {
     pub(crate) fn read(&self, offset: u64, len: u32) -> Vec<u8> {
         let start = usize::try_from(offset).expect("within the tensor");
         self.bytes()[start..start + len as usize].to_vec()
+    }
+
+    pub(crate) fn read_fp32(&self, start: u64, count: u32) -> Vec<f32> {
+        let start = usize::try_from(start).expect("within the tensor");
+        self.to_f32()[start..start + count as usize].to_vec()
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "rounding is the promise"
+    )]
+    fn to_f32(&self) -> Vec<f32> {
+        let bytes = self.bytes();
+        match self.dtype {
+            DType::Fp32 => f32::unpack(bytes),
+            DType::Fp16 => u16::unpack(bytes).into_iter().map(fp16).collect(),
+            DType::Bf16 => u16::unpack(bytes).into_iter().map(bf16).collect(),
+            DType::Fp64 => f64::unpack(bytes).into_iter().map(|value| value as f32).collect(),
+            DType::Uint8 | DType::Bool => bytes.iter().map(|value| f32::from(*value)).collect(),
+            DType::Int8 => i8::unpack(bytes).into_iter().map(f32::from).collect(),
+            DType::Uint16 => u16::unpack(bytes).into_iter().map(f32::from).collect(),
+            DType::Int16 => i16::unpack(bytes).into_iter().map(f32::from).collect(),
+            DType::Uint32 => u32::unpack(bytes).into_iter().map(|value| value as f32).collect(),
+            DType::Int32 => i32::unpack(bytes).into_iter().map(|value| value as f32).collect(),
+            DType::Uint64 => u64::unpack(bytes).into_iter().map(|value| value as f32).collect(),
+            DType::Int64 => i64::unpack(bytes).into_iter().map(|value| value as f32).collect(),
+            DType::Bytes => panic!("a bytes tensor cannot be read as numbers"),
+        }
+    }
+
+    pub(crate) fn gather(&self, rows: &[u32]) -> Self {
+        let mut shape = self.shape.clone();
+        shape[0] = u32::try_from(rows.len()).expect("few rows");
+        let parts = rows.iter().flat_map(|row| self.rows(*row, 1).bytes().to_vec());
+        let data: Vec<u8> = parts.collect();
+        HostTensor::from_shared(self.dtype, shape, Arc::new(data)).0
     }
 
     pub(crate) fn rows(&self, start: u32, count: u32) -> Self {

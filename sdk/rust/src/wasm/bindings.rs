@@ -12,13 +12,15 @@
 
 pub mod platform {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.1.0",
+        path: "../../wit/plugin-0.2.0",
         inline: "
             package sluice:sdk-platform;
             world platform {
-                import sluice:plugin/types@0.1.0;
-                import sluice:plugin/tensors@0.1.0;
-                import sluice:plugin/inference@0.1.0;
+                import sluice:plugin/types@0.2.0;
+                import sluice:plugin/tensors@0.2.0;
+                import sluice:plugin/inference@0.2.0;
+                import sluice:plugin/deadline@0.2.0;
+                import sluice:plugin/spans@0.2.0;
                 import wasi:logging/logging@0.1.0-draft;
             }
         ",
@@ -31,7 +33,7 @@ pub mod platform {
 /// Look-ups take their keys by reference, which spares a copy of every key.
 pub mod keyvalue {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.1.0",
+        path: "../../wit/plugin-0.2.0",
         inline: "
             package sluice:sdk-keyvalue;
             world keyvalue {
@@ -47,8 +49,8 @@ pub mod keyvalue {
 
 pub mod lifecycle {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.1.0",
-        inline: "package sluice:sdk-lifecycle; world lifecycle { export sluice:plugin/lifecycle@0.1.0; }",
+        path: "../../wit/plugin-0.2.0",
+        inline: "package sluice:sdk-lifecycle; world lifecycle { export sluice:plugin/lifecycle@0.2.0; }",
         world: "sluice:sdk-lifecycle/lifecycle",
         generate_all,
         pub_export_macro: true,
@@ -57,12 +59,12 @@ pub mod lifecycle {
 
 pub mod preprocess {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.1.0",
-        inline: "package sluice:sdk-preprocess; world preprocess { export sluice:plugin/preprocess@0.1.0; }",
+        path: "../../wit/plugin-0.2.0",
+        inline: "package sluice:sdk-preprocess; world preprocess { export sluice:plugin/preprocess@0.2.0; }",
         world: "sluice:sdk-preprocess/preprocess",
         with: {
-            "sluice:plugin/tensors@0.1.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
-            "sluice:plugin/types@0.1.0": crate::wasm::bindings::platform::sluice::plugin::types,
+            "sluice:plugin/tensors@0.2.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
+            "sluice:plugin/types@0.2.0": crate::wasm::bindings::platform::sluice::plugin::types,
         },
         generate_all,
         pub_export_macro: true,
@@ -71,12 +73,12 @@ pub mod preprocess {
 
 pub mod postprocess {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.1.0",
-        inline: "package sluice:sdk-postprocess; world postprocess { export sluice:plugin/postprocess@0.1.0; }",
+        path: "../../wit/plugin-0.2.0",
+        inline: "package sluice:sdk-postprocess; world postprocess { export sluice:plugin/postprocess@0.2.0; }",
         world: "sluice:sdk-postprocess/postprocess",
         with: {
-            "sluice:plugin/tensors@0.1.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
-            "sluice:plugin/types@0.1.0": crate::wasm::bindings::platform::sluice::plugin::types,
+            "sluice:plugin/tensors@0.2.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
+            "sluice:plugin/types@0.2.0": crate::wasm::bindings::platform::sluice::plugin::types,
         },
         generate_all,
         pub_export_macro: true,
@@ -85,12 +87,12 @@ pub mod postprocess {
 
 pub mod handler {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.1.0",
-        inline: "package sluice:sdk-handler; world handler { export sluice:plugin/handler@0.1.0; }",
+        path: "../../wit/plugin-0.2.0",
+        inline: "package sluice:sdk-handler; world handler { export sluice:plugin/handler@0.2.0; }",
         world: "sluice:sdk-handler/handler",
         with: {
-            "sluice:plugin/tensors@0.1.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
-            "sluice:plugin/types@0.1.0": crate::wasm::bindings::platform::sluice::plugin::types,
+            "sluice:plugin/tensors@0.2.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
+            "sluice:plugin/types@0.2.0": crate::wasm::bindings::platform::sluice::plugin::types,
         },
         generate_all,
         pub_export_macro: true,

@@ -1,10 +1,13 @@
 //! Calls to the host: log, stores, models.
 
+use std::time::Duration;
+
 use super::bindings::keyvalue::wasi::keyvalue::{batch, store};
-use super::bindings::platform::sluice::plugin::inference as wit;
+use super::bindings::platform::sluice::plugin::{deadline, inference as wit, spans};
 use super::bindings::platform::wasi::logging::logging;
 use super::convert;
 use crate::log::Level;
+use crate::trace::Value;
 use crate::{Inputs, Tensors, inference, kv};
 
 pub(crate) fn log(level: Level, message: &str) {
@@ -73,4 +76,38 @@ pub(crate) fn infer(model: &str, inputs: Inputs) -> Result<Tensors, inference::E
 
 pub(crate) fn submit(model: &str, inputs: Inputs) -> Result<Pending, inference::Error> {
     wit::submit(model, convert::inputs(inputs)).map(Pending).map_err(model_error)
+}
+
+pub(crate) fn time_left() -> Duration {
+    Duration::from_millis(deadline::left_ms().into())
+}
+
+impl From<Value> for spans::Value {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Text(text) => Self::Text(text),
+            Value::Integer(number) => Self::Integer(number),
+            Value::Number(number) => Self::Number(number),
+            Value::Bool(value) => Self::Bool(value),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Span(spans::Span);
+
+impl Span {
+    pub(crate) fn new(name: &str) -> Self {
+        Self(spans::Span::new(name))
+    }
+
+    pub(crate) fn set(&self, key: &str, value: Value) {
+        self.0.set(key, &value.into());
+    }
+
+    pub(crate) fn event(&self, name: &str, attributes: Vec<(String, Value)>) {
+        let attributes = attributes.into_iter();
+        let attributes = attributes.map(|(key, value)| spans::Attribute { key, value: value.into() });
+        self.0.event(name, &attributes.collect::<Vec<_>>());
+    }
 }

@@ -1,5 +1,7 @@
 //! The SDK's types and the contract's, one into the other. Everything is moved.
 
+use std::time::Duration;
+
 use super::Tensor;
 use super::bindings::platform::sluice::plugin::{tensors, types};
 use crate::{
@@ -27,7 +29,14 @@ dtypes!(Bool, Uint8, Uint16, Uint32, Uint64, Int8, Int16, Int32, Int64, Fp16, Bf
 
 impl From<types::Context> for Context {
     fn from(context: types::Context) -> Self {
-        Self { request_id: context.request_id, pipeline: context.pipeline }
+        Self {
+            request_id: context.request_id,
+            pipeline: context.pipeline,
+            plugin_version: context.plugin_version,
+            time_left: Duration::from_millis(context.deadline_ms.into()),
+            routing_key: context.routing_key,
+            tenant: context.tenant,
+        }
     }
 }
 
@@ -85,7 +94,8 @@ impl From<Answer> for types::Answer {
 
 impl From<Error> for types::Failure {
     fn from(error: Error) -> Self {
+        let retry_after = error.retry_after_seconds();
         let (status, message) = error.into_parts();
-        Self { status, message }
+        Self { status, message, retry_after }
     }
 }

@@ -6,7 +6,7 @@ mod convert;
 mod export;
 mod tensor;
 
-pub(crate) use calls::{Bucket, Pending, infer, log, open_bucket, submit};
+pub(crate) use calls::{Bucket, Pending, Span, infer, log, open_bucket, submit, time_left};
 pub use export::{PipelineExport, PostprocessorExport, PreprocessorExport, Slot, TransformerExport};
 pub(crate) use tensor::{Tensor, Writer};
 

@@ -23,6 +23,14 @@ impl Tensor {
         self.0.read(offset, len)
     }
 
+    pub(crate) fn read_fp32(&self, start: u64, count: u32) -> Vec<f32> {
+        self.0.read_fp32(start, count)
+    }
+
+    pub(crate) fn gather(&self, rows: &[u32]) -> Self {
+        Self(self.0.gather(rows))
+    }
+
     pub(crate) fn rows(&self, start: u32, count: u32) -> Self {
         Self(self.0.rows(start, count))
     }

@@ -28,7 +28,8 @@ impl Preprocessor for KvProbe {
     fn preprocess(&mut self, request: Request) -> Result<Prepared, Error> {
         let order: Order = request.json()?;
         let bucket = kv::open(&order.store)?;
-        let keys: Vec<&str> = std::iter::repeat_n(&order.keys, order.repeat).flatten().map(String::as_str).collect();
+        let keys: Vec<&str> =
+            std::iter::repeat_n(&order.keys, order.repeat).flatten().map(String::as_str).collect();
         let values = if order.one_by_one {
             keys.iter().map(|key| bucket.get(key)).collect::<Result<Vec<_>, _>>()?
         } else {
