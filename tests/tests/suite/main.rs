@@ -4,6 +4,7 @@
 mod auth;
 mod author;
 mod author_remote;
+mod corpus;
 mod crosstalk;
 mod drain;
 mod egress;

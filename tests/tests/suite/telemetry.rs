@@ -34,37 +34,98 @@ async fn collect(listener: TcpListener) -> Vec<u8> {
     bytes
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_stage_of_a_request_is_a_span_in_the_callers_trace() {
+const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// Serves a config with a collector, sends a pipeline one body with [`PARENT`], and gives
+/// what the collector got.
+async fn exported(config: &str, pipeline: &str, body: String) -> Vec<u8> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let collector = listener.local_addr().expect("an address");
     let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("sluice.toml");
+    let file = folder.path().join("sluice.toml");
     let telemetry =
         format!("[telemetry]\notlp_endpoint = \"http://{collector}\"\nservice_name = \"under-test\"\n");
-    std::fs::write(&config, telemetry + &gateway::expand(HOSTILE)).expect("written");
+    std::fs::write(&file, telemetry + &gateway::expand(config)).expect("written");
     let exported = tokio::spawn(collect(listener));
     let mut command = sluice();
-    command.args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&config);
+    command.args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&file);
     let mut process = Process(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started"));
     let table = BufReader::new(process.0.stdout.take().expect("piped"));
-    let line = table.lines().map_while(Result::ok).find(|line| line.contains("hostile:predict"));
+    let path = format!("/v1/models/{pipeline}:predict");
+    let line = table.lines().map_while(Result::ok).find(|line| line.contains(&path));
     let client = Client::new(address(&line.expect("the table says what is served")));
-    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let order = json!({"do": "nothing", "hook": "post"}).to_string();
-    let path = "/v1/models/hostile:predict";
-    let reply = client.try_send(http::Method::POST, path, &[("traceparent", parent)], order).await;
+    let reply = client.try_send(http::Method::POST, &path, &[("traceparent", PARENT)], body).await;
     assert_eq!(reply.expect("an answer").status, 200);
     let pid = process.0.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
-    let bytes = exported.await.expect("no panic");
-    let holds = |what: &[u8]| bytes.windows(what.len()).any(|window| window == what);
+    exported.await.expect("no panic")
+}
+
+fn holds(bytes: &[u8], what: &[u8]) -> bool {
+    bytes.windows(what.len()).any(|window| window == what)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_stage_of_a_request_is_a_span_in_the_callers_trace() {
+    let order = json!({"do": "nothing", "hook": "post"}).to_string();
+    let bytes = exported(HOSTILE, "hostile", order).await;
     for name in ["POST /v1/traces", "under-test"].into_iter().chain(STAGES) {
-        assert!(holds(name.as_bytes()), "{name} is missing");
+        assert!(holds(&bytes, name.as_bytes()), "{name} is missing");
     }
     let trace_id: Vec<u8> =
-        (0..16).filter_map(|at| u8::from_str_radix(&parent[3 + 2 * at..5 + 2 * at], 16).ok()).collect();
-    assert!(holds(&trace_id), "the spans belong to the caller's trace");
+        (0..16).filter_map(|at| u8::from_str_radix(&PARENT[3 + 2 * at..5 + 2 * at], 16).ok()).collect();
+    assert!(holds(&bytes, &trace_id), "the spans belong to the caller's trace");
+}
+
+/// A span's own id and its parent's, from the exported message: the trace's id (field 1),
+/// the span's (2), the parent's (4) and the name (5) follow each other.
+fn ids(bytes: &[u8], name: &str) -> ([u8; 8], [u8; 8]) {
+    let length = u8::try_from(name.len()).expect("short");
+    let field = [&[0x2a, length], name.as_bytes()].concat();
+    let id = |at: usize| -> [u8; 8] { bytes[at..at + 8].try_into().expect("8 bytes") };
+    let found = (20..bytes.len()).find(|&at| {
+        bytes[at..].starts_with(&field) && bytes[at - 10..].starts_with(&[0x22, 8]) && bytes[at - 20..].starts_with(&[0x12, 8])
+    });
+    let at = found.unwrap_or_else(|| panic!("no span {name}"));
+    (id(at - 18), id(at - 8))
+}
+
+const PROBE: &str = r#"
+    [models.wide]
+    engine = "sim"
+    file = "{repo}/tests/models/wide.sim.json"
+    [plugins.probe]
+    file = "{repo}/tests/guests/dist/context_probe.wasm"
+    models = ["wide"]
+    call_timeout_ms = 5000
+    [pipelines.probe]
+    plugin = "probe"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugins_spans_are_in_the_trace_with_names_and_attributes() {
+    let bytes = exported(PROBE, "probe", json!({"do": "spans", "model": "wide", "amount": 3}).to_string()).await;
+    // The control character of the name was escaped.
+    let (handle, outer, inner) =
+        (ids(&bytes, "handle"), ids(&bytes, "guest-outer"), ids(&bytes, "guest-inner\\n"));
+    assert_eq!(outer.1, handle.0, "a plugin's span is inside its call");
+    assert_eq!(inner.1, outer.0, "a span is inside the innermost that is open");
+    assert_eq!(ids(&bytes, "queue").1, inner.0, "a model call is inside the span that it is made in");
+    for what in ["plugin.rows", "plugin.model", "plugin.exact", "plugin.share", "guest-event", "plugin.attempt"] {
+        assert!(holds(&bytes, what.as_bytes()), "{what} is missing");
+    }
+    assert!(holds(&bytes, &0.5f64.to_le_bytes()), "numbers stay numbers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_without_end_are_cut_at_their_limits() {
+    let bytes = exported(PROBE, "probe", json!({"do": "many-spans", "amount": 70}).to_string()).await;
+    let count = |what: &[u8]| bytes.windows(what.len()).filter(|window| *window == what).count();
+    assert_eq!(count(b"guest-many\x30") + count(b"guest-many\x39"), 64, "spans of a call");
+    assert_eq!(count(b"plugin.key-30"), 64, "the 31st attribute beside `number`");
+    assert_eq!(count(b"plugin.key-31"), 0, "attributes of a span");
+    assert_eq!(count(b"guest-many-event"), 64 * 32, "events of a span");
+    assert!(bytes.len() < 64 * 32 * 600, "{} bytes", bytes.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
