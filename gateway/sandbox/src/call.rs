@@ -135,7 +135,9 @@ pub(crate) async fn start(
 impl Instance {
     /// Whether it has calls left and the last one left nothing behind.
     pub(crate) fn may_serve_again(&mut self) -> bool {
-        self.uses_left > 0 && self.store.data_mut().is_clean()
+        let state = self.store.data_mut();
+        state.end_call();
+        self.uses_left > 0 && state.is_clean()
     }
 
     /// Checks that the exports have the types of the contract.

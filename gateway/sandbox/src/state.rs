@@ -63,6 +63,13 @@ impl State {
         if self.limiter.charge_host(bytes) { Ok(()) } else { Err(HostFault::Memory.into()) }
     }
 
+    /// Ends the finished call's spans: a span that an idle instance holds would be open,
+    /// and missing from its trace, until the instance is used again.
+    pub(crate) fn end_call(&mut self) {
+        self.spans.next_call();
+        self.call.span = tracing::Span::none();
+    }
+
     /// Whether nothing of the finished call is left. Buckets, graphs and WASI streams
     /// may stay: plugins open them once, in `init`.
     pub(crate) fn is_clean(&mut self) -> bool {

@@ -84,12 +84,15 @@ fn ids(bytes: &[u8], name: &str) -> ([u8; 8], [u8; 8]) {
     let field = [&[0x2a, length], name.as_bytes()].concat();
     let id = |at: usize| -> [u8; 8] { bytes[at..at + 8].try_into().expect("8 bytes") };
     let found = (20..bytes.len()).find(|&at| {
-        bytes[at..].starts_with(&field) && bytes[at - 10..].starts_with(&[0x22, 8]) && bytes[at - 20..].starts_with(&[0x12, 8])
+        bytes[at..].starts_with(&field)
+            && bytes[at - 10..].starts_with(&[0x22, 8])
+            && bytes[at - 20..].starts_with(&[0x12, 8])
     });
     let at = found.unwrap_or_else(|| panic!("no span {name}"));
     (id(at - 18), id(at - 8))
 }
 
+/// Serves the probe, with instances that are used again.
 const PROBE: &str = r#"
     [models.wide]
     engine = "sim"
@@ -98,20 +101,24 @@ const PROBE: &str = r#"
     file = "{repo}/tests/guests/dist/context_probe.wasm"
     models = ["wide"]
     call_timeout_ms = 5000
+    reuse = 100
     [pipelines.probe]
     plugin = "probe"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugins_spans_are_in_the_trace_with_names_and_attributes() {
-    let bytes = exported(PROBE, "probe", json!({"do": "spans", "model": "wide", "amount": 3}).to_string()).await;
+    let bytes =
+        exported(PROBE, "probe", json!({"do": "spans", "model": "wide", "amount": 3}).to_string()).await;
     // The control character of the name was escaped.
     let (handle, outer, inner) =
         (ids(&bytes, "handle"), ids(&bytes, "guest-outer"), ids(&bytes, "guest-inner\\n"));
     assert_eq!(outer.1, handle.0, "a plugin's span is inside its call");
     assert_eq!(inner.1, outer.0, "a span is inside the innermost that is open");
     assert_eq!(ids(&bytes, "queue").1, inner.0, "a model call is inside the span that it is made in");
-    for what in ["plugin.rows", "plugin.model", "plugin.exact", "plugin.share", "guest-event", "plugin.attempt"] {
+    for what in
+        ["plugin.rows", "plugin.model", "plugin.exact", "plugin.share", "guest-event", "plugin.attempt"]
+    {
         assert!(holds(&bytes, what.as_bytes()), "{what} is missing");
     }
     assert!(holds(&bytes, &0.5f64.to_le_bytes()), "numbers stay numbers");

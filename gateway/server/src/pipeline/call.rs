@@ -24,15 +24,21 @@ pub struct Call {
 impl Call {
     /// As a plugin sees it that is called in no pipeline, for its sample cases.
     pub fn alone(&self, plugin: &LoadedPlugin) -> CallContext {
-        self.seen_by(plugin, "".into())
+        self.seen_by(plugin, "".into(), tracing::Span::current())
     }
 
-    /// As a version of a plugin sees it in a pipeline.
-    pub(super) fn context(&self, pipeline: &Pipeline, plugin: &LoadedPlugin) -> CallContext {
-        self.seen_by(plugin, Arc::clone(&pipeline.name))
+    /// As a version of a plugin sees it in a pipeline; `span` is the stage's, so that the
+    /// plugin's own spans are inside it.
+    pub(super) fn context(
+        &self,
+        pipeline: &Pipeline,
+        plugin: &LoadedPlugin,
+        span: &tracing::Span,
+    ) -> CallContext {
+        self.seen_by(plugin, Arc::clone(&pipeline.name), span.clone())
     }
 
-    fn seen_by(&self, plugin: &LoadedPlugin, pipeline: Arc<str>) -> CallContext {
+    fn seen_by(&self, plugin: &LoadedPlugin, pipeline: Arc<str>, span: tracing::Span) -> CallContext {
         CallContext {
             request_id: Arc::clone(&self.request_id),
             pipeline,
@@ -40,7 +46,7 @@ impl Call {
             routing_key: (self.key != self.request_id).then(|| Arc::clone(&self.key)),
             tenant: self.tenant.clone(),
             deadline: self.deadline,
-            span: tracing::Span::current(),
+            span,
         }
     }
 }

@@ -213,8 +213,9 @@ async fn preprocess(
         _ => None,
     };
     let span = tracing::debug_span!("preprocess", plugin = &*plugin.name, version = &*plugin.version);
+    let context = call.context(pipeline, plugin, &span);
     let work = async {
-        match plugin.hook.preprocess(call.context(pipeline, plugin), request).await? {
+        match plugin.hook.preprocess(context, request).await? {
             Prepared::Answer(answer) => Ok(Ready::Answer(answer)),
             // What does not fit the model is a failed call of the plugin's.
             Prepared::Run { inputs, carry } => check(model, inputs)
@@ -243,7 +244,8 @@ async fn postprocess(
     let plugin = versions.of(Stage::Post)?;
     let unchanged = (stage.on_failure == FailurePolicy::Skip).then(|| outputs.clone());
     let span = tracing::debug_span!("postprocess", plugin = &*plugin.name, version = &*plugin.version);
-    let work = plugin.hook.postprocess(call.context(pipeline, plugin), carry, outputs).instrument(span);
+    let work =
+        plugin.hook.postprocess(call.context(pipeline, plugin, &span), carry, outputs).instrument(span);
     let outcome = timed(pipeline, Stage::Post, plugin, call, versions, work).await;
     match (outcome, unchanged) {
         (Err(Failed { stage: Some(_), .. }), Some(outputs)) => {
@@ -262,7 +264,7 @@ async fn handle(
 ) -> Result<Answer, Failed> {
     let plugin = versions.of(Stage::Post)?;
     let span = tracing::debug_span!("handle", plugin = &*plugin.name, version = &*plugin.version);
-    let work = plugin.hook.handle(call.context(pipeline, plugin), request).instrument(span);
+    let work = plugin.hook.handle(call.context(pipeline, plugin, &span), request).instrument(span);
     timed(pipeline, Stage::Post, plugin, call, versions, work).await
 }
 
