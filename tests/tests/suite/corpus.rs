@@ -135,6 +135,10 @@ fn released_contracts_are_frozen() {
     let mut released = 0;
     for entry in std::fs::read_dir(repository().join("wit")).expect("a folder") {
         let folder = entry.expect("readable").path();
+        // The others are WASI's, which has versions of its own.
+        if !name(&folder).starts_with("plugin-") {
+            continue;
+        }
         let mut files = BTreeSet::new();
         let mut folders = vec![folder.clone()];
         while let Some(inner) = folders.pop() {
