@@ -15,6 +15,7 @@ pub(crate) mod inference;
 pub(crate) mod keyvalue;
 pub(crate) mod logging;
 pub(crate) mod nn;
+mod outgoing;
 pub(crate) mod spans;
 pub(crate) mod tensors;
 pub(crate) mod wasi;
@@ -23,9 +24,9 @@ use wasmtime::component::{HasSelf, Linker};
 
 pub use grants::{Grants, ImportVerdict, check_imports};
 pub(crate) use grants::{require_imports, require_offered};
-pub use http::{Outgoing, OutgoingError, OutgoingLimits};
 pub use inference::Inference;
 pub use keyvalue::{KeyPage, KeyValue};
+pub use outgoing::{Outgoing, OutgoingError, OutgoingLimits};
 
 use crate::bindings::sluice::plugin::types;
 use crate::contract;
