@@ -19,6 +19,9 @@ const WAITING: usize = 6;
 
 /// Twenty uploads while one is being compiled: one compiles at a time, as many wait as may,
 /// the others are told to come back, and predictions go on.
+/// Something that is done to the bytes of a file.
+type Change = fn(&mut Vec<u8>);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn p6_of_twenty_uploads_at_once_one_compiles_some_wait_and_the_others_are_429() {
     let config = UPLOADS.replace("[verify]", &format!("[verify]\nwaiting_max = {WAITING}"));
@@ -95,7 +98,7 @@ async fn p24_changed_or_foreign_code_is_compiled_again_and_never_run() {
     assert_eq!(original.len(), 3, "one for each plugin");
     /// Magic, digest of the component, hash of the engine, digest of the code; the code.
     const ENGINE: usize = 8 + 32;
-    let changes: [(&str, fn(&mut Vec<u8>)); 5] = [
+    let changes: [(&str, Change); 5] = [
         ("a bit of the code", |file| {
             let middle = file.len() / 2;
             file[middle] ^= 1;

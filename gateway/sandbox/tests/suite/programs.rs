@@ -37,7 +37,7 @@ impl Inference for Doubling {
         let data = inputs[0].tensor.to_dense();
         let values = data.chunks(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
         let doubled: Vec<f32> = values.map(|value| value * 2.0).collect();
-        let tensor = Tensor::from_f32(inputs[0].tensor.shape().clone(), &doubled).unwrap();
+        let tensor = Tensor::from_f32(*inputs[0].tensor.shape(), &doubled).unwrap();
         Ok(vec![NamedTensor { name: "out".into(), tensor }])
     }
 }
