@@ -91,8 +91,16 @@ async fn h15_what_is_meant_for_proxies_is_refused_on_every_listener() {
     assert_eq!(status(gateway.admin.address(), upgrade).await, 200);
 }
 
-/// Runs the program with a config until its table is printed; None if it ended.
-fn serve(config: &str, more: &[&str]) -> (Process, Option<SocketAddr>, Option<SocketAddr>) {
+/// A program that serves, and all that it will have logged.
+struct Serving {
+    process: Process,
+    log: std::thread::JoinHandle<String>,
+    http: SocketAddr,
+    admin: SocketAddr,
+}
+
+/// Runs the program with a config until its table is printed.
+fn serve(config: &str, more: &[&str]) -> Serving {
     let folder = tempfile::tempdir().expect("a folder").keep();
     let path = folder.join("sluice.toml");
     std::fs::write(&path, gateway::expand(config)).expect("written");
@@ -104,6 +112,13 @@ fn serve(config: &str, more: &[&str]) -> (Process, Option<SocketAddr>, Option<So
         .args(more);
     let mut process =
         Process(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started"));
+    // Read from the start: a program whose log fills the pipe stands still.
+    let mut stderr = process.0.stderr.take().expect("piped");
+    let log = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = stderr.read_to_string(&mut text);
+        text
+    });
     let table = BufReader::new(process.0.stdout.take().expect("piped"));
     let address = |line: &str| line.split("://").nth(1)?.split('/').next()?.parse().ok();
     let (mut http, mut admin) = (None, None);
@@ -116,7 +131,7 @@ fn serve(config: &str, more: &[&str]) -> (Process, Option<SocketAddr>, Option<So
             break;
         }
     }
-    (process, http, admin)
+    Serving { process, log, http: http.expect("it serves"), admin: admin.expect("it serves") }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,14 +140,7 @@ async fn a4_after_a_full_run_no_token_and_no_hash_is_anywhere() {
     let bad = NewToken::generate().expect("random");
     let config = format!("{CONFIG}\n[tokens.me]\nhash = \"{}\"\nscopes = [\"admin\"]", good.hash());
     let config = config.replace("admin_without_tokens = true", "predict_needs_token = true");
-    let (mut process, http, admin) = serve(&config, &["--admin", "127.0.0.1:0"]);
-    let mut stderr = process.0.stderr.take().expect("piped");
-    let log = std::thread::spawn(move || {
-        let mut text = String::new();
-        let _ = stderr.read_to_string(&mut text);
-        text
-    });
-    let (http, admin) = (http.expect("it serves"), admin.expect("it serves"));
+    let Serving { mut process, log, http, admin } = serve(&config, &["--admin", "127.0.0.1:0"]);
     let mut seen = String::new();
     for token in [&bad, &good] {
         let bearer = format!("Bearer {}", token.reveal());

@@ -168,7 +168,13 @@ fn state() -> Value {
 
 fn versions() -> Value {
     let import = json!({ "name": text(), "granted": flag(), "why": text() });
-    let usage = json!({ "calls": by_name(count()), "in_flight": count(), "memory_peak_bytes": count() });
+    let usage = json!({
+        "calls": by_name(count()),
+        "in_flight": count(),
+        "instances": count(),
+        "memory_bytes": count(),
+        "memory_peak_bytes": count(),
+    });
     let bake = json!({ "calls": count(), "failures": count(), "left_ms": count() });
     json!({
         "Version": object(json!({
