@@ -33,7 +33,7 @@ pub struct Running {
 pub async fn try_start(config: &str) -> Result<Running, String> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("sluice.toml");
-    std::fs::write(&path, expand(config)).expect("written");
+    std::fs::write(&path, whole(config)).expect("written");
     start_file(&path, folder).await
 }
 
@@ -47,6 +47,14 @@ pub async fn start_config(name: &str) -> Running {
     let path = repository().join("config").join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     start(&text.replace("\"../", "\"{repo}/")).await
+}
+
+/// A config as it is written to the file: with a small sandbox, if it says nothing of one.
+/// Each gateway reserves address space for all of its instances, and the suite runs many
+/// gateways in one process.
+pub fn whole(config: &str) -> String {
+    let sandbox = if config.contains("[sandbox") { "" } else { "\n[sandbox]\ninstances_max = 200\n" };
+    expand(config) + sandbox
 }
 
 /// Puts the repository's path into a config; and, where components are under test that
@@ -65,7 +73,7 @@ pub fn expand(config: &str) -> String {
 pub async fn start_guarded(config: &str) -> Running {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("sluice.toml");
-    std::fs::write(&path, expand(config)).expect("written");
+    std::fs::write(&path, whole(config)).expect("written");
     start_with(&path, folder, overrides()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -122,7 +130,7 @@ pub fn bench_data() -> PathBuf {
 impl Running {
     /// Replaces the config file's text and waits until the gateway has looked at it.
     pub async fn reload(&self, config: &str) -> serde_json::Value {
-        std::fs::write(&self.config, expand(config)).expect("written");
+        std::fs::write(&self.config, whole(config)).expect("written");
         self.admin.post("/admin/v1/reload", "").await.json()
     }
 

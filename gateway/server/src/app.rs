@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -299,6 +299,7 @@ fn bind(
 
 /// Reloads whenever the config file, or a file that it names, has changed.
 async fn reload_on_change(catalog: Arc<Catalog>, reloader: Arc<Reloader>) {
+    let source = catalog.snapshot().config.source.clone();
     let files = move || catalog.snapshot().config.files();
     // It reads every file once, to know what it compares with.
     let mut watcher = match tokio::task::spawn_blocking(move || config::watch(files)).await {
@@ -315,9 +316,19 @@ async fn reload_on_change(catalog: Arc<Catalog>, reloader: Arc<Reloader>) {
         // A refused file may only name something that is about to come, such as a plugin
         // that is being built.
         let patience = if matches!(outcome, Outcome::Refused { .. }) { RETRY } else { Duration::MAX };
-        let _ = tokio::time::timeout(patience, watcher.changed()).await;
-        outcome = reloader.reload().await;
+        let is_told = tokio::time::timeout(patience, watcher.changed()).await.is_ok();
+        // Nobody has told that the file is quiet: one that is being written may be empty for
+        // a moment, and that would be a valid configuration.
+        if is_told || is_quiet(&source) {
+            outcome = reloader.reload().await;
+        }
     }
+}
+
+/// Whether nobody has written to a file for as long as the watch waits for quiet.
+fn is_quiet(file: &Path) -> bool {
+    let written = std::fs::metadata(file).and_then(|metadata| metadata.modified());
+    written.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > config::watch::DEBOUNCE))
 }
 
 /// Where ONNX Runtime may be: what the config names, then `ORT_DYLIB_PATH`, then

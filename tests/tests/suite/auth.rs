@@ -255,7 +255,7 @@ async fn a_revoked_token_is_unknown_to_the_next_request() {
     let (before, from) = tokens.config.split_once("[tokens.metrics]").expect("it is there");
     let (_, after) = from.split_once("[tokens.").expect("another follows");
     let without = format!("{before}[tokens.{after}");
-    std::fs::write(&gateway.config, gateway::expand(&without)).expect("written");
+    std::fs::write(&gateway.config, gateway::whole(&without)).expect("written");
     let reply = tokens.send(admin, "admin", &Method::POST, "/admin/v1/reload", 0).await;
     assert_eq!(reply.status, 200, "{:?}", reply.body);
     assert_eq!(tokens.send(admin, "metrics", &Method::GET, "/metrics", 0).await.status, 401);

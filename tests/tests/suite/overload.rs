@@ -56,7 +56,8 @@ async fn a_full_queue_is_429_and_says_when_to_come_back() {
             other => panic!("{other}"),
         }
     }
-    assert!(answered >= 5 && refused >= 8, "{answered} answered, {refused} refused");
+    // Four wait, and a fifth runs if the instance was quicker than the callers.
+    assert!(answered >= 4 && refused >= 8, "{answered} answered, {refused} refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -97,7 +97,7 @@ async fn an_invalid_file_changes_nothing_and_says_why() {
 async fn the_file_is_watched() {
     let gateway = gateway::start(ONE).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    std::fs::write(&gateway.config, gateway::expand(TWO)).expect("written");
+    std::fs::write(&gateway.config, gateway::whole(TWO)).expect("written");
     for _ in 0..200 {
         let metadata = gateway.client.get("/v2/models/m").await.ok();
         if metadata["versions"] == json!(["2"]) {
