@@ -21,6 +21,7 @@ mod openapi;
 mod overload;
 mod plugin_store;
 mod plugins;
+mod programs;
 mod protocol;
 mod reload;
 mod stores;
