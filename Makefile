@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice
 export SLUICE_BENCH_DIR ?= $(CACHE)/bench
 
-.PHONY: help setup demo serve test check guests guests-check train-movies bench clean
+.PHONY: help setup demo serve test check guests guests-check train-movies bench bench-bombs clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -42,6 +42,11 @@ train-movies: ## Train the demo's model again and print its evaluation
 bench: setup ## Measure: WASM plugins, native code, bare engine, bare HTTP; one run
 	@scripts/make-bench-models.sh
 	cargo run --release -p sluice-bench
+
+bench-bombs: setup ## Measure what predictions notice of compile bombs that are uploaded
+	@scripts/make-bench-models.sh
+	cargo build --release --bin sluice
+	cargo run --release -p sluice-bench -- --bombs target/release/sluice --concurrency 1,8 --rounds 15 --milliseconds 700
 
 clean: ## Remove build output; fetched things in the cache stay
 	cargo clean

@@ -4,6 +4,15 @@
 //! gateway formed, and a bare HTTP echo of the same bodies.
 
 pub mod bare;
+#[path = "../../tests/src/bomb.rs"]
+#[expect(
+    dead_code,
+    unreachable_pub,
+    clippy::expect_used,
+    reason = "the suite's; two of its bombs are used here"
+)]
+mod bomb;
+pub mod bombs;
 pub mod calls;
 pub mod echo;
 pub mod load;

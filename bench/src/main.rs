@@ -1,6 +1,7 @@
 //! `make bench`: all variants in one run, in turns, so that a noisy machine is noisy
 //! for all of them.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use sluice_bench::load::{self, LoadPlan, LoadReport};
 use sluice_bench::report::{Bare, Cell, Report};
 use sluice_bench::server::{Process, Variant, serve};
 use sluice_bench::workload::{self, Workload};
-use sluice_bench::{bare, calls};
+use sluice_bench::{bare, bombs, calls};
 use sluice_engine::EngineSearch;
 
 /// The pipelines of the workload.
@@ -30,6 +31,9 @@ struct Arguments {
     /// Milliseconds of each measurement.
     #[arg(long, default_value_t = 2000)]
     milliseconds: u64,
+    /// Measures instead what predictions of this program notice of compile bombs.
+    #[arg(long)]
+    bombs: Option<PathBuf>,
     /// Serves one variant: what the benchmark starts for itself.
     #[arg(long, hide = true)]
     serve: Option<Variant>,
@@ -45,9 +49,15 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let outcome = match arguments.serve {
-        Some(variant) => runtime.block_on(serve(variant)),
-        None => runtime.block_on(run(&arguments)).map(|report| println!("{}", report.to_markdown())),
+    let outcome = match (arguments.serve, &arguments.bombs) {
+        (Some(variant), _) => runtime.block_on(serve(variant)),
+        (None, Some(program)) => {
+            let (rounds, duration) = (arguments.rounds, Duration::from_millis(arguments.milliseconds));
+            runtime
+                .block_on(bombs::measure(program, &arguments.concurrency, rounds, duration))
+                .map(|report| println!("{report}"))
+        }
+        (None, None) => runtime.block_on(run(&arguments)).map(|report| println!("{}", report.to_markdown())),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

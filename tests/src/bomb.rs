@@ -1,4 +1,4 @@
-//! Components that are made to hurt the compiler.
+//! Components that are made to hurt the compiler. The benchmark uses this file too.
 
 /// Kinds of sections of a component.
 const CORE_MODULE: u8 = 1;
@@ -67,16 +67,6 @@ pub fn deep_components() -> Vec<u8> {
 /// A thousand components side by side.
 pub fn many_components() -> Vec<u8> {
     [COMPONENT, &section(NESTED, COMPONENT).repeat(1000)].concat()
-}
-
-/// Types of two of the type before, two hundred deep: written out, they would have more
-/// parts than there are atoms.
-pub fn deep_types() -> Vec<u8> {
-    let mut types = "(type $t0 (tuple u8 u8))".to_owned();
-    for depth in 1..200 {
-        types.push_str(&format!("(type $t{depth} (tuple $t{0} $t{0}))", depth - 1));
-    }
-    wat::parse_str(format!("(component {types})")).expect("text of a component")
 }
 
 /// A module of functions from a number to a number, all with this body.

@@ -97,6 +97,16 @@ pub fn guest(name: &str) -> Vec<u8> {
     }
 }
 
+/// Types of two of the type before, two hundred deep: written out, they would have more
+/// parts than there are atoms.
+pub fn deep_types() -> Vec<u8> {
+    let mut types = "(type $t0 (tuple u8 u8))".to_owned();
+    for depth in 1..200 {
+        types.push_str(&format!("(type $t{depth} (tuple $t{0} $t{0}))", depth - 1));
+    }
+    assemble("deep types", &format!("(component {types})"))
+}
+
 /// The names of all guests in `tests/guests/text`.
 pub fn names() -> Vec<String> {
     let folder = repository().join("tests/guests/text");

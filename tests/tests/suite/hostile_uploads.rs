@@ -7,7 +7,7 @@ use sluice::catalog::verify::{Verifier, VerifierOptions};
 use sluice_tests::canary::Canary;
 use sluice_tests::guests::UPLOADS;
 use sluice_tests::process::{Held, Program, files};
-use sluice_tests::text::guest;
+use sluice_tests::text::{self, deep_types, guest};
 use sluice_tests::{bomb, program, versions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -85,6 +85,22 @@ async fn refuse_all(plugin: &str, cases: Vec<Case>) {
 /// A text guest that is refused.
 fn case(name: &'static str, code: &'static str, word: &'static str) -> Case {
     Case(name, guest(name), 422, code, word)
+}
+
+/// A file that no test names would look like a promise.
+#[test]
+fn every_text_guest_is_sent_by_a_test() {
+    let suite = sluice_tests::repository().join("tests/tests/suite");
+    let tests: String = files(&suite)
+        .into_iter()
+        .filter(|file| file.file_stem().is_some_and(|name| name.to_string_lossy().starts_with("hostile_")))
+        .map(|file| std::fs::read_to_string(file).expect("readable"))
+        .collect();
+    let names = text::names();
+    assert!(names.len() > 80, "{} guests", names.len());
+    for name in names {
+        assert!(tests.contains(&format!("\"{name}\"")), "no test sends {name}.wat");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -244,7 +260,7 @@ async fn p5_compile_bombs_are_compile_limit_while_predictions_go_on() {
             Case("a-huge-jump-table", bomb::huge_jump_table(), 422, "compile_limit", "a function has"),
             Case("deep-components", bomb::deep_components(), 422, "compile_limit", "nests"),
             Case("many-components", bomb::many_components(), 422, "compile_limit", "modules and components"),
-            Case("deep-types", bomb::deep_types(), 422, "invalid_component", ""),
+            Case("deep-types", deep_types(), 422, "invalid_component", ""),
             Case("slow-to-compile", bomb::slow_to_compile(&echo), 422, "compile_limit", "processor time"),
             Case("hungry-to-compile", bomb::hungry_to_compile(&echo), 422, "compile_limit", "memory"),
         ],

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use rustix::process::{Resource, Rlimit, getrlimit, nice, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getrlimit, nice, set_parent_process_death_signal, setrlimit,
+};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
 };
@@ -20,6 +22,10 @@ const DESCRIPTORS_MAX: u64 = 16;
 /// # Errors
 /// When the kernel refuses any of it: then nothing may be verified here.
 pub(super) fn enter(limits: &VerifyLimits) -> Result<(), String> {
+    // A parent that is killed takes the child along. Whoever started it waits for its answer,
+    // so the thread that the kernel watches for this lives as long as the process.
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| format!("parent cannot be watched: {error}"))?;
     // When the machine runs out of memory, this goes first. Where it cannot be said, the
     // kernel will see by itself who is large.
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
