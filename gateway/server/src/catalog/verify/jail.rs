@@ -46,6 +46,8 @@ pub(super) fn enter(limits: &VerifyLimits) -> Result<(), String> {
         setrlimit(resource, bound).map_err(|error| format!("{resource:?} cannot be limited: {error}"))?;
     }
     nice(NICENESS).map_err(|error| format!("priority cannot be lowered: {error}"))?;
+    // Better still, where the kernel has it.
+    let _ = sluice_sandbox::verify::only_when_idle();
     lock().map_err(|error| format!("system calls cannot be limited: {error}"))
 }
 
