@@ -13,12 +13,13 @@ trap 'rm -rf "$fresh"' EXIT
 for workspace in guest-examples tests/guests; do
     if ! cmp -s "$workspace/dist/TOOLCHAIN" "$fresh/$workspace/dist/TOOLCHAIN"; then
         echo "test-guests: another compiler than the committed plugins': testing the fresh ones"
-        SLUICE_GUESTS_DIR=$fresh cargo test -p sluice-tests
+        SLUICE_GUESTS_DIR=$fresh cargo test --workspace --test suite
         break
     fi
 done
 
-cargo build -q -p sluice --bin sluice
+# Of the whole workspace: one package alone has other features, and builds everything again.
+cargo build -q --workspace --bin sluice
 sluice=${SLUICE_PROGRAM:-${CARGO_TARGET_DIR:-target}/debug/sluice}
 for world in preprocessor postprocessor transformer pipeline; do
     made=$fresh/new/my-$world
