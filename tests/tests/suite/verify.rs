@@ -180,6 +180,12 @@ async fn the_child_has_given_everything_up_while_it_works() {
     let stat = read("stat");
     let after_name = stat.rsplit(") ").next().expect("fields");
     assert_eq!(words(after_name).get(16), Some(&"19"), "{stat}");
+    // The 41st is the scheduling policy: 5 is "only when nobody else wants the processor".
+    assert_eq!(words(after_name).get(38), Some(&"5"), "{stat}");
+    // And it handles SIGALRM, the 14th signal: that is when it steps aside.
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+    let caught = u64::from_str_radix(caught.trim(), 16).expect("hexadecimal");
+    assert!(caught & (1 << 13) != 0, "{status}");
     assert!(read("environ").is_empty(), "it has no environment");
     work.abort();
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 pub use facts::{ComponentFacts, Metadata, Producer};
-pub use priority::only_when_idle;
+pub use priority::{only_when_idle, step_aside_often};
 pub use sections::{SAMPLES_SECTION, custom_section, with_custom_section};
 
 use crate::cache::{Sha, hex, sha256};
