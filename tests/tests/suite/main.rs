@@ -24,6 +24,7 @@ mod plugins;
 mod programs;
 mod protocol;
 mod reload;
+mod statistics;
 mod stores;
 mod telemetry;
 mod tidy;

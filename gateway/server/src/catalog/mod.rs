@@ -13,6 +13,7 @@ pub mod plugins;
 pub mod samples;
 mod shadow_stats;
 mod slot;
+mod statistics;
 pub mod store;
 pub mod verify;
 mod worker;

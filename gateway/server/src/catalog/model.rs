@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use sluice_batch::{Clock, Entry, Policy, Queue, Rejected, ShapeKey, Time};
 use sluice_engine::EngineKind;
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 use super::worker::{BatchWatch, Job, Worker};
 use crate::config;
 use crate::error::{Error, Kind, Result};
-use crate::observe::{ModelMetrics, PipelineMetrics};
+use crate::observe::{Failure, ModelMetrics, PipelineMetrics, Statistics};
 use crate::pipeline::CheckedInputs;
 
 /// A loaded model. Dropping it drains its queue and ends its threads.
@@ -26,6 +27,7 @@ pub struct Model {
     /// Instance threads that can still take a batch.
     ready_instances: Arc<AtomicUsize>,
     metrics: Arc<ModelMetrics>,
+    statistics: Arc<Statistics>,
     request_metrics: Arc<PipelineMetrics>,
 }
 
@@ -37,13 +39,14 @@ pub(super) struct Loaded {
     pub(super) model: Arc<dyn sluice_engine::Model>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<ModelMetrics>,
+    pub(super) statistics: Arc<Statistics>,
     pub(super) request_metrics: Arc<PipelineMetrics>,
 }
 
 impl Model {
     /// Starts the instance threads of a model that was loaded.
     pub(super) fn start(loaded: Loaded) -> std::result::Result<Arc<Self>, String> {
-        let Loaded { config, digest, engine, model, clock, metrics, request_metrics } = loaded;
+        let Loaded { config, digest, engine, model, clock, metrics, statistics, request_metrics } = loaded;
         let signature = model.signature().clone();
         if config.max_batch_size > 0 && !signature.is_batchable() {
             return Err("its inputs and outputs have no common first dimension that may vary: \
@@ -63,6 +66,7 @@ impl Model {
             clock,
             ready_instances,
             metrics,
+            statistics,
             request_metrics,
         });
         for number in 0..started.config.instances {
@@ -73,6 +77,7 @@ impl Model {
                 queue: Arc::clone(&started.queue),
                 ready_instances: Arc::clone(&started.ready_instances),
                 metrics: Arc::clone(&started.metrics),
+                statistics: Arc::clone(&started.statistics),
             };
             worker.spawn(number).map_err(|error| format!("cannot start an instance thread: {error}"))?;
         }
@@ -114,6 +119,11 @@ impl Model {
         &self.request_metrics
     }
 
+    /// What Triton's statistics extension shows of it.
+    pub fn statistics(&self) -> &Arc<Statistics> {
+        &self.statistics
+    }
+
     /// Whether an instance can take a batch.
     pub fn is_ready(&self) -> bool {
         self.ready_instances.load(Ordering::Acquire) > 0
@@ -128,6 +138,13 @@ impl Model {
     /// # Errors
     /// Queue full, shutting down, deadline passed, model not ready, engine failed.
     pub async fn infer(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Vec<NamedTensor>> {
+        let counted = self.statistics.request(deadline);
+        let outcome = self.run(inputs, deadline).await;
+        counted.finished(outcome.as_ref().map(drop).map_err(|error| failure(error.kind())));
+        outcome
+    }
+
+    async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Vec<NamedTensor>> {
         if !self.is_ready() {
             return Err(Error::new(
                 Kind::ModelUnavailable,
@@ -146,6 +163,7 @@ impl Model {
                 reply,
                 caller: Arc::clone(&caller),
                 queued: Instant::now(),
+                waited: Duration::ZERO,
                 span: tracing::Span::current(),
                 queue_span: tracing::debug_span!("queue"),
             },
@@ -199,6 +217,17 @@ pub(super) fn policy(config: &config::Model) -> Policy {
         max_batch_size: config.max_batch_size,
         max_queue_delay: config.max_queue_delay,
         max_queue_size: config.max_queue_size,
+    }
+}
+
+/// What the statistics call it.
+fn failure(kind: Kind) -> Failure {
+    match kind {
+        Kind::Engine => Failure::Backend,
+        Kind::QueueFull | Kind::TenantLimit | Kind::Deadline | Kind::Draining | Kind::ModelUnavailable => {
+            Failure::Rejected
+        }
+        _ => Failure::Other,
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use sluice_batch::{Batch, Entry, Queue, Work};
 use sluice_engine::{EngineError, Instance, Interrupt, Timings};
@@ -13,7 +14,7 @@ use tokio::time::Instant;
 
 use super::model::Caller;
 use crate::error::{Error, Kind, Result};
-use crate::observe::ModelMetrics;
+use crate::observe::{ModelMetrics, Phases, Statistics};
 
 /// One request's rows in a model's queue.
 pub(super) struct Job {
@@ -22,6 +23,8 @@ pub(super) struct Job {
     pub(super) reply: oneshot::Sender<Result<Vec<NamedTensor>>>,
     pub(super) caller: Arc<Caller>,
     pub(super) queued: Instant,
+    /// How long it waited, once it has joined its batch.
+    pub(super) waited: Duration,
     pub(super) span: tracing::Span,
     /// Open while the job waits for its batch.
     pub(super) queue_span: tracing::Span,
@@ -49,6 +52,7 @@ pub(super) struct Worker {
     pub(super) queue: Arc<Queue<Job>>,
     pub(super) ready_instances: Arc<AtomicUsize>,
     pub(super) metrics: Arc<ModelMetrics>,
+    pub(super) statistics: Arc<Statistics>,
 }
 
 /// Panics of one instance after which it is given up: a rebuilt session that
@@ -122,7 +126,8 @@ impl Worker {
         for Entry { payload: mut job, .. } in batch.entries {
             if job.caller.join(&watch) {
                 job.queue_span = tracing::Span::none();
-                self.metrics.queue_wait(job.queued.elapsed());
+                job.waited = job.queued.elapsed();
+                self.metrics.queue_wait(job.waited);
                 jobs.push(job);
             } else {
                 watch.one_left();
@@ -178,6 +183,9 @@ impl Worker {
             Ok(Ok(output)) => {
                 let Timings { gather, compute, scatter } = output.timings;
                 self.metrics.batch(reason, rows, gather, compute, scatter);
+                let waited = jobs.iter().map(|job| job.waited).sum();
+                let phases = Phases { input: gather, infer: compute, output: scatter };
+                self.statistics.executed(jobs.len(), rows, waited, phases);
                 Ok(output.members)
             }
             Ok(Err(error)) => Err(Failure::Engine(error)),

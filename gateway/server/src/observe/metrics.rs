@@ -9,13 +9,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use prometheus_client::metrics::MetricType;
 
 use super::codes::Codes;
 use super::histogram::{Histogram, ROWS, SECONDS};
+pub use super::pipeline_metrics::{PipelineMetrics, Stage};
+use super::statistics::Statistics;
 use super::traces::SpanCounters;
 use crate::config::Config;
 
@@ -73,80 +75,6 @@ families! {
 
 /// The label value of every name that is not configured.
 pub const OTHER: &str = "other";
-
-/// The stages of a request, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
-    /// The plugin before the model.
-    Pre,
-    /// The model: queue, batch and run.
-    Infer,
-    /// The plugin after the model.
-    Post,
-}
-
-impl Stage {
-    pub(super) const ALL: [(Self, &'static str); 3] =
-        [(Self::Pre, "pre"), (Self::Infer, "infer"), (Self::Post, "post")];
-}
-
-/// What is counted for a public name: a pipeline, or a model that is called directly.
-#[derive(Debug)]
-pub struct PipelineMetrics {
-    pub(super) requests: Codes,
-    pub(super) seconds: Histogram,
-    pub(super) stages: [Histogram; Stage::ALL.len()],
-    pub(super) fallbacks: Codes,
-    pub(super) shadows: Codes,
-    pub(super) shadow_seconds: Histogram,
-}
-
-impl PipelineMetrics {
-    fn new() -> Self {
-        let stages = std::array::from_fn(|_| Histogram::new(SECONDS));
-        Self {
-            requests: Codes::default(),
-            seconds: Histogram::new(SECONDS),
-            stages,
-            fallbacks: Codes::default(),
-            shadows: Codes::default(),
-            shadow_seconds: Histogram::new(SECONDS),
-        }
-    }
-
-    fn is_used(&self) -> bool {
-        self.requests.counts().next().is_some()
-    }
-
-    /// A request ended: with which code of the error table (`ok` if it succeeded), and
-    /// whose fault it was (`none`, `caller`, `plugin`, `engine`, `gateway`).
-    pub fn request_finished(&self, code: &'static str, fault: &'static str, took: Duration) {
-        self.requests.increment(code, fault);
-        self.seconds.observe(took);
-    }
-
-    /// A plugin failed and the request went on: `skip` or `previous`.
-    pub fn fallback(&self, how: &'static str) {
-        self.fallbacks.increment(how, "");
-    }
-
-    /// A request was run again with a candidate: `agreed`, `differed`, `failed`, or
-    /// `dropped` because too many were under way.
-    pub fn shadow(&self, outcome: &'static str, took: Option<Duration>) {
-        self.shadows.increment(outcome, "");
-        if let Some(took) = took {
-            self.shadow_seconds.observe(took);
-        }
-    }
-
-    /// A request left a stage.
-    pub fn stage(&self, stage: Stage, took: Duration) {
-        let found = Stage::ALL.iter().zip(&self.stages).find(|((known, _), _)| *known == stage);
-        if let Some((_, histogram)) = found {
-            histogram.observe(took);
-        }
-    }
-}
 
 /// What is counted for a model.
 #[derive(Debug)]
@@ -252,6 +180,8 @@ pub(super) struct Named {
     pub(super) pipelines: BTreeMap<Arc<str>, Arc<PipelineMetrics>>,
     pub(super) models: BTreeMap<Arc<str>, Arc<ModelMetrics>>,
     pub(super) plugins: BTreeMap<PluginVersion, Arc<PluginMetrics>>,
+    /// By name and version, as long as the version is loaded.
+    pub(super) statistics: BTreeMap<(Arc<str>, Arc<str>), Weak<Statistics>>,
 }
 
 /// A plugin's name, and a version of it.
@@ -297,6 +227,7 @@ impl Metrics {
             pipelines: BTreeMap::from([(OTHER.into(), Arc::new(PipelineMetrics::new()))]),
             models: BTreeMap::from([(OTHER.into(), Arc::new(ModelMetrics::new()))]),
             plugins: BTreeMap::new(),
+            statistics: BTreeMap::new(),
         };
         Self {
             named: RwLock::new(named),
@@ -354,6 +285,21 @@ impl Metrics {
         let named = self.named.read().unwrap_or_else(PoisonError::into_inner);
         let found = named.models.get(name).or_else(|| named.models.get(OTHER));
         found.cloned().unwrap_or_else(|| Arc::new(ModelMetrics::new()))
+    }
+
+    /// The statistics of a version of a model. They end with whoever holds them, so that
+    /// versions that come and go do not add up; one that is loaded anew while it is still
+    /// there goes on counting.
+    pub fn statistics(&self, name: &Arc<str>, version: &str) -> Arc<Statistics> {
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        named.statistics.retain(|_, statistics| statistics.strong_count() > 0);
+        let key = (Arc::clone(name), Arc::from(version));
+        if let Some(known) = named.statistics.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let new = Arc::new(Statistics::default());
+        named.statistics.insert(key, Arc::downgrade(&new));
+        new
     }
 
     /// The handle of a version of a plugin, made if it is new. Call

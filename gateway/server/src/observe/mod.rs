@@ -12,8 +12,10 @@ mod exposition;
 mod histogram;
 mod logs;
 mod metrics;
+mod pipeline_metrics;
 mod plugin_spans;
 mod process;
+mod statistics;
 mod traces;
 
 use tracing_subscriber::Layer as _;
@@ -28,6 +30,10 @@ pub use metrics::{
     PluginVersion, Stage,
 };
 pub use plugin_spans::PluginSpans;
+pub use statistics::{
+    BatchStatistics, Counted, DurationStatistics, Failure, InferenceStatistics, MemoryUsage, ModelStatistics,
+    PartOutcome, PartStatistics, Phases, ResponseStatistics, Statistics,
+};
 pub use traces::{FLUSH_TIMEOUT, SpanCounters, check_endpoint, set_parent, trace_id};
 
 /// Telemetry cannot start.

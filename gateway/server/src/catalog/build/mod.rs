@@ -286,6 +286,7 @@ impl Build<'_> {
             model,
             clock: Arc::clone(&self.builder.clock),
             metrics: self.builder.metrics.model(&config.name),
+            statistics: self.builder.metrics.statistics(&config.name, &config.version),
             request_metrics: self.builder.metrics.pipeline(&config.name),
         })
     }

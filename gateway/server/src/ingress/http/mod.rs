@@ -6,6 +6,7 @@ mod body;
 mod exchange;
 mod health;
 mod metadata;
+mod statistics;
 mod tensors;
 mod v1;
 mod v2;
@@ -70,6 +71,14 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
             Predict,
             "a prediction by that version",
             v2::infer_version,
+        ),
+        Route::get("/v2/models/stats", Predict, "statistics of everything that is served", statistics::all),
+        Route::get("/v2/models/{model}/stats", Predict, "statistics", statistics::model),
+        Route::get(
+            "/v2/models/{model}/versions/{version}/stats",
+            Predict,
+            "statistics of a version",
+            statistics::version,
         ),
         Route::get("/v1/models", Predict, "what is served", metadata::v1_list),
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.

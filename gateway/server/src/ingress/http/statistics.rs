@@ -1,0 +1,36 @@
+//! Triton's statistics extension: `GET /v2/models/stats`, and of one model or version.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::Front;
+use crate::wire_error::respond;
+
+/// `GET /v2/models/stats`.
+pub(super) async fn all(State(front): State<Arc<Front>>) -> Response {
+    show(&front, "", "")
+}
+
+/// `GET /v2/models/{model}/stats`.
+pub(super) async fn model(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
+    show(&front, &model, "")
+}
+
+/// `GET /v2/models/{model}/versions/{version}/stats`.
+pub(super) async fn version(
+    State(front): State<Arc<Front>>,
+    Path((model, version)): Path<(String, String)>,
+) -> Response {
+    show(&front, &model, &version)
+}
+
+fn show(front: &Front, model: &str, version: &str) -> Response {
+    match front.catalog.snapshot().statistics(model, version) {
+        Ok(statistics) => Json(json!({ "model_stats": statistics })).into_response(),
+        Err(error) => respond(&error, ""),
+    }
+}
