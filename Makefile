@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice
 export SLUICE_BENCH_DIR ?= $(CACHE)/bench
 
-.PHONY: help setup demo serve test check guests guests-check train-movies bench bench-bombs clean
+.PHONY: help setup demo serve test check guests guests-check oracle train-movies bench bench-bombs clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,9 @@ guests: ## Rebuild the committed plugins from their source
 
 guests-check: ## Prove that the committed plugins are what their source builds
 	@scripts/test-guests.sh
+
+oracle: ## Ask a real Triton again what the gateway is compared with (its answers are committed)
+	@scripts/record-oracle.sh
 
 train-movies: ## Train the demo's model again and print its evaluation
 	@scripts/train-movies.sh
