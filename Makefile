@@ -29,6 +29,7 @@ check: ## Formatting, lints, licences and duplicate dependencies
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	@scripts/deny.sh
+	@scripts/generate-proto.sh --check
 
 guests: ## Rebuild the committed plugins from their source
 	@scripts/build-guests.sh

@@ -39,7 +39,7 @@ model = "wide"
 CONFIG
 sed 1d "$folder/token" >>"$folder/sluice.toml"
 
-"$program" serve --config "$folder/sluice.toml" --http 127.0.0.1:0 --admin 127.0.0.1:0 \
+"$program" serve --config "$folder/sluice.toml" --http 127.0.0.1:0 --grpc 127.0.0.1:0 --admin 127.0.0.1:0 \
     >"$folder/table" 2>"$folder/log" &
 gateway=$!
 address() { sed -n 's|.*http://\([0-9.:]*\)/metrics.*|\1|p' "$folder/table"; }

@@ -44,7 +44,16 @@ impl Gateway {
         let text = |error: std::io::Error| format!("{}: {error}", program.display());
         let state = tempfile::tempdir().map_err(text)?;
         let mut child = Command::new(program)
-            .args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"])
+            .args([
+                "serve",
+                "--http",
+                "127.0.0.1:0",
+                "--grpc",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--config",
+            ])
             .arg(repository().join("config/bench.toml"))
             .env("SLUICE_STATE__DIR", state.path().join("state"))
             .stdout(Stdio::piped())

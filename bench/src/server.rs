@@ -93,8 +93,10 @@ pub async fn serve(variant: Variant) -> Result<(), String> {
         announce(echo.address(), echo.address());
         return std::future::pending().await;
     }
-    let mut overrides =
-        Overrides::from_environment().flag("server.http", "127.0.0.1:0").flag("server.admin", "127.0.0.1:0");
+    let mut overrides = Overrides::from_environment()
+        .flag("server.http", "127.0.0.1:0")
+        .flag("server.grpc", "127.0.0.1:0")
+        .flag("server.admin", "127.0.0.1:0");
     if variant == Variant::Reuse {
         for plugin in ["hash-mlp", "hash-dlrm", "top-k"] {
             overrides = overrides.flag(&format!("plugins.{plugin}.reuse"), 1000);

@@ -1,5 +1,6 @@
 //! A real gateway in the test process, on free ports.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use sluice::app::{Gateway, StartOptions};
@@ -17,6 +18,8 @@ use crate::repository;
 pub struct Running {
     /// Talks to the prediction listener.
     pub client: Client,
+    /// Where gRPC is served.
+    pub grpc: SocketAddr,
     /// Talks to the admin listener.
     pub admin: Client,
     /// The config file.
@@ -81,6 +84,7 @@ fn overrides() -> Overrides {
     Overrides::from_environment()
         .with_environment(bench_folder())
         .flag("server.http", "127.0.0.1:0")
+        .flag("server.grpc", "127.0.0.1:0")
         .flag("server.admin", "127.0.0.1:0")
 }
 
@@ -94,13 +98,22 @@ async fn start_with(path: &Path, folder: TempDir, overrides: Overrides) -> Resul
     let options = StartOptions { overrides, compile, ..StartOptions::default() };
     let gateway = Gateway::start(loaded, options).await.map_err(|error| error.to_string())?;
     let (client, admin) = (Client::new(gateway.http_address()), Client::new(gateway.admin_address()));
+    let grpc = gateway.grpc_address().expect("a free port");
     let (stop, stopped) = oneshot::channel::<()>();
     let finished = tokio::spawn(gateway.run_until(async {
         // A dropped sender stops the gateway as well.
         let _ = stopped.await;
     }));
     let config = path.to_owned();
-    Ok(Running { client, admin, config, stop: Some(stop), finished: Some(finished), folder: Some(folder) })
+    Ok(Running {
+        client,
+        grpc,
+        admin,
+        config,
+        stop: Some(stop),
+        finished: Some(finished),
+        folder: Some(folder),
+    })
 }
 
 /// Whether nobody holds the lock of a state directory.

@@ -6,6 +6,7 @@ pub mod bomb;
 pub mod canary;
 pub mod client;
 pub mod gateway;
+pub mod grpc;
 pub mod guests;
 pub mod openapi;
 pub mod plugin_store;

@@ -50,7 +50,16 @@ impl Program {
     fn run(folder: TempDir) -> Self {
         let log = File::options().create(true).append(true).open(folder.path().join("log"));
         let mut child = Command::new(crate::program())
-            .args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"])
+            .args([
+                "serve",
+                "--http",
+                "127.0.0.1:0",
+                "--grpc",
+                "127.0.0.1:0",
+                "--admin",
+                "127.0.0.1:0",
+                "--config",
+            ])
             .arg(folder.path().join("sluice.toml"))
             .env("SLUICE_SERVER__ADMIN_WITHOUT_TOKENS", "true")
             .stdout(Stdio::piped())

@@ -24,8 +24,9 @@ use crate::catalog::plugins::Plugins;
 use crate::catalog::store::{Store, StoreError};
 use crate::catalog::{BuildError, Builder, Catalog, Compile, Overrides as Natives, Stages, engine_name};
 use crate::config::{self, Config, Scope};
+use crate::ingress::grpc;
 use crate::ingress::http::{self, Front};
-use crate::ingress::listener::Listener;
+use crate::ingress::listener::{Listener, Service};
 use crate::lifecycle::drain::{Drained, Phase, drain};
 use crate::lifecycle::reload::{Outcome, Reloader};
 use crate::observe::{Metrics, PluginSpans, SpanCounters};
@@ -90,6 +91,7 @@ pub struct Gateway {
     phase: watch::Sender<Phase>,
     servers: TaskTracker,
     http: SocketAddr,
+    grpc: Option<SocketAddr>,
     admin: SocketAddr,
     config: Arc<Config>,
 }
@@ -173,7 +175,9 @@ impl Gateway {
             limits: limits.clone(),
             phase: phase_seen.clone(),
         };
-        let front = http::router(Arc::new(front), &front_door);
+        let front = Arc::new(front);
+        let rpc = Service::Grpc(grpc::Server::new(Arc::clone(&front), Arc::clone(&front_door)));
+        let front = Service::Http(http::router(front, &front_door));
         let back = Admin {
             catalog: Arc::clone(&catalog),
             admission: Arc::clone(&admission),
@@ -182,19 +186,30 @@ impl Gateway {
             plugins: Arc::clone(&plugins),
             phase: phase_seen.clone(),
         };
-        let back = admin::router(Arc::new(back), &back_door);
+        let back = Service::Http(admin::router(Arc::new(back), &back_door));
         let (front, http) = bind(config.server.http, front, &certificates.http, limits, "http", &metrics)?;
+        let rpc = bind(config.server.grpc, rpc, &certificates.http, limits, "grpc", &metrics);
+        let rpc = optional(rpc, config.server.grpc_is_chosen())?;
         let (back, admin) = bind(config.server.admin, back, &certificates.admin, limits, "admin", &metrics)?;
         let servers = TaskTracker::new();
         servers.spawn(front.serve(phase_seen.clone()));
+        let grpc = rpc.map(|(rpc, address)| {
+            servers.spawn(rpc.serve(phase_seen.clone()));
+            address
+        });
         // The admin listener outlives the drain, so that it can be watched.
         tokio::spawn(back.serve(phase_seen));
-        Ok(Self { catalog, admission, reloader, plugins, phase, servers, http, admin, config })
+        Ok(Self { catalog, admission, reloader, plugins, phase, servers, http, grpc, admin, config })
     }
 
     /// Where predictions are served.
     pub fn http_address(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where predictions are served over gRPC, if they are.
+    pub fn grpc_address(&self) -> Option<SocketAddr> {
+        self.grpc
     }
 
     /// Where administration is served.
@@ -254,6 +269,17 @@ impl Gateway {
         for (name, (what, url)) in &rows {
             let _ = writeln!(text, "  {name:name_width$}  {what:what_width$}  POST {url}");
         }
+        match self.grpc {
+            Some(address) => {
+                let kind = if self.config.server.tls.is_some() { ", with TLS" } else { "" };
+                let _ = writeln!(text, "  gRPC at {address}{kind}");
+            }
+            None => {
+                let address = self.config.server.grpc;
+                let _ =
+                    writeln!(text, "  no gRPC: another process has {address}, choose an address with --grpc");
+            }
+        }
         let scheme = scheme(self.config.server.admin_tls.is_some());
         let _ = writeln!(text, "  metrics and status  {scheme}://{}/metrics  /admin/v1/status", self.admin);
         if !has_admin(&self.config) {
@@ -282,9 +308,23 @@ fn scheme(is_tls: bool) -> &'static str {
     if is_tls { "https" } else { "http" }
 }
 
+/// A listener that may be absent where nobody chose its address.
+fn optional<T>(bound: Result<T, StartError>, is_chosen: bool) -> Result<Option<T>, StartError> {
+    match bound {
+        Ok(bound) => Ok(Some(bound)),
+        Err(StartError::Listen { address, source })
+            if !is_chosen && source.kind() == io::ErrorKind::AddrInUse =>
+        {
+            tracing::warn!(%address, "another process has the default address of gRPC, which stays closed");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn bind(
     address: SocketAddr,
-    router: axum::Router,
+    service: Service,
     tls: &Option<Arc<Keeper>>,
     limits: &config::Limits,
     name: &'static str,
@@ -292,7 +332,7 @@ fn bind(
 ) -> Result<(Listener, SocketAddr), StartError> {
     let fault = |source| StartError::Listen { address, source };
     let listener =
-        Listener::bind(address, router, tls.clone(), limits, name, Arc::clone(metrics)).map_err(fault)?;
+        Listener::bind(address, service, tls.clone(), limits, name, Arc::clone(metrics)).map_err(fault)?;
     let bound = listener.address().map_err(fault)?;
     Ok((listener, bound))
 }

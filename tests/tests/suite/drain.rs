@@ -105,7 +105,18 @@ async fn sigterm_ends_the_program_with_0_and_answers_everyone() {
     let config = folder.path().join("sluice.toml");
     std::fs::write(&config, gateway::expand(CONFIG)).expect("written");
     let mut command = sluice();
-    command.args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&config);
+    command
+        .args([
+            "serve",
+            "--http",
+            "127.0.0.1:0",
+            "--grpc",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--config",
+        ])
+        .arg(&config);
     let mut process = Process(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started"));
     let table = BufReader::new(process.0.stdout.take().expect("piped"));
     let line = table.lines().map_while(Result::ok).find(|line| line.contains("/v2/models/slow/infer"));

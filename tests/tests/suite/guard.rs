@@ -221,7 +221,18 @@ fn a5_an_unprotected_admin_address_refuses_to_start() {
             let path = folder.path().join("sluice.toml");
             std::fs::write(&path, config).expect("written");
             let mut command = sluice();
-            command.args(["serve", "--http", "127.0.0.1:0", "--admin", address, "--config"]).arg(&path);
+            command
+                .args([
+                    "serve",
+                    "--http",
+                    "127.0.0.1:0",
+                    "--grpc",
+                    "127.0.0.1:0",
+                    "--admin",
+                    address,
+                    "--config",
+                ])
+                .arg(&path);
             let output = command.output().expect("it ran");
             assert_eq!(output.status.code(), Some(78), "{config} on {address}");
             let said = String::from_utf8_lossy(&output.stderr);

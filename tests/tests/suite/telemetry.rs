@@ -48,7 +48,18 @@ async fn exported(config: &str, pipeline: &str, body: String) -> Vec<u8> {
     std::fs::write(&file, telemetry + &gateway::expand(config)).expect("written");
     let exported = tokio::spawn(collect(listener));
     let mut command = sluice();
-    command.args(["serve", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--config"]).arg(&file);
+    command
+        .args([
+            "serve",
+            "--http",
+            "127.0.0.1:0",
+            "--grpc",
+            "127.0.0.1:0",
+            "--admin",
+            "127.0.0.1:0",
+            "--config",
+        ])
+        .arg(&file);
     let mut process = Process(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started"));
     let table = BufReader::new(process.0.stdout.take().expect("piped"));
     let path = format!("/v1/models/{pipeline}:predict");

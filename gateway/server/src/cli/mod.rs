@@ -58,6 +58,9 @@ struct ConfigArguments {
     /// Address for predictions over HTTP, in place of the file's.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<std::net::SocketAddr>,
+    /// Address for predictions over gRPC, in place of the file's.
+    #[arg(long, value_name = "ADDRESS")]
+    grpc: Option<std::net::SocketAddr>,
     /// Address for administration and metrics, in place of the file's.
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<std::net::SocketAddr>,
@@ -65,7 +68,7 @@ struct ConfigArguments {
 
 impl ConfigArguments {
     fn overrides(&self) -> Overrides {
-        let flags = [("server.http", self.http), ("server.admin", self.admin)];
+        let flags = [("server.http", self.http), ("server.grpc", self.grpc), ("server.admin", self.admin)];
         let given = flags.into_iter().filter_map(|(key, address)| Some((key, address?)));
         given.fold(Overrides::from_environment(), |overrides, (key, address)| overrides.flag(key, address))
     }

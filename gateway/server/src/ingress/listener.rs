@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::grpc;
 use crate::auth::Connection;
 use crate::auth::tls::Keeper;
 use crate::config::Limits;
@@ -52,13 +54,31 @@ const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
 /// The same for a whole HTTP/2 connection.
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 
+/// The same two for gRPC. A megabyte holds the message of most requests; four are what one
+/// peer may make us hold, above what is admitted.
+const GRPC_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const GRPC_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// How often a silent HTTP/2 peer is asked whether it is still there, and how long it may
+/// take to say so over gRPC, where streams stay open with nothing on them.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+
 /// The methods that some route or other has: what a 405 says that comes before the routes.
 const SERVED: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE");
 
-/// A bound socket that serves one router.
+/// What a listener speaks.
+#[derive(Clone)]
+pub enum Service {
+    /// HTTP of both versions, by a router.
+    Http(axum::Router),
+    /// gRPC: HTTP/2 and nothing else.
+    Grpc(Arc<grpc::Server>),
+}
+
+/// A bound socket that serves one protocol.
 pub struct Listener {
     socket: TcpListener,
-    router: axum::Router,
+    service: Service,
     tls: Option<Arc<Keeper>>,
     limits: Limits,
     name: &'static str,
@@ -68,7 +88,7 @@ pub struct Listener {
 /// What every connection of a listener is served with.
 #[derive(Clone)]
 struct Serving {
-    router: axum::Router,
+    service: Service,
     tls: Option<Arc<Keeper>>,
     limits: Limits,
     phase: watch::Receiver<Phase>,
@@ -83,7 +103,7 @@ impl Listener {
     /// The address is taken or not ours.
     pub fn bind(
         address: SocketAddr,
-        router: axum::Router,
+        service: Service,
         tls: Option<Arc<Keeper>>,
         limits: &Limits,
         name: &'static str,
@@ -96,7 +116,7 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
-        Ok(Self { socket, router, tls, limits: limits.clone(), name, metrics })
+        Ok(Self { socket, service, tls, limits: limits.clone(), name, metrics })
     }
 
     /// Where it listens.
@@ -113,7 +133,7 @@ impl Listener {
         let places = Arc::new(Semaphore::new(self.limits.connections_max));
         let connections = TaskTracker::new();
         let serving = Serving {
-            router: self.router,
+            service: self.service,
             tls: self.tls,
             limits: self.limits,
             phase: phase.clone(),
@@ -195,16 +215,40 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let heard = Arc::new(AtomicBool::new(false));
-    let builder = builder(&serving.limits);
+    let hears = Arc::clone(&heard);
     let phase = serving.phase.clone();
-    let service = service_fn({
-        let heard = Arc::clone(&heard);
-        move |request: Request<Incoming>| {
-            heard.store(true, Ordering::Release);
-            respond(serving.router.clone(), request, connection, serving.phase.clone())
+    match serving.service {
+        Service::Http(router) => {
+            let service = service_fn(move |request: Request<Incoming>| {
+                hears.store(true, Ordering::Release);
+                respond(router.clone(), request, connection, serving.phase.clone())
+            });
+            let served = builder(&serving.limits);
+            let served = served.serve_connection(TokioIo::new(stream), service);
+            drive(served, &heard, deadline, phase).await;
         }
-    });
-    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        Service::Grpc(server) => {
+            let service = service_fn(move |request: Request<Incoming>| {
+                hears.store(true, Ordering::Release);
+                let server = Arc::clone(&server);
+                async move { Ok::<_, Infallible>(server.respond(request, connection).await) }
+            });
+            let served = grpc_builder(&serving.limits);
+            let served = served.serve_connection(TokioIo::new(stream), service);
+            drive(served, &heard, deadline, phase).await;
+        }
+    }
+}
+
+/// Serves a connection to its end: that of its peer, of the time for its first request, or
+/// of the gateway.
+async fn drive<C: GracefulConnection>(
+    served: C,
+    heard: &AtomicBool,
+    deadline: Instant,
+    phase: watch::Receiver<Phase>,
+) {
+    let mut served = std::pin::pin!(served);
     let mut silence = std::pin::pin!(tokio::time::sleep_until(deadline));
     let mut stopping = std::pin::pin!(lingered(phase));
     let (mut watching_silence, mut watching_stop) = (true, true);
@@ -266,6 +310,18 @@ fn for_a_proxy(request: &Request<Incoming>) -> Option<Error> {
     is_absolute.then(|| Error::new(Kind::BadRequest, "ask by path, not by a whole URI"))
 }
 
+/// The same for gRPC: no HTTP/1, and more on the way at a time, because its messages are
+/// tensors.
+fn grpc_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = builder(limits).http2_only();
+    builder
+        .http2()
+        .initial_stream_window_size(GRPC_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(GRPC_CONNECTION_WINDOW_BYTES)
+        .keep_alive_timeout(KEEP_ALIVE);
+    builder
+}
+
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -282,6 +338,6 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
         .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
-        .keep_alive_interval(Some(Duration::from_secs(30)));
+        .keep_alive_interval(Some(KEEP_ALIVE));
     builder
 }

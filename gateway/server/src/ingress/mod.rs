@@ -1,5 +1,6 @@
 //! Room 1: where a request enters. It is accepted here, decoded by its protocol's
 //! module, and its answer is encoded by the same module.
 
+pub mod grpc;
 pub mod http;
 pub mod listener;

@@ -78,7 +78,7 @@ impl Config {
 pub struct Server {
     /// Where predictions are served over HTTP.
     pub http: SocketAddr,
-    /// Where predictions will be served over gRPC.
+    /// Where predictions are served over gRPC.
     pub grpc: SocketAddr,
     /// Where metrics and administration are served; a loopback address unless there are
     /// TLS and tokens.
@@ -101,6 +101,15 @@ pub struct Server {
     pub drain: Duration,
     /// How long a shutdown keeps accepting after readiness has turned false.
     pub drain_delay: Duration,
+}
+
+impl Server {
+    /// Whether somebody chose an address for gRPC. Where nobody did and another gateway has
+    /// the default one, this one serves HTTP alone: whoever starts two of them with only
+    /// the other addresses changed expects that.
+    pub fn grpc_is_chosen(&self) -> bool {
+        self.grpc != super::defaults::GRPC
+    }
 }
 
 /// What one caller, and all callers together, may use. The defaults, with a

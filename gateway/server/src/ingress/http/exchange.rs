@@ -144,7 +144,7 @@ fn finish(
 }
 
 /// A caller's mistake is the caller's business; anything else is ours to know.
-fn log(error: &Error, row: wire_error::WireError, request_id: &str) {
+pub(in crate::ingress) fn log(error: &Error, row: wire_error::WireError, request_id: &str) {
     let detail = error.detail().unwrap_or("");
     if row.fault == wire_error::Fault::Caller {
         tracing::debug!(request_id, code = row.code, error = %error, detail, "request refused");
@@ -154,7 +154,7 @@ fn log(error: &Error, row: wire_error::WireError, request_id: &str) {
 }
 
 /// What keeps a caller on one version of a plugin, if the caller says it.
-fn routing_key(headers: &HeaderMap) -> Result<Option<Arc<str>>> {
+pub(in crate::ingress) fn routing_key(headers: &HeaderMap) -> Result<Option<Arc<str>>> {
     let Some(value) = headers.get(ROUTING_KEY) else { return Ok(None) };
     match value.to_str() {
         Ok(key) if !key.is_empty() && key.len() <= ROUTING_KEY_BYTES_MAX => Ok(Some(key.into())),

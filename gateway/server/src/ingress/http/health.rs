@@ -19,9 +19,7 @@ pub(super) async fn live() -> Response {
 
 /// The process takes requests, and everything it serves can answer.
 pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
-    let snapshot = front.catalog.snapshot();
-    let all = snapshot.models.keys().chain(snapshot.pipelines.keys()).all(|name| snapshot.is_ready(name));
-    state(all && front.is_serving(), json!({}))
+    state(front.is_ready(), json!({}))
 }
 
 /// One model or pipeline can answer.

@@ -18,7 +18,12 @@ const PIPELINE_VERSION: &str = "1";
 
 /// `GET /v2`.
 pub(super) async fn server() -> Response {
-    Json(json!({ "name": "sluice", "version": env!("CARGO_PKG_VERSION"), "extensions": [] })).into_response()
+    Json(server_json()).into_response()
+}
+
+/// What the server is.
+pub(in crate::ingress) fn server_json() -> Value {
+    json!({ "name": "sluice", "version": env!("CARGO_PKG_VERSION"), "extensions": [] })
 }
 
 /// `GET /v1/models`.
@@ -49,7 +54,7 @@ pub(super) async fn model_version(
 }
 
 /// The error for a name that is not served.
-pub(super) fn unknown(name: &str) -> Error {
+pub(in crate::ingress) fn unknown(name: &str) -> Error {
     let shown: String = name.chars().take(128).collect();
     Error::new(Kind::NotFound, format!("Request for unknown model: '{shown}' is not found"))
 }
@@ -58,7 +63,7 @@ pub(super) fn unknown(name: &str) -> Error {
 ///
 /// # Errors
 /// [`Kind::NotFound`].
-pub(super) fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<()> {
+pub(in crate::ingress) fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<()> {
     if !snapshot.serves(name) {
         return Err(unknown(name));
     }
@@ -73,14 +78,14 @@ pub(super) fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> R
 }
 
 /// The version that is served under a name.
-pub(super) fn version<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
+pub(in crate::ingress) fn version<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
     let of_pipeline = snapshot.pipelines.get(name).map(|_| PIPELINE_VERSION);
     of_pipeline
         .or_else(|| snapshot.models.get(name).map(|model| &*model.config().version))
         .unwrap_or(PIPELINE_VERSION)
 }
 
-fn describe(snapshot: &Snapshot, name: &str) -> Option<Value> {
+pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str) -> Option<Value> {
     let body = || vec![json!({ "name": "body", "datatype": "BYTES", "shape": [1] })];
     let (platform, inputs, outputs) = match snapshot.pipelines.get(name).map(|pipeline| &pipeline.stages) {
         Some(Stages::Whole { .. }) => ("sluice-pipeline".to_owned(), body(), body()),

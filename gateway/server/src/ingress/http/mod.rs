@@ -3,9 +3,9 @@
 
 mod after;
 mod body;
-mod exchange;
+pub(super) mod exchange;
 mod health;
-mod metadata;
+pub(super) mod metadata;
 mod statistics;
 mod tensors;
 mod v1;
@@ -39,8 +39,15 @@ pub struct Front {
 
 impl Front {
     /// Whether the process should be sent requests.
-    fn is_serving(&self) -> bool {
+    pub(super) fn is_serving(&self) -> bool {
         *self.phase.borrow() == Phase::Serving
+    }
+
+    /// Whether it should, and everything that is served can answer.
+    pub(super) fn is_ready(&self) -> bool {
+        let snapshot = self.catalog.snapshot();
+        let mut names = snapshot.models.keys().chain(snapshot.pipelines.keys());
+        self.is_serving() && names.all(|name| snapshot.is_ready(name))
     }
 }
 

@@ -1,0 +1,236 @@
+//! `ModelInferRequest`, from the wire to tensors. Every list in it is bounded as it is
+//! read; strings and raw tensors stay slices of the message.
+
+use bytes::{Bytes, BytesMut};
+use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, Tensor, find};
+
+use super::contents;
+use super::wire::{self, Fields, Text, Value};
+use crate::error::{Error, Kind, Result};
+use crate::tensor_json::{TENSORS_MAX, to_error};
+
+/// Most parameters of a request or of a tensor, as over HTTP.
+const PARAMETERS_MAX: usize = 64;
+
+/// The value of a parameter.
+#[derive(Debug, Clone)]
+pub(super) enum Parameter {
+    Int(i64),
+    Uint(u64),
+    /// One that no parameter of ours is.
+    Other,
+}
+
+/// Parameters by name, few enough to be searched.
+pub(super) type Parameters = Vec<(Text, Parameter)>;
+
+/// A request's parts as they came.
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    pub(super) model: Text,
+    pub(super) version: Text,
+    pub(super) id: Text,
+    pub(super) parameters: Parameters,
+    pub(super) inputs: Vec<Input>,
+    pub(super) outputs: Vec<Output>,
+    pub(super) raw: Vec<Bytes>,
+}
+
+/// An input without its raw data.
+#[derive(Debug, Default)]
+pub(super) struct Input {
+    pub(super) name: Text,
+    pub(super) datatype: Text,
+    pub(super) dims: Vec<u64>,
+    pub(super) parameters: Parameters,
+    pub(super) contents: Option<Bytes>,
+}
+
+/// An output that is asked for.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) name: Text,
+    pub(super) parameters: Parameters,
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// It is malformed, or has more of something than a request may have.
+pub(super) fn message(bytes: Bytes) -> Result<Message> {
+    let mut message = Message::default();
+    let mut fields = Fields(bytes);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => message.model = value.text()?,
+            2 => message.version = value.text()?,
+            3 => message.id = value.text()?,
+            4 => push(&mut message.parameters, parameter(value.bytes()?)?, PARAMETERS_MAX, "parameters")?,
+            5 => push(&mut message.inputs, input(value.bytes()?)?, TENSORS_MAX, "inputs")?,
+            6 => push(&mut message.outputs, output(value.bytes()?)?, TENSORS_MAX, "outputs")?,
+            7 => push(&mut message.raw, value.bytes()?, TENSORS_MAX, "raw inputs")?,
+            _ => {}
+        }
+    }
+    Ok(message)
+}
+
+fn push<T>(list: &mut Vec<T>, value: T, max: usize, what: &str) -> Result<()> {
+    if list.len() >= max {
+        return Err(Error::new(Kind::BadRequest, format!("a request has at most {max} {what}")));
+    }
+    list.push(value);
+    Ok(())
+}
+
+fn input(bytes: Bytes) -> Result<Input> {
+    let mut input = Input::default();
+    let mut fields = Fields(bytes);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => input.name = value.text()?,
+            2 => input.datatype = value.text()?,
+            3 => dims(&mut input.dims, value)?,
+            4 => push(&mut input.parameters, parameter(value.bytes()?)?, PARAMETERS_MAX, "parameters")?,
+            5 => {
+                let more = value.bytes()?;
+                // A message that comes twice is both of them, one behind the other.
+                input.contents = Some(match input.contents.take() {
+                    None => more,
+                    Some(first) => {
+                        let mut both = BytesMut::from(&*first);
+                        both.extend_from_slice(&more);
+                        both.freeze()
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(input)
+}
+
+fn dims(dims: &mut Vec<u64>, value: Value) -> Result<()> {
+    let mut one = |dim: u64| {
+        if dims.len() == RANK_MAX {
+            return Err(Error::new(Kind::BadShape, format!("shape has more than {RANK_MAX} dimensions")));
+        }
+        dims.push(dim);
+        Ok(())
+    };
+    match value {
+        Value::Varint(dim) => one(dim),
+        value => {
+            let mut packed = Fields(value.bytes()?);
+            while !packed.0.is_empty() {
+                one(packed.varint()?)?;
+            }
+            Ok(())
+        }
+    }
+}
+
+fn output(bytes: Bytes) -> Result<Output> {
+    let mut output = Output::default();
+    let mut fields = Fields(bytes);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => output.name = value.text()?,
+            2 => push(&mut output.parameters, parameter(value.bytes()?)?, PARAMETERS_MAX, "parameters")?,
+            _ => {}
+        }
+    }
+    Ok(output)
+}
+
+/// One entry of a map of parameters.
+fn parameter(bytes: Bytes) -> Result<(Text, Parameter)> {
+    let (mut name, mut choice) = (Text::default(), None);
+    let mut fields = Fields(bytes);
+    while let Some((number, value)) = fields.next()? {
+        match number {
+            1 => name = value.text()?,
+            2 => {
+                let mut inner = Fields(value.bytes()?);
+                while let Some((number, value)) = inner.next()? {
+                    choice = Some(match (number, value) {
+                        (1, value) => {
+                            value.varint()?;
+                            Parameter::Other
+                        }
+                        (2, value) => Parameter::Int(value.varint()?.cast_signed()),
+                        (3, value) => {
+                            value.text()?;
+                            Parameter::Other
+                        }
+                        (4, Value::Fixed64(_)) => Parameter::Other,
+                        (5, value) => Parameter::Uint(value.varint()?),
+                        (4, _) => return Err(wire::malformed("a field has another type")),
+                        _ => continue,
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+    let named = || Error::new(Kind::BadRequest, format!("parameter '{}' has no value", shown(&name)));
+    let choice = choice.ok_or_else(named)?;
+    Ok((name, choice))
+}
+
+/// The parameter of that name; the last one, as in every map.
+pub(super) fn get<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a Parameter> {
+    parameters.iter().rev().find(|(given, _)| &**given == name).map(|(_, value)| value)
+}
+
+/// A name as a message may repeat it.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(128).collect()
+}
+
+/// The tensors of a request.
+///
+/// # Errors
+/// Too few, a name twice, or what is wrong with one of them, by name.
+pub(super) fn tensors(inputs: &[Input], raw: Vec<Bytes>) -> Result<Vec<NamedTensor>> {
+    if inputs.is_empty() {
+        return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
+    }
+    let is_raw = !raw.is_empty();
+    if is_raw && raw.len() != inputs.len() {
+        let (raw, inputs) = (raw.len(), inputs.len());
+        let what = format!("raw_input_contents has {raw} entries for {inputs} inputs: all come raw, or none");
+        return Err(Error::new(Kind::BadRequest, what));
+    }
+    let mut decoded: Vec<NamedTensor> = Vec::with_capacity(inputs.len());
+    let mut raw = raw.into_iter();
+    for input in inputs {
+        let name = &*input.name;
+        if find(&decoded, name).is_some() {
+            return Err(Error::new(Kind::BadRequest, format!("input '{}' is given twice", shown(name))));
+        }
+        let tensor = tensor(input, raw.next()).map_err(|error| {
+            Error::new(error.kind(), format!("input '{}': {}", shown(name), error.message()))
+        })?;
+        decoded.push(NamedTensor { name: name.into(), tensor });
+    }
+    Ok(decoded)
+}
+
+fn tensor(input: &Input, raw: Option<Bytes>) -> Result<Tensor> {
+    let dtype = DType::from_name(&input.datatype)
+        .ok_or_else(|| Error::new(Kind::BadDtype, "it has an unknown datatype"))?;
+    let mut dims = [0_usize; RANK_MAX];
+    for (dim, given) in dims.iter_mut().zip(&input.dims) {
+        let given = i64::try_from(*given).ok().and_then(|given| usize::try_from(given).ok());
+        *dim = given.ok_or_else(|| Error::new(Kind::BadShape, "a dimension is negative"))?;
+    }
+    let shape = Shape::new(&dims[..input.dims.len().min(RANK_MAX)]).map_err(|error| to_error(&error))?;
+    match raw {
+        None => contents::decode(dtype, shape, input.contents.clone().unwrap_or_default()),
+        Some(data) if input.contents.as_ref().is_none_or(Bytes::is_empty) => {
+            Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error))
+        }
+        Some(_) => Err(Error::new(Kind::BadRequest, "it has its data both raw and in its contents")),
+    }
+}

@@ -1,0 +1,131 @@
+//! The body of an answer: messages, and behind them how the call ended.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::encode::Pieces;
+use super::status;
+use crate::error::Error;
+use crate::pipeline::ShadowRun;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+/// What a stream's task hands to the connection.
+pub(super) enum Event {
+    /// A message.
+    Message(Pieces),
+    /// The end: the status in its trailers.
+    End(HeaderMap),
+}
+
+/// The body of an answer.
+pub struct Reply {
+    /// What goes out next, last piece first.
+    pieces: Pieces,
+    then: Then,
+    /// Runs when the answer has been taken, or its reader is gone.
+    shadow: Option<Box<ShadowRun>>,
+}
+
+enum Then {
+    Nothing,
+    Trailers(HeaderMap),
+    Stream {
+        events: mpsc::Receiver<Event>,
+        /// Whoever drops the body, because its reader is gone, ends the work for it.
+        _task: AbortOnDropHandle<()>,
+    },
+}
+
+impl Reply {
+    fn respond(mut pieces: Pieces, then: Then, shadow: Option<Box<ShadowRun>>) -> Response<Self> {
+        pieces.reverse();
+        let mut response = Response::new(Self { pieces, then, shadow });
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        response
+    }
+
+    /// One message and a good end.
+    pub(super) fn message(pieces: Pieces, shadow: Option<Box<ShadowRun>>) -> Response<Self> {
+        Self::respond(pieces, Then::Trailers(status::ok()), shadow)
+    }
+
+    /// An error, which needs no body: it stands in the headers.
+    pub(super) fn error(error: &Error) -> Response<Self> {
+        let mut response = Self::respond(Pieces::new(), Then::Nothing, None);
+        response.headers_mut().extend(status::failed(error));
+        response
+    }
+
+    /// What a task makes; it ends when nobody reads any more.
+    pub(super) fn stream(events: mpsc::Receiver<Event>, task: AbortOnDropHandle<()>) -> Response<Self> {
+        Self::respond(Pieces::new(), Then::Stream { events, _task: task }, None)
+    }
+
+    /// An answer in HTTP's own terms, to somebody who does not speak gRPC.
+    pub(super) fn not_grpc(status: StatusCode) -> Response<Self> {
+        let mut response = Self::respond(Pieces::new(), Then::Nothing, None);
+        response.headers_mut().clear();
+        *response.status_mut() = status;
+        response
+    }
+}
+
+impl Body for Reply {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        loop {
+            if let Some(piece) = self.pieces.pop() {
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            match std::mem::replace(&mut self.then, Then::Nothing) {
+                Then::Nothing => return Poll::Ready(None),
+                Then::Trailers(trailers) => return Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+                Then::Stream { mut events, _task } => match events.poll_recv(cx) {
+                    Poll::Pending => {
+                        self.then = Then::Stream { events, _task };
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Some(Event::Message(mut pieces))) => {
+                        pieces.reverse();
+                        self.pieces = pieces;
+                        self.then = Then::Stream { events, _task };
+                    }
+                    Poll::Ready(Some(Event::End(trailers))) => self.then = Then::Trailers(trailers),
+                    // The task ended without a word: it panicked.
+                    Poll::Ready(None) => self.then = Then::Trailers(status::failed(&super::internal())),
+                },
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty() && matches!(self.then, Then::Nothing)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        // The connection drops a body once it has all of it.
+        if let Some(shadow) = self.shadow.take() {
+            shadow.start();
+        }
+    }
+}
