@@ -180,6 +180,9 @@ async fn ids_versions_wanted_outputs_and_large_tensors_are_answered_as_over_http
         assert_eq!(answer.outputs.len(), 1);
         assert_eq!(answer.raw_output_contents[0], data);
     }
+    let packed = client.clone().with_gzip();
+    let answer = packed.call::<_, grpc::inference::ModelInferResponse>(INFER, Request::new(request.clone()));
+    assert_eq!(answer.await.expect("answered").metadata().get("grpc-encoding").expect("packed"), "gzip");
     request.outputs[0].name = "nothing".to_owned();
     let refused = client.infer(request.clone()).await.expect_err("no such output");
     assert_eq!(refused.code(), Code::InvalidArgument);

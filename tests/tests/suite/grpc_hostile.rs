@@ -300,6 +300,35 @@ async fn h13_a_timeout_is_kept_clamped_or_refused() {
     assert_alive(&gateway).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn h11_streams_and_connections_are_bounded() {
+    let gateway = start().await;
+    let client = Grpc::connect(gateway.grpc).await;
+    // More calls than streams on one connection: they take turns, and the server has no
+    // more than the limit of them open.
+    let calls: Vec<_> = (0..150)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { client.infer(good()).await })
+        })
+        .collect();
+    for call in calls {
+        call.await.expect("no panic").expect("served");
+    }
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        silent.push(tokio::net::TcpStream::connect(gateway.grpc).await.expect("connected"));
+    }
+    sluice_tests::versions::until(|| async {
+        gateway.metric("sluice_connections_open", "listener=\"grpc\"").await <= 40.0
+    })
+    .await;
+    // They are gone after the time for a first request, and others come in again.
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    drop(silent);
+    assert_alive(&gateway).await;
+}
+
 type Frames = std::pin::Pin<
     Box<
         dyn futures_util::Stream<Item = Result<hyper::body::Frame<Bytes>, std::convert::Infallible>>

@@ -5,6 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
@@ -285,4 +289,33 @@ async fn certificates_that_cannot_be_served_keep_the_gateway_from_starting() {
     let config = format!("[server.tls]\ncertificate = \"{key}\"\nkey = \"{key}\"\n");
     let error = gateway::try_start(&config).await.err().expect("refused");
     assert!(error.contains("tls") && error.contains("no certificate"), "{error}");
+}
+
+/// The `grpc-status` of a health check over TLS.
+async fn check_health(to: SocketAddr, mut config: ClientConfig) -> Option<String> {
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let stream = TokioIo::new(connect(to, config).await.ok()?);
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream).await.ok()?;
+    tokio::spawn(connection);
+    let request = http::Request::post("https://127.0.0.1/grpc.health.v1.Health/Check")
+        .header("content-type", "application/grpc")
+        .body(Full::new(Bytes::from_static(&[0; 5])))
+        .expect("valid");
+    let response = sender.send_request(request).await.ok()?;
+    let body = response.into_body().collect().await.ok()?;
+    Some(body.trailers()?.get("grpc-status")?.to_str().ok()?.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn grpc_has_the_same_certificates_and_lets_in_the_same_clients() {
+    let served = serve(None).await;
+    let config = served.authority.client(None);
+    assert_eq!(check_health(served.gateway.grpc, config).await.as_deref(), Some("0"));
+    assert_eq!(check_health(served.gateway.grpc, Authority::new().client(None)).await, None);
+    let clients = Authority::new();
+    let served = serve(Some(&clients)).await;
+    let with = |by| served.authority.client(by);
+    assert_eq!(check_health(served.gateway.grpc, with(Some(&clients))).await.as_deref(), Some("0"));
+    assert_eq!(check_health(served.gateway.grpc, with(None)).await, None);
+    assert_eq!(check_health(served.gateway.grpc, with(Some(&Authority::new()))).await, None);
 }

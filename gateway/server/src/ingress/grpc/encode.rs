@@ -127,7 +127,11 @@ pub(super) fn whole(message: &[u8]) -> Result<Pieces> {
     Ok(Pieces::from_iter([out.freeze()]))
 }
 
-fn length(bytes: usize) -> Result<u32> {
+/// The length of a message, as its prefix has it.
+///
+/// # Errors
+/// More bytes than a message can have.
+pub(super) fn length(bytes: usize) -> Result<u32> {
     u32::try_from(bytes).map_err(|_| Error::new(Kind::Internal, "the answer is larger than a message can be"))
 }
 

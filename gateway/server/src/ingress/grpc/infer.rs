@@ -125,7 +125,7 @@ pub(super) async fn unary(front: &Arc<Front>, mut admitted: Admitted) -> Respons
             is_final: None,
         };
         let pieces = tracing::debug_span!("encode").in_scope(|| response.encode())?;
-        Ok(Reply::message(pieces, predicted.shadow))
+        Reply::message(pieces, admitted.packing, predicted.shadow).await
     };
     let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(internal()));

@@ -4,6 +4,7 @@
 //! A call is found in the table below, let in by the same door as over HTTP, and read and
 //! answered here, on the bare HTTP/2 of the listener. Errors come from the one table.
 
+mod compress;
 mod contents;
 mod control;
 mod decode;
@@ -35,9 +36,10 @@ use tokio::time::Instant;
 pub use methods::{METHODS, Rpc};
 pub use reply::Reply;
 
+use self::compress::Compression;
 use self::encode::Pieces;
 use self::methods::Call;
-use self::receive::{Compression, Messages};
+use self::receive::Messages;
 use super::http::Front;
 use crate::auth::{Access, Connection, Door, Identity};
 use crate::error::{Error, Kind, Result};
@@ -63,6 +65,8 @@ struct Admitted {
     request_id: Arc<str>,
     arrived: Instant,
     messages: Messages,
+    /// How the answer's messages are compressed.
+    packing: Option<Compression>,
 }
 
 /// What a bug is called.
@@ -116,7 +120,8 @@ impl Server {
         let bytes_max = if has_files { self.front.limits.body_bytes_max } else { CONTROL_BYTES_MAX };
         let messages = Messages::new(body, compression, bytes_max);
         let headers = parts.headers;
-        let admitted = Admitted { headers, identity, request_id, arrived, messages };
+        let packing = compression.and_then(|compression| compression.of_answer(&headers));
+        let admitted = Admitted { headers, identity, request_id, arrived, messages, packing };
         self.dispatch(rpc.call, admitted).await
     }
 
@@ -140,7 +145,7 @@ impl Server {
             Call::HealthCheck => health::check(self, request)?,
             call => control::answer(&self.front, call, &admitted.identity, request).await?,
         };
-        Ok(Reply::message(pieces, None))
+        Reply::message(pieces, admitted.packing, None).await
     }
 
     async fn load(&self, mut admitted: Admitted) -> Result<Response<Reply>> {
@@ -153,7 +158,7 @@ impl Server {
             request.map_err(|_| Error::new(Kind::RequestTimeout, "the message did not arrive in time"))??;
         let pieces: Pieces =
             control::answer(&self.front, Call::RepositoryLoad, &admitted.identity, request).await?;
-        Ok(Reply::message(pieces, None))
+        Reply::message(pieces, admitted.packing, None).await
     }
 }
 

@@ -1,50 +1,15 @@
 //! Messages of a request's body: each five bytes that say its length, then itself, perhaps
 //! compressed. What comes in one piece is passed on without a copy.
 
-use std::io::Read;
-
 use bytes::{Bytes, BytesMut};
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
-use http::{HeaderMap, HeaderName};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use super::compress::Compression;
 use super::encode::PREFIX_BYTES;
 use super::wire;
 use crate::admission::Permit;
 use crate::error::{Error, Kind, Result};
-
-const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
-
-/// Bytes that are unpacked at a time; after each [`YIELD_STEPS`] of them others get the
-/// thread.
-const STEP_BYTES: usize = 64 << 10;
-const YIELD_STEPS: usize = 8;
-
-/// How messages that say they are compressed are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Compression {
-    Gzip,
-    Deflate,
-}
-
-impl Compression {
-    /// What a request says of its messages.
-    ///
-    /// # Errors
-    /// A way that nobody here knows.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Option<Self>> {
-        match headers.get(ENCODING).map(http::HeaderValue::as_bytes) {
-            None | Some(b"identity") => Ok(None),
-            Some(b"gzip") => Ok(Some(Self::Gzip)),
-            Some(b"deflate") => Ok(Some(Self::Deflate)),
-            Some(_) => Err(Error::new(
-                Kind::UnsupportedMedia,
-                "this grpc-encoding is not supported: use identity, gzip or deflate",
-            )),
-        }
-    }
-}
 
 /// A request's messages, one after the other.
 pub(super) struct Messages {
@@ -103,7 +68,10 @@ impl Messages {
         let message = self.take(length, permit.as_deref_mut()).await?;
         match (is_compressed, self.compression) {
             (false, _) => Ok(Some(message)),
-            (true, Some(compression)) => self.unpack(compression, message, permit).await.map(Some),
+            (true, Some(compression)) => {
+                let unpacked = compression.unpack(message, self.message_bytes_max, permit).await?;
+                unpacked.ok_or_else(|| self.too_large()).map(Some)
+            }
             (true, None) => Err(wire::malformed("it is compressed, and grpc-encoding does not say how")),
         }
     }
@@ -133,36 +101,5 @@ impl Messages {
 
     fn too_large(&self) -> Error {
         Error::new(Kind::TooLarge, format!("the message is larger than {} bytes", self.message_bytes_max))
-    }
-
-    async fn unpack(
-        &self,
-        compression: Compression,
-        packed: Bytes,
-        mut permit: Option<&mut Permit>,
-    ) -> Result<Bytes> {
-        let mut reader: Box<dyn Read + Send> = match compression {
-            Compression::Gzip => Box::new(MultiGzDecoder::new(std::io::Cursor::new(packed))),
-            Compression::Deflate => Box::new(ZlibDecoder::new(std::io::Cursor::new(packed))),
-        };
-        let mut whole = BytesMut::new();
-        let mut step = vec![0; STEP_BYTES];
-        for number in 1.. {
-            let read = reader.read(&mut step).map_err(|_| wire::malformed("it cannot be unpacked"))?;
-            if read == 0 {
-                break;
-            }
-            if whole.len() + read > self.message_bytes_max {
-                return Err(self.too_large());
-            }
-            if let Some(permit) = permit.as_deref_mut() {
-                permit.grow(read)?;
-            }
-            whole.extend_from_slice(step.get(..read).unwrap_or_default());
-            if number % YIELD_STEPS == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok(whole.freeze())
     }
 }

@@ -11,9 +11,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::compress::{Compression, ENCODING};
 use super::encode::Pieces;
 use super::status;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::pipeline::ShadowRun;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -54,8 +55,19 @@ impl Reply {
     }
 
     /// One message and a good end.
-    pub(super) fn message(pieces: Pieces, shadow: Option<Box<ShadowRun>>) -> Response<Self> {
-        Self::respond(pieces, Then::Trailers(status::ok()), shadow)
+    ///
+    /// # Errors
+    /// The message is larger than one can be.
+    pub(super) async fn message(
+        pieces: Pieces,
+        packing: Option<Compression>,
+        shadow: Option<Box<ShadowRun>>,
+    ) -> Result<Response<Self>> {
+        let Some(packing) = packing else {
+            return Ok(Self::respond(pieces, Then::Trailers(status::ok()), shadow));
+        };
+        let pieces = packing.pack(pieces).await?;
+        Ok(packed(Self::respond(pieces, Then::Trailers(status::ok()), shadow), packing))
     }
 
     /// An error, which needs no body: it stands in the headers.
@@ -70,6 +82,19 @@ impl Reply {
         Self::respond(Pieces::new(), Then::Stream { events, _task: task }, None)
     }
 
+    /// The same with messages that are compressed.
+    pub(super) fn packed_stream(
+        events: mpsc::Receiver<Event>,
+        task: AbortOnDropHandle<()>,
+        packing: Option<Compression>,
+    ) -> Response<Self> {
+        let response = Self::stream(events, task);
+        match packing {
+            Some(packing) => packed(response, packing),
+            None => response,
+        }
+    }
+
     /// An answer in HTTP's own terms, to somebody who does not speak gRPC.
     pub(super) fn not_grpc(status: StatusCode) -> Response<Self> {
         let mut response = Self::respond(Pieces::new(), Then::Nothing, None);
@@ -79,6 +104,12 @@ impl Reply {
     }
 }
 
+/// Says how the messages are compressed.
+fn packed(mut response: Response<Reply>, packing: Compression) -> Response<Reply> {
+    response.headers_mut().insert(ENCODING, HeaderValue::from_static(packing.name()));
+    response
+}
+
 impl Body for Reply {
     type Data = Bytes;
     type Error = Infallible;
@@ -86,7 +117,7 @@ impl Body for Reply {
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
         loop {
             if let Some(piece) = self.pieces.pop() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
+use super::compress::Compression;
 use super::encode::{self, Pieces};
 use super::infer::{self, Caller, Progress};
 use super::receive::Messages;
@@ -83,10 +84,11 @@ pub(super) fn open(server: &Arc<Server>, admitted: Admitted) -> Result<Response<
         caller,
         ends_at_error: metadata::is_true(&admitted.headers, GRPC_ERROR),
         headers: admitted.headers,
+        packing: admitted.packing,
         events,
     };
     let task = tokio::spawn(stream.run(admitted.messages));
-    Ok(Reply::stream(received, AbortOnDropHandle::new(task)))
+    Ok(Reply::packed_stream(received, AbortOnDropHandle::new(task), admitted.packing))
 }
 
 struct Stream {
@@ -94,6 +96,7 @@ struct Stream {
     caller: Arc<Caller>,
     headers: HeaderMap,
     ends_at_error: bool,
+    packing: Option<Compression>,
     events: mpsc::Sender<Event>,
 }
 
@@ -227,6 +230,10 @@ impl Stream {
             Ok(pieces) => pieces,
             Err(error) if self.ends_at_error => return Err(Some(error)),
             Err(error) => encode::stream_error(error.message(), &answer.id).map_err(Some)?,
+        };
+        let pieces = match self.packing {
+            Some(packing) => packing.pack(pieces).await.map_err(Some)?,
+            None => pieces,
         };
         let sent = self.events.send(Event::Message(pieces));
         match tokio::time::timeout(WRITE_TIME_MAX, sent).await {
