@@ -1,20 +1,39 @@
 //! The scheduler as a pure state machine: `push`, `poll`, `cancel`, with time passed in.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::entry::{Batch, ENTRY_ROWS_MAX, Entry, Reason, Rejected, ShapeKey};
-use crate::lanes::{Lanes, Rank};
-use crate::policy::{Policy, QUEUE_ENTRIES_MAX};
+use crate::arrivals::Arrivals;
+use crate::entry::{Batch, ENTRY_ROWS_MAX, Entry, Expired, Rejected};
+use crate::learn::{Held, Learner};
+use crate::order::{Flow, Place, Rank, Tier};
+use crate::policy::{Mode, Policy, QUEUE_ENTRIES_MAX};
+use crate::pool::Pool;
 use crate::slab::Slab;
+use crate::tenants::Tenants;
 use crate::time::Time;
+
+mod leave;
+mod release;
+
+/// Until when an entry without a deadline should have run, for the order among those that
+/// have one: it comes as late as one that is in no hurry, but it does come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One tenant may fill the queue as long as it leaves a fifth of what is left to others: its
+/// entries are at most so many times the places that are free. A queue that one caller keeps
+/// full would refuse everybody else.
+const TENANT_SHARE: usize = 4;
+
+/// Instances that entries may be bound to: the bound on an entry's `instance`.
+pub const INSTANCES_MAX: usize = 1024;
 
 /// Names one admitted entry, to cancel it. Never names another one, also not
 /// after the entry has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     slot: usize,
-    rank: Rank,
+    arrival: u64,
 }
 
 /// What a free instance should do now.
@@ -22,13 +41,13 @@ pub struct Ticket {
 pub enum Step<T> {
     /// Run this batch.
     Release(Batch<T>),
-    /// Answer these: their deadline has passed. At least one, earliest deadline first.
-    Expired(Vec<Entry<T>>),
+    /// Answer these: they will not run. At least one.
+    Expired(Vec<Expired<T>>),
     /// Nothing is due before this time, unless something is pushed or changed.
     WaitUntil(Time),
-    /// Nothing is queued.
+    /// Nothing is queued for this instance.
     Idle,
-    /// Nothing is queued and nothing will be: the queue has drained.
+    /// Nothing is queued for this instance and nothing will be: the queue has drained.
     Drained,
 }
 
@@ -40,11 +59,24 @@ pub enum Step<T> {
 pub struct Batcher<T> {
     policy: Policy,
     waiting: Slab<Waiting<T>>,
-    lanes: Lanes,
-    /// Deadline and slot of each waiting entry that has one.
-    deadlines: BTreeSet<(Time, usize)>,
+    arrivals: Arrivals,
+    /// What any instance may run.
+    shared: Pool,
+    /// What one instance alone may run.
+    bound: BTreeMap<usize, Pool>,
+    /// Instances that are gone for good.
+    gone: BTreeSet<usize>,
+    tenants: Tenants,
+    learner: Learner,
+    /// When an entry's wait reaches its timeout, and its slot.
+    timeouts: BTreeSet<(Time, usize)>,
+    /// Entries that wait, by level.
+    levels: Vec<usize>,
     rows: usize,
-    arrivals: u64,
+    arrived: u64,
+    batches: u64,
+    /// Instances that wait for work, as last told.
+    idle: usize,
     now: Time,
     draining: bool,
 }
@@ -52,8 +84,17 @@ pub struct Batcher<T> {
 #[derive(Debug)]
 struct Waiting<T> {
     entry: Entry<T>,
+    lane: usize,
+    tier: Tier,
     rank: Rank,
     arrived: Time,
+    timeout: Option<Time>,
+}
+
+impl<T> Waiting<T> {
+    fn flow(&self) -> Flow {
+        Flow { tier: self.tier, tenant: self.entry.tenant }
+    }
 }
 
 impl<T> Batcher<T> {
@@ -61,96 +102,145 @@ impl<T> Batcher<T> {
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self {
-            lanes: Lanes::new(policy.max_batch_size),
             policy,
             waiting: Slab::new(),
-            deadlines: BTreeSet::new(),
+            arrivals: Arrivals::default(),
+            shared: Pool::default(),
+            bound: BTreeMap::new(),
+            gone: BTreeSet::new(),
+            tenants: Tenants::default(),
+            learner: Learner::new(),
+            timeouts: BTreeSet::new(),
+            levels: Vec::new(),
             rows: 0,
-            arrivals: 0,
+            arrived: 0,
+            batches: 0,
+            idle: 0,
             now: Time::START,
             draining: false,
         }
     }
 
-    /// Admits an entry at the end of its lane.
+    /// Admits an entry.
     ///
     /// # Errors
     /// The entry itself, with the reason, when it is not admitted: nothing has
     /// changed then.
     pub fn push(&mut self, now: Time, entry: Entry<T>) -> Result<Ticket, (Rejected, Entry<T>)> {
         self.now = self.now.max(now);
-        if let Some(rejected) = self.refuses(entry.rows) {
+        let level = self.policy.level(entry.priority);
+        if let Some(rejected) = self.refuses(&entry, level) {
             return Err((rejected, entry));
         }
-        let rank = Rank(self.arrivals);
-        self.arrivals += 1;
+        let arrival = self.arrived;
+        self.arrived += 1;
+        self.count_level(level, 1);
         self.rows += entry.rows;
-        let (key, rows, deadline) = (entry.shape, entry.rows, entry.deadline);
-        let slot = self.waiting.insert(Waiting { entry, rank, arrived: self.now });
-        self.lanes.insert(key, rank, slot, rows);
-        if let Some(deadline) = deadline {
-            self.deadlines.insert((deadline, slot));
+        self.tenants.enter(entry.tenant);
+        let patience = entry.deadline.unwrap_or_else(|| self.now.after(PATIENCE));
+        let by = if self.policy.preserve_ordering { Time::START } else { patience };
+        let timeout = self.policy.queue_policy(level).timeout(entry.timeout);
+        let timeout = timeout.map(|timeout| self.now.after(timeout));
+        let (rank, tier) = (Rank { by, arrival }, Tier::of_level(level));
+        let (rows, weight, deadline) = (entry.rows, entry.weight, entry.deadline);
+        let (instance, flow) = (entry.instance, Flow { tier, tenant: entry.tenant });
+        let lane = self.pool_mut(instance).lane_of(entry.shape);
+        let waiting = Waiting { entry, lane, tier, rank, arrived: self.now, timeout };
+        let slot = self.waiting.insert(waiting);
+        if let Some(timeout) = timeout {
+            self.timeouts.insert((timeout, slot));
         }
-        Ok(Ticket { slot, rank })
+        let arrived = self.now;
+        let (pool, arrivals, tenants) = self.split(instance);
+        pool.insert(lane, flow, rank, Place { slot, rows, weight }, tenants);
+        pool.deadlines.extend(deadline.map(|deadline| (deadline, slot)));
+        pool.arrive(arrivals, lane, slot, arrived);
+        self.settle(instance, lane);
+        Ok(Ticket { slot, arrival })
     }
 
-    /// What an instance that is free now should do.
+    /// What the instance of this number, which is free now, should do.
     ///
     /// Call it only when one is free: an entry that waits because all instances
     /// are busy is what makes batches grow. Call again after each answer until
     /// it is not `Release` or `Expired`.
-    pub fn poll(&mut self, now: Time) -> Step<T> {
+    pub fn poll(&mut self, now: Time, instance: usize) -> Step<T> {
         let expired = self.expire(now);
         if !expired.is_empty() {
             return Step::Expired(expired);
         }
-        match self.due() {
+        for of in [None, Some(instance)] {
+            self.press(of);
+            let now = self.now;
+            if let Some((pool, tenants)) = self.pool(of) {
+                pool.ripen(now, tenants);
+            }
+        }
+        let shared = self.shared.first(&self.tenants);
+        let bound = self.bound.get_mut(&instance).and_then(|pool| pool.first(&self.tenants));
+        let next = match (shared, bound) {
+            (Some(shared), Some(bound)) if bound < shared => Some((Some(instance), bound)),
+            (Some(shared), _) => Some((None, shared)),
+            (None, bound) => bound.map(|bound| (Some(instance), bound)),
+        };
+        if let Some((of, first)) = next {
+            return self.release(of, first.lane).map_or(Step::Idle, Step::Release);
+        }
+        match self.due(instance) {
             None if self.draining => Step::Drained,
             None => Step::Idle,
-            Some(due) if due > self.now => Step::WaitUntil(due),
-            Some(_) => self.release().map_or(Step::Idle, Step::Release),
+            Some(due) => Step::WaitUntil(due),
         }
     }
 
-    /// Takes out the entries whose deadline has passed, earliest deadline
-    /// first. `poll` does this first of all; call it to answer them in time
-    /// while no instance is free.
-    pub fn expire(&mut self, now: Time) -> Vec<Entry<T>> {
-        self.now = self.now.max(now);
-        let mut expired = Vec::new();
-        while self.deadlines.first().is_some_and(|(deadline, _)| *deadline <= self.now) {
-            let passed = self.deadlines.pop_first();
-            expired.extend(passed.and_then(|(_, slot)| self.leave_lane(slot)));
-        }
-        expired
-    }
-
-    /// When `poll` will next have something to hand out: [`Time::START`] if it
-    /// has now, `None` if nothing is queued.
+    /// When `poll` will next have something to hand out to this instance: a time that is
+    /// not after the last one if it has now, `None` if nothing is queued for it.
     #[must_use]
-    pub fn due(&self) -> Option<Time> {
-        let (_, oldest) = self.lanes.oldest()?;
-        let arrived = self.waiting.get(oldest)?.arrived;
-        let at_once = self.draining || self.policy.max_queue_delay.is_zero();
-        if at_once || self.lanes.oldest_full().is_some() {
-            return Some(Time::START);
-        }
-        let delay_ends = arrived.after(self.policy.max_queue_delay);
-        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        Some(deadline.map_or(delay_ends, |deadline| deadline.min(delay_ends)))
+    pub fn due(&self, instance: usize) -> Option<Time> {
+        let timeout = self.timeouts.first().map(|(timeout, _)| *timeout);
+        let bound = self.bound.get(&instance).and_then(|pool| self.pool_due(pool));
+        // What is bound to others is still to be answered in time, by whoever is there.
+        let others = self.bound.values().filter_map(|pool| pool.deadlines.first());
+        let others = others.map(|(deadline, _)| self.too_late(*deadline)).min();
+        [self.pool_due(&self.shared), bound, others, timeout].into_iter().flatten().min()
     }
 
-    /// Takes an entry out that still waits; `None` if it has left already.
-    pub fn cancel(&mut self, ticket: Ticket) -> Option<Entry<T>> {
-        self.waiting.get(ticket.slot).filter(|waiting| waiting.rank == ticket.rank)?;
-        self.leave_lane(ticket.slot)
+    /// Whether something waits for one instance alone.
+    #[must_use]
+    pub fn has_bound(&self) -> bool {
+        !self.bound.is_empty()
+    }
+
+    /// A batch has run: the costs of runs are learned from it. `took` is how long it kept
+    /// its instance busy.
+    pub fn observe(&mut self, now: Time, rows: usize, took: Duration, oldest_wait: Duration) {
+        self.now = self.now.max(now);
+        self.learner.observe(self.now, rows, took, oldest_wait, &self.policy);
+    }
+
+    /// The size of a batch beyond which a row gets no cheaper, if that is known.
+    #[must_use]
+    pub fn best_rows(&self) -> Option<usize> {
+        self.learner.best_rows()
+    }
+
+    /// What a run of so many rows costs, if that is known.
+    #[must_use]
+    pub fn cost(&self, rows: usize) -> Option<Duration> {
+        self.learner.cost(rows)
+    }
+
+    /// How many instances wait for work: where one is free anyway, nothing is held back
+    /// for the sake of the mean.
+    pub const fn set_idle(&mut self, idle: usize) {
+        self.idle = idle;
     }
 
     /// Batches by another policy from now on; entries that wait stay admitted
-    /// and keep the time they have waited.
+    /// and keep the level, the place and the time they have.
     pub fn set_policy(&mut self, policy: Policy) {
-        self.lanes.set_rows_max(policy.max_batch_size);
         self.policy = policy;
+        self.settle_all();
     }
 
     /// The policy in force.
@@ -160,8 +250,9 @@ impl<T> Batcher<T> {
     }
 
     /// Admits nothing more and releases what waits without delay. For good.
-    pub const fn drain(&mut self) {
+    pub fn drain(&mut self) {
         self.draining = true;
+        self.settle_all();
     }
 
     /// Entries that wait.
@@ -182,81 +273,148 @@ impl<T> Batcher<T> {
         self.rows
     }
 
-    fn refuses(&self, rows: usize) -> Option<Rejected> {
+    fn refuses(&self, entry: &Entry<T>, level: u32) -> Option<Rejected> {
         let rows_max = match self.policy.max_batch_size {
             0 => ENTRY_ROWS_MAX,
             configured => configured.min(ENTRY_ROWS_MAX),
         };
+        let size_max = self.policy.max_queue_size.min(QUEUE_ENTRIES_MAX);
+        let level_max = self.policy.queue_policy(level).max_queue_size;
+        let free = size_max.saturating_sub(self.len());
+        let is_gone = |instance: usize| instance >= INSTANCES_MAX || self.gone.contains(&instance);
         if self.draining {
             Some(Rejected::Draining)
-        } else if rows > rows_max {
+        } else if entry.rows > rows_max || entry.weight > ENTRY_ROWS_MAX {
             Some(Rejected::TooLarge)
-        } else if self.len() >= self.policy.max_queue_size.min(QUEUE_ENTRIES_MAX) {
+        } else if entry.instance.is_some_and(is_gone) {
+            Some(Rejected::InstanceGone)
+        } else if free == 0 || (level_max > 0 && self.level(level) >= level_max) {
             Some(Rejected::QueueFull)
+        } else if entry.tenant != 0 && self.tenants.waiting(entry.tenant) >= free * TENANT_SHARE {
+            Some(Rejected::TenantFull)
+        } else if entry.deadline.is_some_and(|deadline| self.too_late(deadline) <= self.now) {
+            Some(Rejected::Unreachable)
         } else {
             None
         }
     }
 
-    /// Releases the batch whose head is oldest among those that are due.
-    fn release(&mut self) -> Option<Batch<T>> {
-        let (key, wait) = self.pick()?;
-        let full = self.lanes.is_full(key);
-        let slots = self.lanes.take(key);
-        let entries: Vec<_> = slots.into_iter().filter_map(|slot| self.forget(slot)).collect();
-        let rows = entries.iter().map(|entry| entry.rows).sum();
-        let reason = self.reason(rows, full, wait);
-        Some(Batch { entries, rows, shape: key, reason, oldest_wait: wait, released: self.now })
+    /// From when on an entry of this deadline can no longer meet it.
+    fn too_late(&self, deadline: Time) -> Time {
+        deadline.before(self.learner.floor(self.now))
     }
 
-    /// The lane to release, and how long its head has waited. The oldest head
-    /// of all is the first to be due by time: when it is not, only full lanes are.
-    fn pick(&self) -> Option<(ShapeKey, Duration)> {
-        let (key, wait) = self.waited(self.lanes.oldest()?)?;
-        if self.draining || wait >= self.policy.max_queue_delay {
-            return Some((key, wait));
+    fn level(&self, level: u32) -> usize {
+        self.levels.get(level as usize).copied().unwrap_or(0)
+    }
+
+    fn count_level(&mut self, level: u32, change: isize) {
+        let level = level as usize;
+        if level >= self.levels.len() {
+            self.levels.resize(level + 1, 0);
         }
-        self.waited(self.lanes.oldest_full()?)
+        self.levels[level] = self.levels[level].saturating_add_signed(change);
     }
 
-    fn waited(&self, (key, slot): (ShapeKey, usize)) -> Option<(ShapeKey, Duration)> {
-        Some((key, self.now.since(self.waiting.get(slot)?.arrived)))
+    fn pool(&mut self, of: Option<usize>) -> Option<(&mut Pool, &Tenants)> {
+        let pool = match of {
+            None => Some(&mut self.shared),
+            Some(instance) => self.bound.get_mut(&instance),
+        };
+        pool.map(|pool| (pool, &self.tenants))
     }
 
-    fn reason(&self, rows: usize, full: bool, wait: Duration) -> Reason {
-        if self.policy.max_batch_size == 0 || rows > self.policy.max_batch_size {
-            Reason::Alone
-        } else if full {
-            Reason::Full
-        } else if self.policy.max_queue_delay.is_zero() {
-            Reason::Immediate
-        } else if wait >= self.policy.max_queue_delay {
-            Reason::Delay
-        } else {
-            Reason::Drain
+    fn pool_mut(&mut self, of: Option<usize>) -> &mut Pool {
+        match of {
+            None => &mut self.shared,
+            Some(instance) => self.bound.entry(instance).or_default(),
         }
     }
 
-    /// Takes one entry out of its lane and of everything else.
-    fn leave_lane(&mut self, slot: usize) -> Option<Entry<T>> {
-        let waiting = self.waiting.get(slot)?;
-        self.lanes.remove(waiting.entry.shape, waiting.rank);
-        self.forget(slot)
+    fn split(&mut self, of: Option<usize>) -> (&mut Pool, &mut Arrivals, &mut Tenants) {
+        let pool = match of {
+            None => &mut self.shared,
+            Some(instance) => self.bound.entry(instance).or_default(),
+        };
+        (pool, &mut self.arrivals, &mut self.tenants)
     }
 
-    /// Takes out an entry that has left its lane.
-    fn forget(&mut self, slot: usize) -> Option<Entry<T>> {
-        let entry = self.waiting.remove(slot)?.entry;
-        if let Some(deadline) = entry.deadline {
-            self.deadlines.remove(&(deadline, slot));
+    fn pool_due(&self, pool: &Pool) -> Option<Time> {
+        let first = pool.deadlines.first().copied();
+        let expires = first.map(|(deadline, _)| self.too_late(deadline));
+        let pressed = first.and_then(|(_, slot)| self.presses(pool, slot));
+        [pool.ripens(), expires, pressed].into_iter().flatten().min()
+    }
+
+    /// Says when a lane that has changed may run.
+    fn settle(&mut self, of: Option<usize>, lane: usize) {
+        let pool = match of {
+            None => &self.shared,
+            Some(instance) => match self.bound.get(&instance) {
+                Some(pool) => pool,
+                None => return,
+            },
+        };
+        let ripens = self.ripens(pool, lane);
+        let now = self.now;
+        if let Some((pool, tenants)) = self.pool(of) {
+            pool.settle(lane, ripens, now, tenants);
+            let is_empty = pool.is_empty();
+            if let Some(instance) = of.filter(|_| is_empty) {
+                self.bound.remove(&instance);
+            }
         }
-        self.rows -= entry.rows;
-        Some(entry)
     }
 
-    /// Slots and lanes held, for the tests of memory.
+    fn settle_all(&mut self) {
+        let bound: Vec<_> = self.bound.keys().copied().map(Some).collect();
+        for of in std::iter::once(None).chain(bound) {
+            for lane in self.pool(of).map_or_else(Vec::new, |(pool, _)| pool.used()) {
+                self.settle(of, lane);
+            }
+        }
+    }
+
+    /// From when on a batch of a lane may run, its deadlines aside.
+    fn ripens(&self, pool: &Pool, number: usize) -> Time {
+        let (lane, policy) = (pool.lane(number), &self.policy);
+        let delay = match policy.mode {
+            Mode::Fixed => policy.max_queue_delay,
+            Mode::Backpressure => Duration::ZERO,
+            Mode::Learned => Duration::MAX,
+        };
+        let is_heavy = policy.max_batch_weight > 0 && lane.weight >= policy.max_batch_weight;
+        let is_full = lane.rows >= policy.max_batch_size || is_heavy;
+        if self.draining || delay.is_zero() || is_full || lane.len == 0 {
+            return Time::START;
+        }
+        if policy.preferred(lane.rows, policy.max_batch_size).is_some() {
+            return Time::START;
+        }
+        let oldest = pool.oldest(&self.arrivals, number);
+        if policy.mode == Mode::Fixed {
+            return oldest.after(delay);
+        }
+        if self.learner.best_rows().is_some_and(|best| lane.rows >= best) {
+            return Time::START;
+        }
+        let (rows, entries, gap) = (lane.rows, lane.len, lane.gap.expected());
+        let held = Held { rows, entries, oldest, gap, idle: self.idle };
+        self.learner.holds(self.now, policy, &held)
+    }
+
+    /// Lanes there is memory for.
+    #[cfg(test)]
+    pub(crate) fn lanes_kept(&self) -> usize {
+        assert!(self.tenants.count() <= self.len() + 1, "tenants are kept");
+        self.shared.footprint().1
+    }
+
+    /// Slots, lanes and deadlines held, for the tests of memory.
     #[cfg(test)]
     pub(crate) fn footprint(&self) -> (usize, usize, usize) {
-        (self.waiting.slots(), self.lanes.count(), self.deadlines.len())
+        let (lanes, _, deadlines) = self.shared.footprint();
+        assert!(self.bound.values().all(|pool| !pool.is_empty()), "an empty pool is kept");
+        (self.waiting.slots(), lanes, deadlines + self.timeouts.len())
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::{Batch, Batcher, ENTRY_ROWS_MAX, Entry, Policy, Reason, Rejected, Step, Ticket, Time};
+use crate::{
+    Batch, Batcher, ENTRY_ROWS_MAX, Entry, Lateness, Mode, Policy, QueuePolicy, Reason, Rejected, Step,
+    Ticket, Time, TimeoutAction,
+};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -11,11 +14,12 @@ fn at(ms: u32) -> Time {
 }
 
 fn policy(max_batch_size: usize, delay_ms: u32, max_queue_size: usize) -> Policy {
-    Policy { max_batch_size, max_queue_delay: MS * delay_ms, max_queue_size }
+    let max_queue_delay = MS * delay_ms;
+    Policy { mode: Mode::Fixed, max_batch_size, max_queue_delay, max_queue_size, ..Policy::default() }
 }
 
 fn entry(shape: u64, rows: usize, payload: u32) -> Entry<u32> {
-    Entry { rows, deadline: None, shape, payload }
+    Entry::new(rows, shape, payload)
 }
 
 fn until(deadline_ms: u32, entry: Entry<u32>) -> Entry<u32> {
@@ -26,22 +30,26 @@ fn push(batcher: &mut Batcher<u32>, now_ms: u32, entry: Entry<u32>) -> Ticket {
     batcher.push(at(now_ms), entry).expect("admitted")
 }
 
+fn admit(batcher: &mut Batcher<u32>, now_ms: u32, entry: Entry<u32>) {
+    push(batcher, now_ms, entry);
+}
+
 fn release(batcher: &mut Batcher<u32>, now_ms: u32) -> Batch<u32> {
-    match batcher.poll(at(now_ms)) {
+    match batcher.poll(at(now_ms), 0) {
         Step::Release(batch) => batch,
         other => panic!("expected a batch at {now_ms} ms, got {other:?}"),
     }
 }
 
 fn expired(batcher: &mut Batcher<u32>, now_ms: u32) -> Vec<u32> {
-    match batcher.poll(at(now_ms)) {
-        Step::Expired(entries) => entries.into_iter().map(|entry| entry.payload).collect(),
+    match batcher.poll(at(now_ms), 0) {
+        Step::Expired(entries) => entries.into_iter().map(|expired| expired.entry.payload).collect(),
         other => panic!("expected expired entries at {now_ms} ms, got {other:?}"),
     }
 }
 
 fn waits_until(batcher: &mut Batcher<u32>, now_ms: u32, until_ms: u32) {
-    match batcher.poll(at(now_ms)) {
+    match batcher.poll(at(now_ms), 0) {
         Step::WaitUntil(time) => assert_eq!(time, at(until_ms)),
         other => panic!("expected to wait at {now_ms} ms, got {other:?}"),
     }
@@ -60,7 +68,7 @@ fn without_a_delay_a_batch_takes_what_has_queued() {
     let batch = release(&mut batcher, 5);
     assert_eq!(payloads(&batch), [0, 1, 2]);
     assert_eq!((batch.rows, batch.reason, batch.oldest_wait), (6, Reason::Immediate, MS * 5));
-    assert!(matches!(batcher.poll(at(5)), Step::Idle));
+    assert!(matches!(batcher.poll(at(5), 0), Step::Idle));
 }
 
 #[test]
@@ -135,13 +143,57 @@ fn an_entry_past_its_deadline_is_answered_and_not_run() {
     let mut batcher = Batcher::new(policy(2, 50, 16));
     push(&mut batcher, 0, until(20, entry(0, 1, 1)));
     push(&mut batcher, 0, until(10, entry(1, 1, 2)));
-    waits_until(&mut batcher, 1, 10);
     // The one that expires would have filled this batch.
     push(&mut batcher, 20, entry(0, 1, 3));
     assert_eq!(expired(&mut batcher, 20), [2, 1]);
     waits_until(&mut batcher, 20, 70);
     assert_eq!(payloads(&release(&mut batcher, 70)), [3]);
     assert_eq!((batcher.len(), batcher.rows()), (0, 0));
+}
+
+#[test]
+fn a_delay_does_not_make_an_entry_miss_its_deadline() {
+    let mut batcher = Batcher::new(policy(8, 50, 16));
+    push(&mut batcher, 0, until(20, entry(0, 1, 1)));
+    // Nothing is known of the cost: half of the time is left for the run.
+    waits_until(&mut batcher, 0, 10);
+    let batch = release(&mut batcher, 10);
+    assert_eq!((payloads(&batch), batch.reason), (vec![1], Reason::Deadline));
+    // Runs of one row take 4 ms: the next entry has to start 5 ms before its deadline.
+    (0..8).for_each(|_| batcher.observe(at(10), 1, MS * 4, Duration::ZERO));
+    push(&mut batcher, 10, until(30, entry(0, 1, 2)));
+    waits_until(&mut batcher, 10, 25);
+    assert_eq!(release(&mut batcher, 25).reason, Reason::Deadline);
+}
+
+#[test]
+fn an_entry_whose_deadline_no_run_can_meet_is_answered_at_once() {
+    let mut batcher = Batcher::new(policy(8, 0, 16));
+    push(&mut batcher, 0, until(12, entry(0, 1, 1)));
+    (0..8).for_each(|_| batcher.observe(at(5), 1, MS * 4, Duration::ZERO));
+    // It could still have made it from 8 ms on, and not at 9.
+    match batcher.poll(at(9), 0) {
+        Step::Expired(entries) => assert_eq!(entries[0].why, Lateness::Unreachable),
+        other => panic!("expected an expired entry, got {other:?}"),
+    }
+    let late = until(12, entry(0, 1, 2));
+    assert_eq!(batcher.push(at(9), late).expect_err("cannot be met").0, Rejected::Unreachable);
+    // A cost that has not been measured for long does not refuse anybody for ever.
+    push(&mut batcher, 3_000, until(3_002, entry(0, 1, 3)));
+    assert_eq!(payloads(&release(&mut batcher, 3_000)), [3]);
+}
+
+#[test]
+fn an_entry_that_would_make_another_one_late_stays_for_the_next_batch() {
+    let mut batcher = Batcher::new(policy(8, 0, 16));
+    for rows in [1, 2, 4, 8] {
+        (0..8).for_each(|_| batcher.observe(at(0), rows, MS * u32::try_from(rows).expect("small"), MS));
+    }
+    push(&mut batcher, 0, until(3, entry(0, 2, 1)));
+    push(&mut batcher, 0, until(90, entry(0, 2, 2)));
+    let batch = release(&mut batcher, 0);
+    assert_eq!((payloads(&batch), batch.reason), (vec![1], Reason::Deadline));
+    assert_eq!(payloads(&release(&mut batcher, 0)), [2]);
 }
 
 #[test]
@@ -203,7 +255,7 @@ fn cancelling_the_head_reopens_a_full_batch() {
     let mut batcher = Batcher::new(policy(2, 10, 16));
     let head = push(&mut batcher, 0, entry(0, 1, 1));
     push(&mut batcher, 1, entry(0, 1, 2));
-    assert_eq!(batcher.due(), Some(Time::START));
+    assert_eq!(batcher.due(0), Some(Time::START));
     batcher.cancel(head).expect("it waits");
     waits_until(&mut batcher, 1, 11);
 }
@@ -232,7 +284,7 @@ fn draining_releases_what_waits_and_admits_nothing() {
     let first = release(&mut batcher, 1);
     assert_eq!((payloads(&first), first.reason), (vec![1], Reason::Drain));
     assert_eq!(payloads(&release(&mut batcher, 1)), [2]);
-    assert!(matches!(batcher.poll(at(1)), Step::Drained));
+    assert!(matches!(batcher.poll(at(1), 0), Step::Drained));
 }
 
 #[test]
@@ -296,4 +348,182 @@ fn entries_without_rows_travel_with_the_others() {
 fn every_reason_has_a_label_of_its_own() {
     let labels: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(labels.len(), Reason::ALL.len());
+}
+
+/// Priority levels 1 to 3, 2 by default.
+fn levels() -> Policy {
+    Policy { priority_levels: 3, default_priority_level: 2, ..policy(2, 0, 16) }
+}
+
+fn level(priority: u32, entry: Entry<u32>) -> Entry<u32> {
+    Entry { priority, ..entry }
+}
+
+#[test]
+fn the_least_level_goes_first_and_an_unknown_one_is_the_default() {
+    let mut batcher = Batcher::new(Policy { max_batch_size: 1, ..levels() });
+    for (number, priority) in [(1, 3), (2, 0), (3, 1), (4, 2), (5, 9), (6, 1)] {
+        push(&mut batcher, 0, level(priority, entry(u64::from(number % 2), 1, number)));
+    }
+    let order: Vec<_> = (0..6).map(|_| payloads(&release(&mut batcher, 1))[0]).collect();
+    assert_eq!(order, [3, 6, 2, 4, 5, 1]);
+}
+
+#[test]
+fn a_batch_is_filled_from_the_levels_in_their_order() {
+    let mut batcher = Batcher::new(Policy { max_batch_size: 3, ..levels() });
+    for (number, priority) in [(1, 3), (2, 1), (3, 2), (4, 3)] {
+        push(&mut batcher, 0, level(priority, entry(0, 1, number)));
+    }
+    assert_eq!(payloads(&release(&mut batcher, 0)), [2, 3, 1]);
+}
+
+#[test]
+fn of_one_level_the_earliest_deadline_goes_first_unless_order_is_to_be_preserved() {
+    let mut batcher = Batcher::new(policy(4, 0, 16));
+    for preserve_ordering in [false, true] {
+        batcher.set_policy(Policy { preserve_ordering, ..policy(4, 0, 16) });
+        push(&mut batcher, 0, until(90, entry(0, 1, 1)));
+        push(&mut batcher, 0, until(70, entry(0, 1, 2)));
+        push(&mut batcher, 0, entry(0, 1, 3));
+        push(&mut batcher, 0, until(80, entry(0, 1, 4)));
+        let batch = release(&mut batcher, 0);
+        let expected = if preserve_ordering { [1, 2, 3, 4] } else { [2, 4, 1, 3] };
+        assert_eq!((payloads(&batch), batch.is_ordered), (expected.to_vec(), preserve_ordering));
+    }
+}
+
+#[test]
+fn a_timeout_rejects_or_puts_behind_the_others_of_its_level() {
+    let reject = QueuePolicy { default_timeout: MS * 10, ..QueuePolicy::default() };
+    let delay = QueuePolicy { timeout_action: TimeoutAction::Delay, ..reject.clone() };
+    let level_policies = [(2, reject), (3, delay)].into();
+    let mut batcher = Batcher::new(Policy { level_policies, max_batch_size: 1, ..levels() });
+    for (number, priority) in [(1, 1), (2, 2), (3, 3)] {
+        push(&mut batcher, 0, level(priority, entry(0, 1, number)));
+    }
+    push(&mut batcher, 5, level(3, entry(0, 1, 4)));
+    match batcher.poll(at(10), 0) {
+        Step::Expired(entries) => {
+            assert_eq!((entries[0].entry.payload, entries[0].why), (2, Lateness::Timeout));
+        }
+        other => panic!("expected an expired entry, got {other:?}"),
+    }
+    let order: Vec<_> = (0..3).map(|_| payloads(&release(&mut batcher, 10))[0]).collect();
+    assert_eq!(order, [1, 4, 3], "the level of no timeout waits on, the delayed one goes last");
+    assert_eq!(batcher.footprint().2, 0, "no timeout is left behind");
+}
+
+#[test]
+fn an_entry_may_shorten_its_timeout_only_where_the_policy_lets_it() {
+    for (allow_timeout_override, asked, expected) in [(false, 2, 10), (true, 2, 2), (true, 50, 10)] {
+        let default_timeout = MS * 10;
+        let queue_policy = QueuePolicy { default_timeout, allow_timeout_override, ..QueuePolicy::default() };
+        let mut batcher = Batcher::new(Policy { queue_policy, ..policy(4, 90, 16) });
+        push(&mut batcher, 0, Entry { timeout: Some(MS * asked), ..entry(0, 1, 1) });
+        waits_until(&mut batcher, 0, expected);
+        assert_eq!(expired(&mut batcher, expected), [1]);
+    }
+}
+
+#[test]
+fn a_level_has_a_bound_of_its_own() {
+    let level_policies = [(3, QueuePolicy { max_queue_size: 1, ..QueuePolicy::default() })].into();
+    let mut batcher = Batcher::new(Policy { level_policies, ..levels() });
+    push(&mut batcher, 0, level(3, entry(0, 1, 1)));
+    let refused = batcher.push(at(0), level(3, entry(0, 1, 2))).expect_err("the level is full");
+    assert_eq!(refused.0, Rejected::QueueFull);
+    push(&mut batcher, 0, level(1, entry(0, 1, 3)));
+    release(&mut batcher, 0);
+    push(&mut batcher, 0, level(3, entry(0, 1, 4)));
+}
+
+#[test]
+fn a_preferred_size_is_released_at_once_and_cut_there() {
+    let mut batcher = Batcher::new(Policy { preferred_batch_sizes: vec![2, 4], ..policy(8, 50, 16) });
+    push(&mut batcher, 0, entry(0, 1, 1));
+    waits_until(&mut batcher, 0, 50);
+    push(&mut batcher, 0, entry(0, 1, 2));
+    let batch = release(&mut batcher, 0);
+    assert_eq!((payloads(&batch), batch.reason), (vec![1, 2], Reason::Preferred));
+    (3..8).for_each(|number| admit(&mut batcher, 0, entry(0, 1, number)));
+    assert_eq!(payloads(&release(&mut batcher, 0)), [3, 4, 5, 6]);
+    // One is left: no size is reached before the delay ends.
+    waits_until(&mut batcher, 0, 50);
+    assert_eq!(release(&mut batcher, 50).reason, Reason::Delay);
+}
+
+#[test]
+fn a_batch_is_bounded_by_its_weight_too() {
+    let mut batcher = Batcher::new(Policy { max_batch_weight: 100, ..policy(8, 50, 16) });
+    for (number, weight) in [(1, 60), (2, 60), (3, 400), (4, 30)] {
+        push(&mut batcher, 0, Entry { weight, ..entry(0, 1, number) });
+    }
+    for (expected, reason) in [(1, Reason::Full), (2, Reason::Full), (3, Reason::Alone)] {
+        let batch = release(&mut batcher, 0);
+        assert_eq!((payloads(&batch), batch.reason), (vec![expected], reason));
+    }
+    waits_until(&mut batcher, 0, 50);
+}
+
+#[test]
+fn tenants_share_by_their_weights_however_much_they_ask_for() {
+    let (heavy, light) = (7, 8);
+    let mut batcher = Batcher::new(Policy { tenant_weights: [(heavy, 3)].into(), ..policy(1, 0, 1000) });
+    let of = |tenant, number| Entry { tenant, ..entry(u64::from(number % 5), 1, number) };
+    (0..300).for_each(|number| admit(&mut batcher, 0, of(heavy, number)));
+    (1000..1100).for_each(|number| admit(&mut batcher, 1, of(light, number)));
+    let taken: Vec<_> = (0..80).map(|_| release(&mut batcher, 2).entries[0].tenant).collect();
+    let heavies = taken.iter().filter(|tenant| **tenant == heavy).count();
+    assert!((58..=62).contains(&heavies), "{heavies} of 80");
+    // Who was away has saved nothing up.
+    while !batcher.is_empty() {
+        release(&mut batcher, 3);
+    }
+    (0..20).for_each(|number| admit(&mut batcher, 4, of(light, number)));
+    (20..40).for_each(|number| admit(&mut batcher, 4, of(9, number)));
+    let taken: Vec<_> = (0..20).map(|_| release(&mut batcher, 5).entries[0].tenant).collect();
+    let others = taken.iter().filter(|tenant| **tenant == 9).count();
+    assert!((9..=11).contains(&others), "{others} of 20");
+}
+
+#[test]
+fn a_tenant_cannot_fill_the_queue_alone_and_nobody_in_particular_can() {
+    let mut batcher = Batcher::new(policy(1, 0, 10));
+    let mine = |number| Entry { tenant: 7, ..entry(0, 1, number) };
+    (0..8).for_each(|number| admit(&mut batcher, 0, mine(number)));
+    assert_eq!(batcher.push(at(0), mine(8)).expect_err("has its share").0, Rejected::TenantFull);
+    push(&mut batcher, 0, Entry { tenant: 8, ..entry(0, 1, 9) });
+    let mut batcher = Batcher::new(policy(1, 0, 10));
+    (0..10).for_each(|number| admit(&mut batcher, 0, entry(0, 1, number)));
+}
+
+#[test]
+fn a_bound_entry_runs_on_its_instance_alone() {
+    let mut batcher = Batcher::new(policy(4, 0, 16));
+    let bound = |instance, number| Entry { instance: Some(instance), ..entry(0, 1, number) };
+    push(&mut batcher, 0, bound(1, 1));
+    push(&mut batcher, 0, bound(1, 2));
+    push(&mut batcher, 0, bound(2, 3));
+    assert!(matches!(batcher.poll(at(0), 0), Step::Idle));
+    push(&mut batcher, 0, entry(0, 1, 4));
+    let Step::Release(batch) = batcher.poll(at(0), 1) else { panic!("its own come first") };
+    assert_eq!(payloads(&batch), [1, 2]);
+    assert_eq!(payloads(&release(&mut batcher, 0)), [4]);
+    let orphans: Vec<_> = batcher.abandon(2).into_iter().map(|entry| entry.payload).collect();
+    assert_eq!(orphans, [3]);
+    assert_eq!(batcher.push(at(0), bound(2, 5)).expect_err("gone").0, Rejected::InstanceGone);
+    assert!(batcher.is_empty() && !batcher.has_bound());
+}
+
+#[test]
+fn the_usual_shapes_and_tenants_cost_no_memory_each_time_they_come() {
+    let mut batcher = Batcher::new(policy(8, 0, 64));
+    for number in 0..1_000 {
+        push(&mut batcher, number, Entry { tenant: 7, ..entry(u64::from(number % 50), 1, number) });
+        release(&mut batcher, number);
+    }
+    let (slots, lanes, deadlines) = batcher.footprint();
+    assert_eq!((slots, lanes, deadlines), (1, 0, 0));
+    assert!(batcher.lanes_kept() <= 10, "{} lanes kept", batcher.lanes_kept());
 }

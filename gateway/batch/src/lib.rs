@@ -10,49 +10,57 @@
 //!
 //! - An instance asks for work only when it is free. Entries that arrive while
 //!   all instances are busy therefore form the next batch by themselves:
-//!   batching comes from back-pressure, and waiting is only added on request
-//!   ([`Policy::max_queue_delay`]).
-//! - First in, first out among entries of one [`ShapeKey`]. Entries of other
-//!   keys neither close a batch nor lose their place. Of several batches that
-//!   are due, the one with the oldest head goes first.
+//!   batching comes from back-pressure ([`Mode::Backpressure`]). Waiting is added on
+//!   request ([`Mode::Fixed`]), or where it is learned to pay ([`Mode::Learned`]).
+//! - The least priority level goes first; within it the tenant that has had least of its
+//!   share; within that the earliest deadline, then the earliest arrival. Entries of
+//!   other [`ShapeKey`]s neither close a batch nor lose their place.
 //! - No batch has more rows than [`Policy::max_batch_size`], none mixes keys,
 //!   none holds an entry whose deadline has passed: that one comes out as
-//!   expired, before it could join.
+//!   expired, before it could join. So does one whose deadline would pass during the
+//!   shortest run that is known.
+//! - A batch is cut at the size beyond which a row gets no cheaper (`size.rs`), and where
+//!   one more entry would make another one late.
 //! - Each admitted entry leaves exactly once: in a batch, expired, or cancelled.
 //!   The queue is bounded; what does not fit is refused with a typed answer.
 //! - Every step costs `O(log n)` in the number of queued entries, and cancelled
-//!   entries leave nothing behind.
+//!   entries leave nothing behind. A batch costs besides a look at each tenant that has
+//!   entries of its shape.
 //!
-//! # Seams: what is meant to be added, and where
+//! # Who stands in front of it
 //!
-//! - **Priority levels, earliest deadline first:** the order within a lane is
-//!   the order of `lanes::Rank`, today the arrival number. A rank of `(priority,
-//!   deadline, arrival)` is all it takes there; `Lanes::oldest` must then keep
-//!   the earliest arrival of a lane beside its head, because delay is owed to
-//!   the oldest entry and not to the first in order.
-//! - **Learned delay, latency objective, best size:** `Batcher::due` is the one
-//!   place that says when a batch is due, `Lanes::is_full` the one that says
-//!   what is big enough. A model of cost per batch size replaces the constants
-//!   there, and also lets an entry be refused, or released early, when
-//!   `deadline - cost` comes closer than the delay. The shell tells it of
-//!   finished batches (a new `Queue::observe`) and of idle instances
-//!   ([`Queue::idle`]), so that it can spread a lane over them.
-//! - **Declared cost instead of rows:** [`Entry::rows`] is only ever added up
-//!   and compared in `lanes.rs`; a cost is another number in its place.
-//! - **Per-tenant shares:** a lane is keyed by shape. A key of (shape, tenant)
-//!   with a virtual time per tenant makes `Lanes::take` choose among lanes of
-//!   one shape instead of popping from one.
+//! Whoever decides *when* an entry may run (a sequence batcher) keeps it until then and
+//! pushes it. Whoever decides *where* sets [`Entry::instance`]: only the instance that
+//! calls [`Queue::next`] with this number gets it, alone or with others that are bound to
+//! the same one, in the same order as everything else; [`Queue::abandon`] gives back what
+//! an instance leaves when it is given up.
+//!
+//! # Where things are
+//!
+//! - `pool.rs`: lanes by shape, ripe or ripening; `turns.rs` and `tenants.rs`: whose turn
+//!   it is; `order.rs`: ranks. `batcher/release.rs` forms a batch, `batcher/leave.rs` is
+//!   every other way out.
+//! - `cost.rs`, `size.rs`, `learn.rs`: what is learned from runs.
+//! - **Declared cost instead of rows:** [`Entry::weight`] and
+//!   [`Policy::max_batch_weight`].
 //! - **Padding:** the caller computes the key from the *padded* shape, so that
 //!   entries of one bucket meet; [`Batch::shape`] carries it to the gather.
 #![warn(missing_docs)]
 
+mod arrivals;
 mod batcher;
+mod cost;
 mod entry;
-mod lanes;
+mod learn;
+mod order;
 mod policy;
+mod pool;
 mod queue;
+mod size;
 mod slab;
+mod tenants;
 mod time;
+mod turns;
 
 #[cfg(test)]
 mod batcher_tests;
@@ -61,8 +69,11 @@ mod queue_tests;
 #[cfg(test)]
 mod simulation;
 
-pub use batcher::{Batcher, Step, Ticket};
-pub use entry::{Batch, ENTRY_ROWS_MAX, Entry, Reason, Rejected, ShapeKey};
-pub use policy::{Policy, QUEUE_ENTRIES_DEFAULT, QUEUE_ENTRIES_MAX};
+pub use batcher::{Batcher, INSTANCES_MAX, Step, Ticket};
+pub use entry::{Batch, ENTRY_ROWS_MAX, Entry, Expired, Lateness, Reason, Rejected, ShapeKey, TenantKey};
+pub use policy::{
+    Mode, PRIORITY_LEVELS_MAX, Policy, QUEUE_ENTRIES_DEFAULT, QUEUE_ENTRIES_MAX, QueuePolicy,
+    TENANT_WEIGHT_MAX, TimeoutAction,
+};
 pub use queue::{Admitted, Queue, Work};
 pub use time::{Clock, ManualClock, MonotonicClock, Time};

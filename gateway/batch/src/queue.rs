@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::batcher::{Batcher, Step, Ticket};
-use crate::entry::{Batch, Entry, Rejected};
+use crate::entry::{Batch, Entry, Expired, Rejected};
 use crate::policy::Policy;
 use crate::time::{Clock, Time};
 
@@ -13,8 +14,8 @@ use crate::time::{Clock, Time};
 pub enum Work<T> {
     /// Run this batch.
     Run(Batch<T>),
-    /// Answer these: their deadline has passed. Never empty.
-    Expired(Vec<Entry<T>>),
+    /// Answer these: they will not run. Never empty.
+    Expired(Vec<Expired<T>>),
 }
 
 /// A model's queue, shared by those who submit and the instances that run.
@@ -26,6 +27,9 @@ pub enum Work<T> {
 /// something is due before `watch`. Nobody wakes a second thread while a woken
 /// one is on its way: that one looks at the whole queue, and passes the wake on
 /// if it leaves something behind.
+///
+/// While something waits that one instance alone may run, all of this is suspended:
+/// everybody is woken, and everybody watches the clock.
 pub struct Queue<T> {
     state: Mutex<State<T>>,
     wake: Condvar,
@@ -60,17 +64,21 @@ impl<T> Queue<T> {
     pub fn submit(self: &Arc<Self>, entry: Entry<T>) -> Result<Admitted<T>, (Rejected, Entry<T>)> {
         let now = self.clock.now();
         let mut state = self.lock();
+        let idle = state.idle;
+        state.batcher.set_idle(idle);
         let ticket = state.batcher.push(now, entry)?;
         self.wake_for(state);
         Ok(Admitted { queue: Arc::clone(self), ticket: Some(ticket) })
     }
 
-    /// Blocks the calling thread, an instance that is free, until there is work
-    /// for it. `None` once the queue has drained: the instance may end.
-    pub fn next(&self) -> Option<Work<T>> {
+    /// Blocks the calling thread, the instance of this number, which is free, until there
+    /// is work for it. `None` once the queue has drained: the instance may end.
+    pub fn next(&self, instance: usize) -> Option<Work<T>> {
         let mut state = self.lock();
         loop {
-            let until = match state.batcher.poll(self.clock.now()) {
+            let free = state.idle + 1;
+            state.batcher.set_idle(free);
+            let until = match state.batcher.poll(self.clock.now(), instance) {
                 Step::Release(batch) => {
                     self.wake_for(state);
                     return Some(Work::Run(batch));
@@ -90,9 +98,27 @@ impl<T> Queue<T> {
     /// Takes out the entries whose deadline has passed. Instances do this before
     /// each batch; call it from a timer so that entries are answered in time
     /// also while all instances are busy, or if there is none.
-    pub fn take_expired(&self) -> Vec<Entry<T>> {
+    pub fn take_expired(&self) -> Vec<Expired<T>> {
         let now = self.clock.now();
         self.lock().batcher.expire(now)
+    }
+
+    /// A batch of so many rows kept its instance busy for so long, and its oldest entry had
+    /// waited so long before. What a run costs is learned from it.
+    pub fn observe(&self, rows: usize, took: Duration, oldest_wait: Duration) {
+        let now = self.clock.now();
+        self.lock().batcher.observe(now, rows, took, oldest_wait);
+    }
+
+    /// The size of a batch beyond which a row gets no cheaper, if that is known.
+    pub fn best_rows(&self) -> Option<usize> {
+        self.lock().batcher.best_rows()
+    }
+
+    /// The instance of this number is gone for good: gives back what it alone could run,
+    /// to be answered.
+    pub fn abandon(&self, instance: usize) -> Vec<Entry<T>> {
+        self.lock().batcher.abandon(instance)
     }
 
     /// Batches by another policy from now on. Nothing that waits is lost.
@@ -143,9 +169,12 @@ impl<T> Queue<T> {
 
     /// Releases the lock, then wakes a thread if one should look at the queue.
     fn wake_for(&self, mut state: MutexGuard<'_, State<T>>) {
-        let wake = state.should_wake();
+        let wakes_all = state.idle > 0 && state.batcher.has_bound();
+        let wakes_one = !wakes_all && state.should_wake();
         drop(state);
-        if wake {
+        if wakes_all {
+            self.wake.notify_all();
+        } else if wakes_one {
             self.wake.notify_one();
         }
     }
@@ -159,7 +188,8 @@ impl<T> Queue<T> {
     ) -> MutexGuard<'a, State<T>> {
         let watched = until.filter(|&until| state.watch.is_none_or(|watch| until < watch));
         // Nothing but the wait itself stands between the two counts.
-        let timeout = watched.map(|until| until.since(self.clock.now()));
+        let waits = if state.batcher.has_bound() { until } else { watched };
+        let timeout = waits.map(|until| until.since(self.clock.now()));
         state.watch = watched.or(state.watch);
         state.idle += 1;
         state = match timeout {
@@ -177,9 +207,12 @@ impl<T> Queue<T> {
     }
 }
 
+/// The number of no instance: nothing is bound to it.
+const NOBODY: usize = usize::MAX;
+
 impl<T> State<T> {
     fn should_wake(&mut self) -> bool {
-        let Some(due) = self.batcher.due() else { return false };
+        let Some(due) = self.batcher.due(NOBODY) else { return false };
         if self.idle == 0 || self.waking || self.watch.is_some_and(|watch| watch <= due) {
             return false;
         }

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::{
-    Admitted, Clock, Entry, ManualClock, MonotonicClock, Policy, Queue, Reason, Rejected, Time, Work,
+    Admitted, Clock, Entry, ManualClock, Mode, MonotonicClock, Policy, Queue, Reason, Rejected, Time, Work,
 };
 
 /// Much longer than anything here takes, also on a busy machine.
@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 const FOREVER: Duration = Duration::from_secs(3_600);
 
 fn policy(max_batch_size: usize, max_queue_delay: Duration) -> Policy {
-    Policy { max_batch_size, max_queue_delay, max_queue_size: 64 }
+    Policy { mode: Mode::Fixed, max_batch_size, max_queue_delay, max_queue_size: 64, ..Policy::default() }
 }
 
 fn queue(policy: Policy) -> (Arc<Queue<usize>>, MonotonicClock) {
@@ -24,7 +24,7 @@ fn queue(policy: Policy) -> (Arc<Queue<usize>>, MonotonicClock) {
 }
 
 fn entry<T>(payload: T) -> Entry<T> {
-    Entry { rows: 1, deadline: None, shape: 0, payload }
+    Entry::new(1, 0, payload)
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
@@ -45,7 +45,7 @@ fn next_on_a_thread<T: Send + 'static>(queue: &Arc<Queue<T>>) -> JoinHandle<Opti
     let (queue, before) = (Arc::clone(queue), queue.idle());
     let thread = thread::spawn({
         let queue = Arc::clone(&queue);
-        move || queue.next()
+        move || queue.next(0)
     });
     eventually("the thread sleeps or has its work", || queue.idle() > before || thread.is_finished());
     thread
@@ -100,22 +100,53 @@ fn the_entry_that_fills_a_batch_wakes_an_instance_before_the_delay() {
 }
 
 #[test]
-fn a_deadline_earlier_than_the_watched_time_is_answered_in_time() {
+fn an_entry_with_a_deadline_earlier_than_the_watched_time_runs_in_time() {
     let (queue, clock) = queue(policy(4, FOREVER));
     let instances = [next_on_a_thread(&queue), next_on_a_thread(&queue)];
     let _held = submit_and_settle(&queue, entry(1));
-    let deadline = clock.now().after(Duration::from_millis(20));
-    let _late = queue.submit(Entry { deadline: Some(deadline), ..entry(2) }).expect("admitted");
-    eventually("the entry expires", || instances.iter().any(JoinHandle::is_finished));
-    assert!(clock.now() >= deadline);
+    let deadline = clock.now().after(Duration::from_secs(4));
+    let _late = queue.submit(Entry { deadline: Some(deadline), shape: 1, ..entry(2) }).expect("admitted");
+    eventually("it runs", || instances.iter().any(JoinHandle::is_finished));
+    assert!(clock.now() < deadline);
     queue.drain();
-    let mut answers = instances.map(|instance| match join("the instance ends", instance) {
-        Some(Work::Run(batch)) => ("run", batch.entries[0].payload),
-        Some(Work::Expired(entries)) => ("expired", entries[0].payload),
-        None => ("none", 0),
-    });
-    answers.sort_unstable();
-    assert_eq!(answers, [("expired", 2), ("run", 1)]);
+    let mut run = instances.map(|instance| batch(join("the instance ends", instance)));
+    run.sort_by_key(|(ids, _)| ids[0]);
+    assert_eq!(run.map(|(ids, _)| ids), [vec![1], vec![2]]);
+}
+
+#[test]
+fn bound_entries_reach_their_instances_whoever_sleeps() {
+    let (queue, _) = queue(policy(4, Duration::ZERO));
+    let instances: Vec<_> = (0..4)
+        .map(|number| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || {
+                let mut ran = Vec::new();
+                while let Some(work) = queue.next(number) {
+                    ran.extend(batch(Some(work)).0);
+                }
+                ran
+            })
+        })
+        .collect();
+    let guards: Vec<_> = (0..400)
+        .map(|id| {
+            let instance = Some(id % 4);
+            loop {
+                match queue.submit(Entry { instance, ..entry(id) }) {
+                    Ok(guard) => break guard,
+                    Err(_) => thread::yield_now(),
+                }
+            }
+        })
+        .collect();
+    eventually("all are run", || queue.depth() == 0);
+    guards.into_iter().for_each(Admitted::finish);
+    queue.drain();
+    for (number, instance) in instances.into_iter().enumerate() {
+        let ran = join("the instance ends", instance);
+        assert!(ran.len() == 100 && ran.iter().all(|id| id % 4 == number), "{number}: {ran:?}");
+    }
 }
 
 #[test]
@@ -130,7 +161,7 @@ fn what_one_instance_leaves_behind_wakes_the_next() {
             .map(|_| {
                 let (queue, all_have_one) = (Arc::clone(&queue), Arc::clone(&all_have_one));
                 thread::spawn(move || {
-                    let work = queue.next();
+                    let work = queue.next(0);
                     all_have_one.wait();
                     batch(work).0[0]
                 })
@@ -222,7 +253,7 @@ fn ten_thousand_entries(policy: Policy) {
         .map(|_| {
             let (queue, run) = (Arc::clone(&queue), Arc::clone(&run));
             thread::spawn(move || {
-                while let Some(work) = queue.next() {
+                while let Some(work) = queue.next(0) {
                     let Work::Run(batch) = work else { panic!("nothing has a deadline") };
                     assert!(batch.rows <= rows_max);
                     assert!(batch.entries.iter().all(|entry| entry.shape == batch.shape));
@@ -269,7 +300,7 @@ fn draining_runs_what_waits_and_ends_every_instance() {
     assert_eq!(queue.submit(entry(2)).expect_err("draining").0, Rejected::Draining);
     let work: Vec<_> = instances.into_iter().filter_map(|instance| join("it ends", instance)).collect();
     assert_eq!(work.len(), 1, "one batch, and two instances that end");
-    assert!(queue.next().is_none());
+    assert!(queue.next(0).is_none());
 }
 
 #[test]
@@ -290,7 +321,7 @@ fn a_dropped_guard_takes_its_entry_out_and_a_finished_one_does_not() {
     drop(cancelled);
     finished.finish();
     assert_eq!(queue.depth(), 1);
-    assert_eq!(batch(queue.next()).0, [2]);
+    assert_eq!(batch(queue.next(0)).0, [2]);
 }
 
 /// A payload that needs its queue's lock to be dropped.
@@ -337,7 +368,7 @@ impl Clock for BrokenOnce {
 fn a_panic_under_the_lock_does_not_take_the_queue_along() {
     let queue = Arc::new(Queue::new(policy(8, Duration::ZERO), Arc::new(BrokenOnce::default())));
     let broken = Arc::clone(&queue);
-    assert!(thread::spawn(move || broken.next().is_some()).join().is_err());
+    assert!(thread::spawn(move || broken.next(0).is_some()).join().is_err());
     let _guard = queue.submit(entry(1)).expect("admitted");
-    assert_eq!(batch(queue.next()).0, [1]);
+    assert_eq!(batch(queue.next(0)).0, [1]);
 }

@@ -1,19 +1,29 @@
 //! Seeded histories in virtual time, driven through the real state machine and
-//! checked against a model that is too simple to be wrong.
+//! checked against a model that is too simple to be wrong (`simulation/model.rs`).
 //!
 //! A failure prints its seed. `SLUICE_BATCH_SEED=n` replays one history, and
 //! `SLUICE_BATCH_SEEDS=n` runs that many.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-use crate::{Batch, Batcher, Entry, Policy, Reason, Rejected, Step, Ticket, Time};
+use crate::{
+    Batcher, Entry, Expired, Lateness, Mode, Policy, QueuePolicy, Reason, Rejected, Step, Ticket, Time,
+    TimeoutAction,
+};
+
+mod model;
+
+use model::Model;
 
 /// Histories in a run: what the project asks of each change.
 const SEEDS: u64 = 12_000;
 /// Steps of one history before it drains.
 const STEPS: usize = 48;
+/// Shapes and tenants that entries have.
+const SHAPES: u64 = 3;
+const TENANTS: u64 = 3;
 
 /// xorshift64*: small, seeded, and good enough to shuffle.
 struct Random(u64);
@@ -37,35 +47,33 @@ impl Random {
     fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
+
+    fn one_of<T: Clone>(&mut self, choices: &[T]) -> T {
+        choices[self.small(choices.len())].clone()
+    }
 }
 
-/// What the model knows of an entry that waits.
-#[derive(Clone)]
-struct Known {
-    id: usize,
-    key: u64,
+/// A batch that is running.
+struct Run {
+    end: Time,
+    instance: usize,
     rows: usize,
-    arrived: Time,
-    deadline: Option<Time>,
-    ticket: Ticket,
+    cost: Duration,
+    oldest_wait: Duration,
 }
 
 struct Simulation {
     random: Random,
     batcher: Batcher<usize>,
-    policy: Policy,
-    draining: bool,
+    model: Model,
     now: Time,
-    /// In the order of arrival: all that the model remembers of the queue.
-    waiting: Vec<Known>,
-    /// Entries that have left, by id: each may do so once.
-    left: BTreeSet<usize>,
     tickets: Vec<Ticket>,
-    admitted: usize,
-    instances: usize,
-    /// When each busy instance will be free.
-    busy: Vec<Time>,
-    /// What the scheduler said when it was last asked.
+    /// Numbers of the instances that are there.
+    instances: Vec<usize>,
+    busy: Vec<Run>,
+    /// How dear a batch and a row of it are, in microseconds; changes now and then.
+    cost: (u64, u64),
+    /// What the scheduler said when it was last asked, the earliest of all instances.
     wake: Option<Time>,
     /// What has happened how often, to see that the histories are rich.
     seen: BTreeMap<&'static str, usize>,
@@ -75,28 +83,68 @@ fn us(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
+fn random_queue_policy(random: &mut Random) -> QueuePolicy {
+    QueuePolicy {
+        timeout_action: random.one_of(&[TimeoutAction::Reject, TimeoutAction::Delay]),
+        default_timeout: us(random.one_of(&[0, 0, 300, 2_000])),
+        allow_timeout_override: random.chance(50),
+        max_queue_size: random.one_of(&[0, 0, 2, 10]),
+    }
+}
+
 fn random_policy(random: &mut Random) -> Policy {
-    let max_batch_size = [0, 1, 2, 4, 7, 32][random.small(6)];
-    let delay_us = [0, 0, 1, 50, 400, 5_000][random.small(6)];
-    let max_queue_size = [1, 3, 16, 64][random.small(4)];
-    Policy { max_batch_size, max_queue_delay: us(delay_us), max_queue_size }
+    let max_batch_size = random.one_of(&[0, 1, 2, 4, 7, 32]);
+    let levels = random.one_of(&[0, 1, 3]);
+    let sizes: &[&[usize]] = if max_batch_size >= 4 { &[&[], &[], &[2], &[2, 4]] } else { &[&[]] };
+    let level_policies = (1..=levels).filter_map(|level| {
+        let has_one = random.chance(40);
+        has_one.then(|| (level, random_queue_policy(random)))
+    });
+    Policy {
+        max_batch_size,
+        max_batch_weight: 0,
+        mode: Mode::Fixed,
+        level_policies: level_policies.collect(),
+        priority_levels: levels,
+        default_priority_level: levels.div_ceil(2),
+        preferred_batch_sizes: sizes[random.small(sizes.len())].to_vec(),
+        preserve_ordering: random.chance(20),
+        tenant_weights: [(1, 1 + u32::try_from(random.below(3)).expect("small"))].into(),
+        max_queue_delay: us(random.one_of(&[0, 0, 1, 50, 400, 5_000])),
+        latency_objective: random.chance(50).then(|| us(2_000)),
+        queue_policy: if random.chance(30) { random_queue_policy(random) } else { QueuePolicy::default() },
+        max_queue_size: random.one_of(&[1, 3, 16, 64]),
+    }
+}
+
+fn random_mode(random: &mut Random, mut policy: Policy) -> Policy {
+    policy.mode = random.one_of(&[Mode::Fixed, Mode::Fixed, Mode::Backpressure, Mode::Learned]);
+    policy.max_batch_weight = random.one_of(&[0, 0, 0, 40]);
+    policy
 }
 
 impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let policy = random_policy(&mut random);
+        let policy = random_mode(&mut random, policy);
+        let (there, bound_max) = (1 + random.small(3), 4);
+        let mut batcher = Batcher::new(policy.clone());
+        let mut model = Model::new(policy);
+        // Entries are bound to these too.
+        for instance in there..bound_max {
+            assert!(batcher.abandon(instance).is_empty());
+            model.abandon(instance);
+        }
+        let instances = (0..there).collect();
         Self {
-            batcher: Batcher::new(policy.clone()),
-            policy,
-            draining: false,
+            batcher,
+            model,
             now: Time::START,
-            waiting: Vec::new(),
-            left: BTreeSet::new(),
             tickets: Vec::new(),
-            admitted: 0,
-            instances: 1 + random.small(3),
+            instances,
             busy: Vec::new(),
+            cost: (10 + random.below(300), 1 + random.below(60)),
             wake: None,
             seen: BTreeMap::new(),
             random,
@@ -105,44 +153,48 @@ impl Simulation {
 
     fn run(&mut self) {
         for _ in 0..STEPS {
-            let gap = us([0, 1, 20, 300, 3_000][self.random.small(5)]);
+            let gap = us(self.random.one_of(&[0, 1, 20, 300, 3_000]));
             self.advance_to(self.now.after(gap));
             match self.random.below(100) {
-                0..65 => (0..=self.random.below(3)).for_each(|_| self.push()),
-                65..88 => self.cancel(),
-                88..92 => self.change_policy(),
-                92..94 => self.expire(),
+                0..68 => (0..=self.random.below(4)).for_each(|_| self.push()),
+                68..86 => self.cancel(),
+                86..90 => self.change_policy(),
+                90..92 => self.expire(),
+                92..94 => self.cost = (10 + self.random.below(300), 1 + self.random.below(60)),
+                94..97 => self.abandon(),
                 _ => {}
             }
             self.serve();
         }
         self.batcher.drain();
-        self.draining = true;
+        self.model.draining = true;
         self.push();
         self.serve();
-        while !self.busy.is_empty() {
-            let end = self.busy.iter().copied().max().expect("one is busy");
+        while let Some(end) = self.busy.iter().map(|run| run.end).max() {
             self.advance_to(end);
         }
-        assert!(matches!(self.batcher.poll(self.now), Step::Drained), "did not drain");
-        assert!(self.waiting.is_empty(), "{} entries lost", self.waiting.len());
-        assert_eq!(self.left.len(), self.admitted, "every admitted entry leaves once");
+        for instance in self.instances.clone() {
+            assert!(matches!(self.batcher.poll(self.now, instance), Step::Drained), "did not drain");
+        }
+        self.model.check_end();
         assert_eq!(self.batcher.footprint().1, 0, "lanes left behind");
-        assert_eq!(self.batcher.footprint().2, 0, "deadlines left behind");
+        assert_eq!(self.batcher.footprint().2, 0, "deadlines or timeouts left behind");
+        assert!(!self.batcher.has_bound(), "pools left behind");
     }
 
     /// Lives through everything that happens until `time`: instances that
     /// finish, and the wake-ups that the scheduler itself asked for.
     fn advance_to(&mut self, time: Time) {
         loop {
-            let free = self.busy.len() < self.instances;
-            let wake = self.wake.filter(|_| free);
-            let Some(next) = self.busy.iter().copied().chain(wake).min().filter(|next| *next <= time) else {
-                break;
-            };
+            let wake = self.wake.filter(|_| self.busy.len() < self.instances.len());
+            let ends = self.busy.iter().map(|run| run.end);
+            let Some(next) = ends.chain(wake).min().filter(|next| *next <= time) else { break };
             self.now = self.now.max(next);
             let now = self.now;
-            self.busy.retain(|end| *end > now);
+            for run in self.busy.extract_if(.., |run| run.end <= now) {
+                self.batcher.observe(now, run.rows, run.cost, run.oldest_wait);
+                self.model.observe(now, run.cost);
+            }
             self.serve();
         }
         self.now = self.now.max(time);
@@ -153,63 +205,77 @@ impl Simulation {
     /// Lets every free instance ask until it is told to wait.
     fn serve(&mut self) {
         self.wake = None;
-        while self.busy.len() < self.instances {
-            match self.batcher.poll(self.now) {
-                Step::Release(batch) => {
-                    self.check_batch(&batch);
-                    let cost = 10 + self.random.below(600);
-                    self.busy.push(self.now.after(us(cost)));
+        for instance in self.instances.clone() {
+            while self.busy.iter().all(|run| run.instance != instance) {
+                self.batcher.set_idle(self.instances.len() - self.busy.len());
+                let step = self.batcher.poll(self.now, instance);
+                self.model.time_passes(self.now);
+                match step {
+                    Step::Release(batch) => {
+                        self.model.check_batch(self.now, instance, &batch);
+                        self.saw(batch.reason.as_str());
+                        let cost = us(self.cost.0 + self.cost.1 * batch.rows as u64 + self.random.below(20));
+                        let (rows, oldest_wait) = (batch.rows, batch.oldest_wait);
+                        self.busy.push(Run { end: self.now.after(cost), instance, rows, cost, oldest_wait });
+                    }
+                    Step::Expired(expired) => self.check_expired(&expired),
+                    Step::WaitUntil(time) => {
+                        self.model.check_wait(self.now, instance, time);
+                        self.wake = Some(self.wake.map_or(time, |wake| wake.min(time)));
+                        break;
+                    }
+                    Step::Idle => {
+                        assert!(self.model.has_nothing_for(instance), "idle with entries waiting");
+                        assert!(!self.model.draining, "idle and not drained");
+                        break;
+                    }
+                    Step::Drained => {
+                        assert!(self.model.has_nothing_for(instance), "drained too early");
+                        assert!(self.model.draining, "drained though it goes on");
+                        break;
+                    }
                 }
-                Step::Expired(entries) => {
-                    assert!(!entries.is_empty(), "an empty list of expired entries");
-                    self.check_expired(&entries);
-                }
-                Step::WaitUntil(time) => {
-                    self.check_wait(time);
-                    self.wake = Some(time);
-                    break;
-                }
-                Step::Idle => {
-                    assert!(self.waiting.is_empty() && !self.draining, "idle with entries waiting");
-                    break;
-                }
-                Step::Drained => {
-                    assert!(self.waiting.is_empty() && self.draining, "drained too early");
-                    break;
-                }
+                self.check_counts();
             }
-            self.check_counts();
         }
     }
 
     fn push(&mut self) {
-        let rows = self.random.small(self.policy.max_batch_size.max(3) + 2);
-        let deadline = self.random.chance(40).then(|| self.now.after(us(self.random.below(2_000))));
-        let (key, id) = (self.random.below(3), self.admitted);
-        let expected = if self.draining {
-            Some(Rejected::Draining)
-        } else if self.policy.max_batch_size > 0 && rows > self.policy.max_batch_size {
-            Some(Rejected::TooLarge)
-        } else if self.waiting.len() >= self.policy.max_queue_size {
-            Some(Rejected::QueueFull)
-        } else {
-            None
+        let (random, policy) = (&mut self.random, &self.model.policy);
+        let rows = random.small(policy.max_batch_size.max(3) + 2);
+        let entry = Entry {
+            rows,
+            weight: if random.chance(80) { rows } else { random.small(60) },
+            deadline: random.chance(40).then(|| self.now.after(us(random.below(2_000)))),
+            timeout: random.chance(20).then(|| us(random.below(500))),
+            priority: u32::try_from(random.below(5)).expect("small"),
+            tenant: random.below(TENANTS),
+            instance: random.chance(8).then(|| random.small(4)),
+            shape: random.below(SHAPES),
+            payload: self.model.admitted(),
         };
-        match self.batcher.push(self.now, Entry { rows, deadline, shape: key, payload: id }) {
+        let expected = self.model.refuses(self.now, &entry);
+        match self.batcher.push(self.now, entry.clone()) {
             Ok(ticket) => {
                 assert_eq!(expected, None, "admitted what should be refused");
-                self.waiting.push(Known { id, key, rows, arrived: self.now, deadline, ticket });
+                self.model.push(self.now, &entry, ticket);
                 self.tickets.push(ticket);
-                self.admitted += 1;
             }
-            Err((rejected, entry)) => {
+            Err((Rejected::Unreachable, _)) if expected.is_none() => {
+                self.model.check_unreachable(self.now, entry.deadline);
+                self.saw("refused as unreachable");
+            }
+            Err((rejected, back)) => {
                 assert_eq!(Some(rejected), expected);
                 self.saw(match rejected {
                     Rejected::QueueFull => "queue full",
+                    Rejected::TenantFull => "tenant full",
+                    Rejected::InstanceGone => "instance gone",
                     Rejected::Draining => "draining",
                     Rejected::TooLarge => "too large",
+                    Rejected::Unreachable => "refused as past",
                 });
-                assert_eq!((entry.payload, entry.rows), (id, rows), "another entry came back");
+                assert_eq!(back, entry, "another entry came back");
             }
         }
         self.check_counts();
@@ -221,113 +287,66 @@ impl Simulation {
             return;
         }
         let ticket = self.tickets[self.random.small(self.tickets.len())];
-        let place = self.waiting.iter().position(|known| known.ticket == ticket);
         let cancelled = self.batcher.cancel(ticket).map(|entry| entry.payload);
-        assert_eq!(cancelled, place.map(|place| self.waiting[place].id), "cancelled the wrong entry");
+        assert_eq!(cancelled, self.model.waits(ticket), "cancelled the wrong entry");
         if let Some(id) = cancelled {
             self.saw("cancelled");
-            self.leaves(id);
+            self.model.leaves(id);
         }
         self.check_counts();
     }
 
     fn change_policy(&mut self) {
-        self.policy = random_policy(&mut self.random);
-        self.batcher.set_policy(self.policy.clone());
+        let policy = random_policy(&mut self.random);
+        let policy = random_mode(&mut self.random, policy);
+        self.model.policy = policy.clone();
+        self.batcher.set_policy(policy);
     }
 
     fn expire(&mut self) {
-        let entries = self.batcher.expire(self.now);
-        self.check_expired(&entries);
+        let expired = self.batcher.expire(self.now);
+        self.model.time_passes(self.now);
+        self.check_expired(&expired);
         self.check_counts();
+    }
+
+    /// An instance is gone for good, and its run with it, unless it is the last one.
+    fn abandon(&mut self) {
+        let instance = self.instances[self.random.small(self.instances.len())];
+        if self.instances.len() == 1 {
+            return;
+        }
+        self.busy.retain(|run| run.instance != instance);
+        self.instances.retain(|other| *other != instance);
+        let orphans = self.batcher.abandon(instance);
+        for orphan in orphans {
+            assert_eq!(orphan.instance, Some(instance), "an orphan of another instance");
+            self.saw("orphaned");
+            self.model.leaves(orphan.payload);
+        }
+        self.model.abandon(instance);
     }
 
     fn saw(&mut self, what: &'static str) {
         *self.seen.entry(what).or_default() += 1;
     }
 
-    fn leaves(&mut self, id: usize) {
-        self.waiting.retain(|known| known.id != id);
-        assert!(self.left.insert(id), "entry {id} answered twice");
+    fn check_expired(&mut self, expired: &[Expired<usize>]) {
+        for one in expired {
+            self.model.check_expired(self.now, one);
+            self.saw(match one.why {
+                Lateness::Deadline => "deadline passed",
+                Lateness::Unreachable => "unreachable",
+                Lateness::Timeout => "timed out",
+            });
+        }
+        self.model.check_nobody_is_late(self.now);
+        let delayed = self.model.delayed();
+        (0..delayed).for_each(|_| self.saw("delayed"));
     }
 
     fn check_counts(&self) {
-        assert_eq!(self.batcher.len(), self.waiting.len());
-        assert_eq!(self.batcher.rows(), self.waiting.iter().map(|known| known.rows).sum::<usize>());
-    }
-
-    fn check_expired(&mut self, entries: &[Entry<usize>]) {
-        let now = self.now;
-        let passed = |deadline: Option<Time>| deadline.is_some_and(|deadline| deadline <= now);
-        assert!(entries.iter().all(|entry| passed(entry.deadline)), "expired before its deadline");
-        assert!(entries.is_sorted_by_key(|entry| entry.deadline), "not in order of deadline");
-        for entry in entries {
-            self.saw("expired");
-            self.leaves(entry.payload);
-        }
-        assert!(!self.waiting.iter().any(|known| passed(known.deadline)), "an expired entry stayed");
-    }
-
-    /// What the model would release of `key` now: the entries, and why.
-    fn due_batch(&self, key: u64) -> Option<(Vec<usize>, Reason)> {
-        let lane: Vec<_> = self.waiting.iter().filter(|known| known.key == key).collect();
-        let head = lane.first()?;
-        let max = self.policy.max_batch_size;
-        let mut taken = vec![head.id];
-        let mut rows = head.rows;
-        for known in lane.iter().skip(1).take_while(|_| max > 0) {
-            if rows + known.rows > max {
-                break;
-            }
-            rows += known.rows;
-            taken.push(known.id);
-        }
-        let wait = self.now.since(head.arrived);
-        let reason = if max == 0 || rows > max {
-            Reason::Alone
-        } else if rows == max || taken.len() < lane.len() {
-            Reason::Full
-        } else if self.policy.max_queue_delay.is_zero() {
-            Reason::Immediate
-        } else if wait >= self.policy.max_queue_delay {
-            Reason::Delay
-        } else if self.draining {
-            Reason::Drain
-        } else {
-            return None;
-        };
-        Some((taken, reason))
-    }
-
-    fn check_batch(&mut self, batch: &Batch<usize>) {
-        // The due key with the oldest head: ids grow with arrival.
-        let due = (0..3).filter_map(|key| self.due_batch(key)).min_by_key(|(ids, _)| ids[0]);
-        let (ids, reason) = due.expect("released a batch that was not due");
-        let released: Vec<_> = batch.entries.iter().map(|entry| entry.payload).collect();
-        assert_eq!((released, batch.reason), (ids, reason), "another batch was due");
-        assert!(batch.entries.iter().all(|entry| entry.shape == batch.shape), "mixed keys");
-        assert_eq!(batch.rows, batch.entries.iter().map(|entry| entry.rows).sum::<usize>());
-        let max = self.policy.max_batch_size;
-        assert!(max == 0 || batch.rows <= max || batch.entries.len() == 1, "too many rows");
-        let late = |entry: &Entry<usize>| entry.deadline.is_some_and(|deadline| deadline <= self.now);
-        assert!(!batch.entries.iter().any(late), "ran past its deadline");
-        let head = self.waiting.iter().find(|known| known.id == batch.entries[0].payload);
-        let wait = head.map(|head| self.now.since(head.arrived)).expect("the head waits");
-        assert_eq!((batch.oldest_wait, batch.released), (wait, self.now));
-        self.saw(reason.as_str());
-        for entry in &batch.entries {
-            self.leaves(entry.payload);
-        }
-    }
-
-    /// A free instance is told to wait only if nothing is due, and exactly until
-    /// the first thing is: this is what bounds the delay.
-    fn check_wait(&self, time: Time) {
-        assert!((0..3).all(|key| self.due_batch(key).is_none()), "waits though a batch is due");
-        let delay_ends = self.waiting.iter().map(|known| known.arrived.after(self.policy.max_queue_delay));
-        let deadlines = self.waiting.iter().filter_map(|known| known.deadline);
-        assert_eq!(delay_ends.chain(deadlines).min(), Some(time), "waits until another time");
-        assert!(time > self.now, "waits for the past");
+        assert_eq!((self.batcher.len(), self.batcher.rows()), self.model.counts());
     }
 }
 
@@ -353,7 +372,20 @@ fn no_history_breaks_a_promise() {
         simulation.seen.into_iter().for_each(|(what, times)| *seen.entry(what).or_default() += times);
     }
     println!("{seen:?}");
-    let expected = ["expired", "cancelled", "queue full", "draining", "too large"];
+    let expected = [
+        "deadline passed",
+        "unreachable",
+        "refused as unreachable",
+        "timed out",
+        "delayed",
+        "cancelled",
+        "orphaned",
+        "queue full",
+        "tenant full",
+        "instance gone",
+        "draining",
+        "too large",
+    ];
     for what in Reason::ALL.map(Reason::as_str).into_iter().chain(expected) {
         let times = seen.get(what).copied().unwrap_or(0);
         assert!(replayed.is_some() || times > 100, "{what:?} happened {times} times only");
@@ -365,7 +397,7 @@ fn the_same_seed_lives_the_same_history() {
     let history = |seed| {
         let mut simulation = Simulation::new(seed);
         simulation.run();
-        (simulation.now, simulation.admitted, simulation.random.0)
+        (simulation.now, simulation.model.admitted(), simulation.random.0)
     };
     assert_eq!(history(7), history(7));
     assert_ne!(history(7), history(8));

@@ -26,6 +26,15 @@ impl<V> Slab<V> {
         self.slots.get(slot)?.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, slot: usize) -> Option<&mut V> {
+        self.slots.get_mut(slot)?.as_mut()
+    }
+
+    /// All values with their slots.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &V)> {
+        self.slots.iter().enumerate().filter_map(|(slot, value)| Some((slot, value.as_ref()?)))
+    }
+
     /// Takes the value out; `None` if the slot is empty.
     pub(crate) fn remove(&mut self, slot: usize) -> Option<V> {
         let value = self.slots.get_mut(slot)?.take()?;

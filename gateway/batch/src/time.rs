@@ -11,6 +11,9 @@ use std::time::Duration;
 pub struct Time(pub Duration);
 
 impl Time {
+    /// After every time that a clock shows.
+    pub const END: Self = Self(Duration::MAX);
+
     /// The clock's start: at or before every other time.
     pub const START: Self = Self(Duration::ZERO);
 
@@ -19,6 +22,12 @@ impl Time {
     #[must_use]
     pub const fn after(self, delay: Duration) -> Self {
         Self(self.0.saturating_add(delay))
+    }
+
+    /// This time less `span`; the clock's start if that is before it.
+    #[must_use]
+    pub const fn before(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(span))
     }
 
     /// How long after `earlier` this is; zero if it is not after it.

@@ -49,6 +49,8 @@ pub enum Kind {
     // Nobody's fault: too much at once, or not now.
     /// The model's queue is full.
     QueueFull,
+    /// The request waited in the queue for as long as the model's policy lets it.
+    QueueTimeout,
     /// One caller or tenant has more under way than it may.
     TenantLimit,
     /// The gateway has as much work as it may hold.

@@ -105,6 +105,9 @@ pub fn wire_error(kind: Kind) -> WireError {
         Kind::QueueFull => {
             row(StatusCode::TOO_MANY_REQUESTS, grpc::RESOURCE_EXHAUSTED, "queue_full", Gateway, true)
         }
+        Kind::QueueTimeout => {
+            row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "queue_timeout", Gateway, true)
+        }
         Kind::Overloaded => {
             row(StatusCode::SERVICE_UNAVAILABLE, grpc::UNAVAILABLE, "overloaded", Gateway, true)
         }

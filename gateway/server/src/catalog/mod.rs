@@ -8,6 +8,7 @@ mod files;
 mod grants;
 mod loaded;
 mod model;
+mod outbox;
 mod plugin_log;
 pub mod plugins;
 pub mod samples;

@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sluice_batch::{Clock, Entry, Policy, Queue, Rejected, ShapeKey, Time};
+use sluice_batch::{Clock, ENTRY_ROWS_MAX, Entry, Policy, Queue, Rejected, ShapeKey, TenantKey, Time};
 use sluice_engine::EngineKind;
 use sluice_tensor::{NamedTensor, Signature};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::worker::{BatchWatch, Job, Worker};
-use crate::config;
+use super::outbox::Outbox;
+use super::worker::{BatchWatch, Job, UNREACHABLE, Worker};
+use crate::config::{self, BatchWeight};
 use crate::error::{Error, Kind, Result};
 use crate::observe::{Failure, ModelMetrics, PipelineMetrics, Statistics};
 use crate::pipeline::CheckedInputs;
@@ -69,17 +70,20 @@ impl Model {
             statistics,
             request_metrics,
         });
+        let outbox = Arc::new(Outbox::default());
         for number in 0..started.config.instances {
             let worker = Worker {
                 model_name: Arc::clone(&started.config.name),
                 model: Arc::clone(&model),
                 instance: model.instance().map_err(|error| error.to_string())?,
+                number,
+                outbox: Arc::clone(&outbox),
                 queue: Arc::clone(&started.queue),
                 ready_instances: Arc::clone(&started.ready_instances),
                 metrics: Arc::clone(&started.metrics),
                 statistics: Arc::clone(&started.statistics),
             };
-            worker.spawn(number).map_err(|error| format!("cannot start an instance thread: {error}"))?;
+            worker.spawn().map_err(|error| format!("cannot start an instance thread: {error}"))?;
         }
         Ok(started)
     }
@@ -153,21 +157,20 @@ impl Model {
         }
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller::default());
-        let entry = Entry {
-            rows: inputs.rows,
-            deadline: Some(self.queue_deadline(deadline)),
-            shape: shape_key(&inputs.inputs),
-            payload: Job {
-                rows: inputs.rows,
-                inputs: inputs.inputs,
-                reply,
-                caller: Arc::clone(&caller),
-                queued: Instant::now(),
-                waited: Duration::ZERO,
-                span: tracing::Span::current(),
-                queue_span: tracing::debug_span!("queue"),
-            },
+        let (rows, shape) = (inputs.rows, shape_key(&inputs.inputs));
+        let weight = weight(self.config.batching.weight, &inputs);
+        let job = Job {
+            rows,
+            inputs: inputs.inputs,
+            reply,
+            caller: Arc::clone(&caller),
+            queued: Instant::now(),
+            waited: Duration::ZERO,
+            span: tracing::Span::current(),
+            queue_span: tracing::debug_span!("queue"),
         };
+        let deadline = Some(self.queue_deadline(deadline));
+        let entry = Entry { deadline, weight, ..Entry::new(rows, shape, job) };
         let _leave = LeaveOnDrop(caller);
         let queued = self.queue.submit(entry).map_err(|(why, _)| self.refusal(&why))?;
         self.metrics.queue_depth(self.queue.depth());
@@ -185,8 +188,7 @@ impl Model {
     /// Whether loading it again would change nothing but the batching policy.
     pub(super) fn is_same_but_policy(&self, config: &config::Model, digest: &str) -> bool {
         let mut same = self.config.clone();
-        same.max_queue_delay = config.max_queue_delay;
-        same.max_queue_size = config.max_queue_size;
+        same.batching.clone_from(&config.batching);
         self.digest == digest && same == *config
     }
 
@@ -200,6 +202,15 @@ impl Model {
             Rejected::QueueFull => {
                 Error::new(Kind::QueueFull, format!("the queue of model '{name}' is full"))
             }
+            Rejected::TenantFull => Error::new(
+                Kind::TenantLimit,
+                format!("your requests take all of the queue of model '{name}' that one tenant may have"),
+            ),
+            Rejected::Unreachable => Error::new(Kind::Deadline, UNREACHABLE),
+            Rejected::InstanceGone => Error::new(
+                Kind::ModelUnavailable,
+                format!("the instance of model '{name}' that this is bound to is gone"),
+            ),
             Rejected::Draining => Error::new(Kind::Draining, format!("model '{name}' is being taken away")),
             _ => Error::new(Kind::BadShape, format!("more rows than model '{name}' takes")),
         }
@@ -213,34 +224,71 @@ impl Drop for Model {
 }
 
 pub(super) fn policy(config: &config::Model) -> Policy {
+    let batching = &config.batching;
+    let shares = batching.tenants.iter().map(|(name, share)| (tenant_key(Some(name)), *share));
     Policy {
         max_batch_size: config.max_batch_size,
-        max_queue_delay: config.max_queue_delay,
-        max_queue_size: config.max_queue_size,
+        max_batch_weight: batching.max_batch_weight,
+        mode: batching.mode,
+        max_queue_delay: batching.max_queue_delay,
+        latency_objective: batching.latency_objective,
+        preferred_batch_sizes: batching.preferred_batch_sizes.clone(),
+        preserve_ordering: batching.preserve_ordering,
+        priority_levels: batching.priority_levels,
+        default_priority_level: batching.default_priority_level,
+        queue_policy: batching.default_queue_policy.clone(),
+        level_policies: batching.priority_queue_policy.clone(),
+        tenant_weights: shares.collect(),
+        max_queue_size: batching.max_queue_size,
     }
+}
+
+/// What a request costs beside others.
+fn weight(weight: BatchWeight, inputs: &CheckedInputs) -> usize {
+    match weight {
+        BatchWeight::Rows => inputs.rows,
+        BatchWeight::Elements => {
+            let elements = inputs.inputs.iter().map(|input| input.tensor.shape().elements());
+            elements.fold(0, usize::saturating_add).min(ENTRY_ROWS_MAX)
+        }
+    }
+}
+
+/// The scheduler tells tenants apart by a number; 0 is for those who have no name.
+fn tenant_key(name: Option<&str>) -> TenantKey {
+    name.map_or(0, |name| name.bytes().fold(FNV_START, |hash, byte| fnv(hash, u64::from(byte))).max(1))
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a: short, and equal values are all that matters.
+const fn fnv(hash: u64, value: u64) -> u64 {
+    (hash ^ value).wrapping_mul(0x0100_0000_01b3)
 }
 
 /// What the statistics call it.
 fn failure(kind: Kind) -> Failure {
     match kind {
         Kind::Engine => Failure::Backend,
-        Kind::QueueFull | Kind::TenantLimit | Kind::Deadline | Kind::Draining | Kind::ModelUnavailable => {
-            Failure::Rejected
-        }
+        Kind::QueueFull
+        | Kind::QueueTimeout
+        | Kind::TenantLimit
+        | Kind::Deadline
+        | Kind::Draining
+        | Kind::ModelUnavailable => Failure::Rejected,
         _ => Failure::Other,
     }
 }
 
 /// Rows may share a batch when all their dimensions but the first agree.
 fn shape_key(inputs: &[NamedTensor]) -> ShapeKey {
-    // FNV-1a: short, and equal shapes are all that matters.
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut hash = FNV_START;
     for input in inputs {
         let dims = input.tensor.shape().dims();
         for dim in dims.iter().skip(1) {
-            hash = (hash ^ *dim as u64).wrapping_mul(0x0100_0000_01b3);
+            hash = fnv(hash, *dim as u64);
         }
-        hash = (hash ^ u64::MAX).wrapping_mul(0x0100_0000_01b3);
+        hash = fnv(hash, u64::MAX);
     }
     hash
 }

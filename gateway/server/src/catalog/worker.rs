@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use sluice_batch::{Batch, Entry, Queue, Work};
+use sluice_batch::{Batch, Entry, Expired, Lateness, Queue, Work};
 use sluice_engine::{EngineError, Instance, Interrupt, Timings};
 use sluice_tensor::NamedTensor;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::model::Caller;
+use super::outbox::{Outbox, Turn};
 use crate::error::{Error, Kind, Result};
 use crate::observe::{ModelMetrics, Phases, Statistics};
 
@@ -46,6 +47,10 @@ impl BatchWatch {
 
 /// What an instance thread owns.
 pub(super) struct Worker {
+    /// Its number among the model's instances.
+    pub(super) number: usize,
+    /// The order in which answers leave.
+    pub(super) outbox: Arc<Outbox>,
     pub(super) model_name: Arc<str>,
     pub(super) model: Arc<dyn sluice_engine::Model>,
     pub(super) instance: Box<dyn Instance>,
@@ -60,10 +65,10 @@ pub(super) struct Worker {
 const PANICS_MAX: usize = 3;
 
 impl Worker {
-    pub(super) fn spawn(self, number: usize) -> io::Result<()> {
+    pub(super) fn spawn(self) -> io::Result<()> {
         self.ready_instances.fetch_add(1, Ordering::AcqRel);
         // Linux shows the first 15 bytes of a thread's name.
-        let name = format!("run-{number}-{}", self.model_name);
+        let name = format!("run-{}-{}", self.number, self.model_name);
         let ready_instances = Arc::clone(&self.ready_instances);
         let spawned = std::thread::Builder::new().name(name).spawn(move || self.work());
         spawned.map(drop).inspect_err(|_| {
@@ -73,7 +78,7 @@ impl Worker {
 
     fn work(mut self) {
         let mut panics = 0;
-        while let Some(work) = self.queue.next() {
+        while let Some(work) = self.queue.next(self.number) {
             match work {
                 Work::Expired(entries) => expire(entries),
                 Work::Run(batch) => {
@@ -90,13 +95,17 @@ impl Worker {
             }
             self.metrics.queue_depth(self.queue.depth());
         }
+        answer_all(self.queue.abandon(self.number), &unavailable());
         if self.ready_instances.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Nobody is left to answer what is queued.
             self.queue.drain();
-            while let Some(work) = self.queue.next() {
+            while let Some(work) = self.queue.next(self.number) {
                 match work {
                     Work::Expired(entries) => expire(entries),
-                    Work::Run(batch) => answer_all(batch.entries, &unavailable()),
+                    Work::Run(batch) => {
+                        drop(self.outbox.turn(batch.number, false));
+                        answer_all(batch.entries, &unavailable());
+                    }
                 }
             }
         }
@@ -121,7 +130,9 @@ impl Worker {
             waiting: AtomicUsize::new(batch.entries.len()),
             interrupt: Interrupt::default(),
         });
-        let (reason, rows) = (batch.reason.as_str(), batch.rows);
+        let mut turn = self.outbox.turn(batch.number, batch.is_ordered);
+        let started = Instant::now();
+        let (reason, rows, oldest_wait) = (batch.reason.as_str(), batch.rows, batch.oldest_wait);
         let mut jobs = Vec::with_capacity(batch.entries.len());
         for Entry { payload: mut job, .. } in batch.entries {
             if job.caller.join(&watch) {
@@ -145,24 +156,33 @@ impl Worker {
             span.follows_from(&job.span);
         });
         match self.attempt(&jobs, rows, reason, &watch.interrupt) {
-            Ok(outputs) => reply(jobs, outputs),
-            Err(error) if jobs.len() == 1 => return self.refuse(jobs, error),
+            Ok(outputs) => {
+                reply(&mut turn, jobs, outputs);
+                // Of a batch that some have left while it waited the rows are fewer.
+                self.queue.observe(rows, started.elapsed(), oldest_wait);
+                Ok(())
+            }
+            Err(error) if jobs.len() == 1 => self.refuse(&mut turn, jobs, error),
             Err(error @ (Failure::Panicked | Failure::Engine(EngineError::Interrupted))) => {
-                return self.refuse(jobs, error);
+                self.refuse(&mut turn, jobs, error)
             }
             Err(Failure::Engine(error)) => {
-                // One poisonous request must hurt only itself: each runs apart, once.
                 tracing::warn!(%error, "batch failed, its members run apart");
-                let mut rest = jobs.into_iter();
-                while let Some(job) = rest.next() {
-                    match self.attempt(std::slice::from_ref(&job), job.rows, "apart", &watch.interrupt) {
-                        Ok(outputs) => reply(vec![job], outputs),
-                        Err(error) => {
-                            if let Err(panicked) = self.refuse(vec![job], error) {
-                                self.refuse(rest.collect(), Failure::Panicked)?;
-                                return Err(panicked);
-                            }
-                        }
+                self.run_apart(&mut turn, jobs, &watch.interrupt)
+            }
+        }
+    }
+
+    /// One poisonous request must hurt only itself: each member runs apart, once.
+    fn run_apart(&mut self, turn: &mut Turn, jobs: Vec<Job>, interrupt: &Interrupt) -> Result<(), Panicked> {
+        let mut rest = jobs.into_iter();
+        while let Some(job) = rest.next() {
+            match self.attempt(std::slice::from_ref(&job), job.rows, "apart", interrupt) {
+                Ok(outputs) => reply(turn, vec![job], outputs),
+                Err(error) => {
+                    if let Err(panicked) = self.refuse(turn, vec![job], error) {
+                        self.refuse(turn, rest.collect(), Failure::Panicked)?;
+                        return Err(panicked);
                     }
                 }
             }
@@ -195,16 +215,16 @@ impl Worker {
 
     /// Answers the jobs of a failed run. A panic is passed on: the instance's
     /// state is unknown after it.
-    fn refuse(&self, jobs: Vec<Job>, failure: Failure) -> Result<(), Panicked> {
+    fn refuse(&self, turn: &mut Turn, jobs: Vec<Job>, failure: Failure) -> Result<(), Panicked> {
         let name = &self.model_name;
         match failure {
             Failure::Engine(error) => {
-                refuse_jobs(jobs, &self.to_error(&error));
+                refuse_jobs(turn, jobs, &self.to_error(&error));
                 Ok(())
             }
             Failure::Panicked => {
                 tracing::error!(model = %name, "an engine thread panicked");
-                refuse_jobs(jobs, &Error::new(Kind::Engine, format!("model '{name}' failed to run")));
+                refuse_jobs(turn, jobs, &Error::new(Kind::Engine, format!("model '{name}' failed to run")));
                 Err(Panicked)
             }
         }
@@ -240,23 +260,35 @@ fn unavailable() -> Error {
     Error::new(Kind::ModelUnavailable, "the model's instances are gone")
 }
 
-fn reply(jobs: Vec<Job>, outputs: Vec<Vec<NamedTensor>>) {
+fn reply(turn: &mut Turn, jobs: Vec<Job>, outputs: Vec<Vec<NamedTensor>>) {
     for (job, outputs) in jobs.into_iter().zip(outputs) {
-        // The caller may have left meanwhile: its result is abandoned.
-        let _ = job.reply.send(Ok(outputs));
+        turn.answer(job, Ok(outputs));
     }
 }
 
-fn refuse_jobs(jobs: Vec<Job>, error: &Error) {
+fn refuse_jobs(turn: &mut Turn, jobs: Vec<Job>, error: &Error) {
     for job in jobs {
-        let _ = job.reply.send(Err(error.clone()));
+        turn.answer(job, Err(error.clone()));
     }
 }
 
 fn answer_all(entries: Vec<Entry<Job>>, error: &Error) {
-    refuse_jobs(entries.into_iter().map(|entry| entry.payload).collect(), error);
+    for entry in entries {
+        let _ = entry.payload.reply.send(Err(error.clone()));
+    }
 }
 
-fn expire(entries: Vec<Entry<Job>>) {
-    answer_all(entries, &Error::new(Kind::Deadline, "the request's deadline passed in the queue"));
+pub(super) fn expire(expired: Vec<Expired<Job>>) {
+    for Expired { entry, why } in expired {
+        let error = match why {
+            // Triton's words.
+            Lateness::Timeout => Error::new(Kind::QueueTimeout, "Request timeout expired"),
+            Lateness::Unreachable => Error::new(Kind::Deadline, UNREACHABLE),
+            _ => Error::new(Kind::Deadline, "the request's deadline passed in the queue"),
+        };
+        let _ = entry.payload.reply.send(Err(error));
+    }
 }
+
+/// For the caller, when no run can end in time.
+pub(super) const UNREACHABLE: &str = "the request's deadline cannot be met: a run takes longer";

@@ -140,6 +140,13 @@ pub const QUEUE_DELAY: Duration = Duration::ZERO;
 pub const QUEUE_DELAY_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 /// Requests that wait for a model; answered 429 above.
 pub const QUEUE_SIZE: u64 = 1024;
+/// Bounds of the requests of one priority that wait; 0 for no bound of their own.
+pub const LEVEL_QUEUE_RANGE: RangeInclusive<u64> = 0..=1_048_576;
+/// Bounds of the weight of a batch; 0 for no bound. An element is a weight of one, so
+/// this is the largest tensor there may be.
+pub const BATCH_WEIGHT_RANGE: RangeInclusive<u64> = 0..=4_294_967_295;
+/// Preferred sizes of a model's batches: more than anybody tunes.
+pub const PREFERRED_SIZES_MAX: usize = 64;
 /// The version of a model that names none, as Triton numbers them.
 pub const MODEL_VERSION: &str = "1";
 

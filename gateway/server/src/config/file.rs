@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::types::{EngineChoice, FailurePolicy, LogFormat, Scope};
+use super::types::{BatchWeight, EngineChoice, FailurePolicy, LogFormat, Scope};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -184,6 +184,49 @@ pub(super) struct ModelFile {
     pub(super) max_batch_size: Option<u64>,
     pub(super) max_queue_delay_microseconds: Option<u64>,
     pub(super) max_queue_size: Option<u64>,
+    pub(super) batching: BatchingFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BatchingFile {
+    pub(super) policy: Option<BatchPolicy>,
+    pub(super) latency_objective_ms: Option<u64>,
+    pub(super) preferred_batch_size: Vec<u64>,
+    pub(super) preserve_ordering: Option<bool>,
+    pub(super) priority_levels: Option<u64>,
+    pub(super) default_priority_level: Option<u64>,
+    pub(super) default_queue_policy: QueuePolicyFile,
+    pub(super) priority_queue_policy: BTreeMap<String, QueuePolicyFile>,
+    pub(super) weight: Option<BatchWeight>,
+    pub(super) max_batch_weight: Option<u64>,
+    pub(super) tenants: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct QueuePolicyFile {
+    pub(super) timeout_action: Option<TimeoutActionFile>,
+    pub(super) default_timeout_microseconds: Option<u64>,
+    pub(super) allow_timeout_override: Option<bool>,
+    pub(super) max_queue_size: Option<u64>,
+}
+
+/// What decides about waiting and size.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum BatchPolicy {
+    Fixed,
+    Backpressure,
+    Learned,
+}
+
+/// What happens to a request that has waited for too long: Triton's words.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum TimeoutActionFile {
+    Reject,
+    Delay,
 }
 
 #[derive(Debug, Default, Deserialize)]

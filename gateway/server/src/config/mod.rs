@@ -27,9 +27,9 @@ pub use diff::restart_keys;
 pub use overrides::Overrides;
 pub use problem::{ConfigErrors, Problem};
 pub use types::{
-    Config, Egress, Engine, EngineChoice, FailurePolicy, Limits, LogFormat, Model, Oci, Pipeline,
-    PipelineKind, Plugin, PluginSource, Rollout, Sandbox, Scope, Server, State, Store, Telemetry, Tls, Token,
-    TrustedKey, Verify,
+    BatchWeight, Batching, Config, Egress, Engine, EngineChoice, FailurePolicy, Limits, LogFormat, Model,
+    Oci, Pipeline, PipelineKind, Plugin, PluginSource, Rollout, Sandbox, Scope, Server, State, Store,
+    Telemetry, Tls, Token, TrustedKey, Verify,
 };
 pub use watch::{WatchError, Watcher, watch};
 

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use sluice_batch::{Mode, TimeoutAction};
 
 use super::file::{
-    ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PipelineFile, PluginFile,
-    SandboxFile, ServerFile, StateFile, StoreFile, TelemetryFile, TlsFile, TokenFile, VerifyFile,
+    BatchingFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PipelineFile,
+    PluginFile, QueuePolicyFile, SandboxFile, ServerFile, StateFile, StoreFile, TelemetryFile, TlsFile,
+    TokenFile, VerifyFile,
 };
 use super::*;
 
@@ -86,7 +88,7 @@ fn a_whole_file_becomes_a_complete_config() {
     let model = &config.models["ranker"];
     assert_eq!(model.file, folder.0.path().join("m.onnx"));
     assert_eq!((model.max_batch_size, model.instances, &*model.version), (256, 1, "1"));
-    assert_eq!(model.max_queue_delay, Duration::from_micros(500));
+    assert_eq!(model.batching.max_queue_delay, Duration::from_micros(500));
     let plugin = &config.plugins["pre"];
     assert_eq!(plugin.config, serde_json::json!({"k": [1, 2.5, "x"], "deep": {"on": true}}));
     assert_eq!(plugin.stores, [std::sync::Arc::<str>::from("films")]);
@@ -428,6 +430,35 @@ fn example(name: &str) -> PathBuf {
     root.join("config").join(name)
 }
 
+#[test]
+fn batching_is_checked_key_by_key_and_a_delay_is_kept_to() {
+    let folder = Folder::new();
+    let model = |text: &str| {
+        let config = folder.load(&format!("[models.m]\nfile = \"m.onnx\"\n{text}")).expect("is fine");
+        config.models["m"].batching.clone()
+    };
+    assert_eq!(model("").mode, Mode::Backpressure);
+    assert_eq!(model("max_queue_delay_microseconds = 5").mode, Mode::Fixed);
+    let levels = model(
+        "[models.m.batching]\npriority_levels = 5\npreferred_batch_size = [8, 4, 8]\n\
+         [models.m.batching.priority_queue_policy.2]\ntimeout_action = \"DELAY\"\n\
+         default_timeout_microseconds = 7",
+    );
+    assert_eq!((levels.default_priority_level, &levels.preferred_batch_sizes[..]), (3, &[4, 8][..]));
+    let policy = &levels.priority_queue_policy[&2];
+    assert_eq!(
+        (policy.timeout_action, policy.default_timeout),
+        (TimeoutAction::Delay, Duration::from_micros(7))
+    );
+    let problems = folder.problems(
+        "[models.m]\nfile = \"m.onnx\"\nmax_queue_delay_microseconds = 5\n[models.m.batching]\n\
+         policy = \"backpressure\"\nlatency_objective_ms = 3\npreferred_batch_size = [65]\n\
+         priority_levels = 2\ndefault_priority_level = 3\n\
+         [models.m.batching.tenants]\na = 0\n[models.m.batching.priority_queue_policy.3]\n",
+    );
+    assert_eq!(problems.len(), 6, "{problems:#?}");
+}
+
 /// The example with every setting made real: `#key = …` and `#[table]` lose their `#`.
 fn uncommented() -> String {
     let text = std::fs::read_to_string(example("sluice.toml")).expect("the example");
@@ -441,7 +472,7 @@ fn uncommented() -> String {
 #[test]
 fn every_key_is_in_the_example_file() {
     let keys = locate::keys(&uncommented(), locate::Format::Toml);
-    let tables: [(&str, &[&str]); 19] = [
+    let tables: [(&str, &[&str]); 21] = [
         ("", fields::<ConfigFile>()),
         ("server", fields::<ServerFile>()),
         ("server.tls", fields::<TlsFile>()),
@@ -458,6 +489,8 @@ fn every_key_is_in_the_example_file() {
         ("keys.*", fields::<KeyFile>()),
         ("stores.*", fields::<StoreFile>()),
         ("models.*", fields::<ModelFile>()),
+        ("models.example.batching", fields::<BatchingFile>()),
+        ("models.example.batching.default_queue_policy", fields::<QueuePolicyFile>()),
         ("plugins.*", fields::<PluginFile>()),
         ("pipelines.*", fields::<PipelineFile>()),
         ("server", &["tls", "admin_tls"]),
@@ -508,6 +541,10 @@ fn the_defaults_that_the_example_file_shows_are_the_real_ones() {
     example.owner.clone_from(&seen.owner);
     example.http_hosts.clone_from(&seen.http_hosts);
     example.files.clone_from(&seen.files);
+    let (model, seen) = (real.models.get_mut("example").expect("there"), &shown.models["example"]);
+    model.batching.tenants.clone_from(&seen.batching.tenants);
+    model.batching.latency_objective = seen.batching.latency_objective;
+    model.batching.mode = seen.batching.mode;
     real.pipelines.clone_from(&shown.pipelines);
     assert_eq!(shown, real);
 }

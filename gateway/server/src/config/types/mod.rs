@@ -9,9 +9,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 mod access;
+mod batching;
 mod plugins;
 
 pub use access::{Scope, Tls, Token, TrustedKey};
+pub use batching::{BatchWeight, Batching};
 pub use plugins::{FailurePolicy, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
 
 /// Everything the gateway is told. Two that are equal serve the same, apart from
@@ -353,8 +355,6 @@ pub struct Model {
     pub spinning: bool,
     /// Most rows of a batch; 0 for a model that takes no batches.
     pub max_batch_size: usize,
-    /// How long a batch that is not full waits for more rows.
-    pub max_queue_delay: Duration,
-    /// Requests that may wait.
-    pub max_queue_size: usize,
+    /// How its requests are batched.
+    pub batching: Batching,
 }

@@ -13,6 +13,7 @@ use super::read::Origin;
 use super::types::Config;
 
 mod access;
+mod batching;
 mod plugins;
 mod server;
 mod serving;

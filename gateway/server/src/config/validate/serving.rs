@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::super::checker::{At, Checker};
 use super::super::defaults as d;
@@ -204,12 +203,10 @@ pub(super) fn model(
     if sluice_tensor::check_name(&version).is_err() {
         check.problem(at, "version", "is not a version: letters, digits, `_`, `.` and `-`");
     }
-    let delay_max = u64::try_from(d::QUEUE_DELAY_RANGE.end().as_micros()).unwrap_or(u64::MAX);
-    let delay_default = u64::try_from(d::QUEUE_DELAY.as_micros()).unwrap_or(0);
-    let delay_key = "max_queue_delay_microseconds";
-    let delay = file.max_queue_delay_microseconds;
     let threads_default = u64::try_from(engine.threads).unwrap_or(0);
     let rows = &d::BATCH_ROWS_RANGE;
+    let max_batch_size = check.number(at, "max_batch_size", file.max_batch_size, d::BATCH_ROWS, rows);
+    let own = (file.max_queue_delay_microseconds, file.max_queue_size);
     Model {
         version,
         file: check.file(at, "file", file.file.as_deref(), u64::MAX),
@@ -217,21 +214,8 @@ pub(super) fn model(
         instances: check.number(at, "instances", file.instances, d::INSTANCES, &d::INSTANCES_RANGE),
         threads: check.number(at, "threads", file.threads, threads_default, &d::THREADS_RANGE),
         spinning: file.spinning.unwrap_or(engine.spinning),
-        max_batch_size: check.number(at, "max_batch_size", file.max_batch_size, d::BATCH_ROWS, rows),
-        max_queue_delay: Duration::from_micros(check.number(
-            at,
-            delay_key,
-            delay,
-            delay_default,
-            &(0..=delay_max),
-        )),
-        max_queue_size: check.number(
-            at,
-            "max_queue_size",
-            file.max_queue_size,
-            d::QUEUE_SIZE,
-            &d::COUNT_RANGE,
-        ),
+        max_batch_size,
+        batching: super::batching::batching(check, at, file.batching, own, max_batch_size),
         name,
     }
 }

@@ -1,0 +1,222 @@
+//! The best size of a batch: the one beyond which a row gets no cheaper.
+//!
+//! The costs of sizes are learned while serving. Where enough has queued, a size next to the
+//! best one that is not known, or not any more, is tried for a few runs: first whole octaves
+//! down and up, for as long as they are not much worse, then the half octaves around the
+//! best. So a trial never costs much, and what has become cheaper is found again.
+
+use std::collections::BTreeMap;
+
+use crate::cost::{Class, Costs, RUNS_FORGOTTEN};
+
+/// How much cheaper a row must be in a batch of twice the size: a larger batch also waits
+/// for more entries to come and keeps them for longer.
+const OCTAVE_GAIN: f64 = 0.01;
+
+/// How much better another size must be before it takes over. Medians of a steady machine
+/// differ by less, so that the choice does not go to and fro.
+const LEAD: f64 = 0.02;
+
+/// A size whose row costs so much more than the best one's ends the search on its side.
+const MUCH_WORSE: f64 = 1.25;
+
+/// Trials of a size after which its upper end is tried, because entries may be too large to
+/// add up to its lower one; and after twice as many it is let be for as long as a size is
+/// remembered.
+const TRIALS: u32 = 8;
+
+/// The best size, as far as it is known.
+#[derive(Debug, Default)]
+pub(crate) struct BestSize {
+    best: Option<Class>,
+    trials: BTreeMap<Class, Trials>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Trials {
+    since_run: u64,
+    count: u32,
+}
+
+impl BestSize {
+    /// Decides anew after a run.
+    pub(crate) fn update(&mut self, costs: &Costs) {
+        let score = |class: Class| {
+            let octaves = class.0 as f64 / 2.0;
+            costs.per_row(class).map(|cost| cost * (1.0 + OCTAVE_GAIN * octaves))
+        };
+        let scored = costs.known().filter_map(|class| Some((class, score(class)?)));
+        let leader = scored.min_by(|(_, one), (_, other)| one.total_cmp(other));
+        let current = self.best.and_then(score);
+        self.best = match (leader, current) {
+            (Some((_, better)), Some(current)) if better >= current * (1.0 - LEAD) => self.best,
+            (Some((class, _)), _) => Some(class),
+            (None, _) => None,
+        };
+    }
+
+    /// The rows at which a batch should be cut when so many wait, of which a batch may
+    /// take `rows_max`. `rows_max` itself means that nothing is known against it.
+    pub(crate) fn rows(&mut self, costs: &Costs, waiting: usize, rows_max: usize) -> usize {
+        let Some(best) = self.best else { return rows_max };
+        let most = Class::of(waiting.min(rows_max));
+        let rows = match self.trial(costs, best, most) {
+            Some(class) => self.rows_of_trial(costs, class),
+            // The class's sizes cost much the same.
+            None if most <= best => rows_max,
+            None => costs.usual_rows(best),
+        };
+        rows.min(rows_max)
+    }
+
+    /// The best size, as it is usually run.
+    pub(crate) fn best(&self, costs: &Costs) -> Option<usize> {
+        self.best.map(|best| costs.usual_rows(best))
+    }
+
+    fn rows_of_trial(&mut self, costs: &Costs, class: Class) -> usize {
+        let first = Trials { since_run: costs.runs(), count: 0 };
+        let trials = self.trials.entry(class).or_insert(first);
+        if first.since_run - trials.since_run > RUNS_FORGOTTEN {
+            *trials = first;
+        }
+        trials.count += 1;
+        if trials.count <= TRIALS { class.rows() } else { class.rows_max() }
+    }
+
+    /// Whether trials of a class came to nothing, and not long ago.
+    fn is_out_of_reach(&self, costs: &Costs, class: Class) -> bool {
+        self.trials.get(&class).is_some_and(|trials| {
+            trials.count >= 2 * TRIALS && costs.runs() - trials.since_run <= RUNS_FORGOTTEN
+        })
+    }
+
+    /// A size that should be measured, if there is one up to `most`.
+    fn trial(&self, costs: &Costs, best: Class, most: Class) -> Option<Class> {
+        let limit = costs.per_row(best)? * MUCH_WORSE;
+        let bad = |class: Class| costs.per_row(class).is_some_and(|cost| cost > limit);
+        let unknown = |class: Class| {
+            let exists = class.exists() && class <= most;
+            exists && !costs.is_trusted(class) && !self.is_out_of_reach(costs, class)
+        };
+        let search = |octave: &mut dyn Iterator<Item = usize>| {
+            let on_the_way = octave.map(Class).take_while(|class| !bad(*class));
+            on_the_way.filter(|class| class.exists()).find(|class| unknown(*class))
+        };
+        let up = search(&mut (best.0 + 2..=most.0).step_by(2));
+        let down = || search(&mut (0..best.0.saturating_sub(1)).rev().step_by(2));
+        let halves =
+            || [best.0.wrapping_sub(1), best.0 + 1].map(Class).into_iter().find(|half| unknown(*half));
+        up.or_else(down).or_else(halves)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Noise of some percent either way, the same in each run of the test.
+    struct Machine {
+        noise: u64,
+        percent: f64,
+    }
+
+    impl Machine {
+        fn run(&mut self, cost: f64) -> Duration {
+            self.noise ^= self.noise << 13;
+            self.noise ^= self.noise >> 7;
+            self.noise ^= self.noise << 17;
+            let unit = (self.noise >> 11) as f64 / (1_u64 << 53) as f64 - 0.5;
+            Duration::from_secs_f64(cost * 1e-6 * (1.0 + 2.0 * unit * self.percent / 100.0))
+        }
+    }
+
+    /// Microseconds of a row for a model whose cost at powers of two is measured.
+    fn curve(points: &[(usize, f64)], rows: usize) -> f64 {
+        let above = points.iter().position(|(size, _)| *size >= rows).unwrap_or(points.len() - 1);
+        let ((less, low), (more, high)) = (points[above.saturating_sub(1)], points[above]);
+        if more == less { high } else { low + (high - low) * ((rows - less) as f64 / (more - less) as f64) }
+    }
+
+    const SCORE: [(usize, f64); 6] = [(1, 34.0), (2, 13.0), (4, 7.8), (8, 6.8), (16, 6.1), (64, 5.9)];
+    const RANK: [(usize, f64); 6] =
+        [(1, 382.0), (2, 369.0), (4, 359.0), (8, 504.0), (16, 523.0), (64, 494.0)];
+
+    /// Serves a queue that is never empty, and says the sizes that were run.
+    fn serve(
+        best: &mut BestSize,
+        costs: &mut Costs,
+        machine: &mut Machine,
+        per_row: impl Fn(usize) -> f64,
+        (runs, max): (usize, usize),
+    ) -> Vec<usize> {
+        let serve = |_| {
+            let rows = best.rows(costs, 64, max).min(64);
+            costs.observe(rows, machine.run(per_row(rows) * rows as f64));
+            best.update(costs);
+            rows
+        };
+        (0..runs).map(serve).collect()
+    }
+
+    fn usual(sizes: &[usize]) -> usize {
+        let count = |size: usize| sizes.iter().filter(|other| **other == size).count();
+        sizes.iter().copied().max_by_key(|size| count(*size)).expect("runs")
+    }
+
+    #[test]
+    fn a_model_whose_rows_get_dearer_is_run_in_small_batches_and_one_whose_rows_get_cheaper_in_large_ones() {
+        for (points, expected) in [(&RANK, 2..=4), (&SCORE, 16..=64)] {
+            let (mut best, mut costs) = (BestSize::default(), Costs::new());
+            let mut machine = Machine { noise: 7, percent: 5.0 };
+            let sizes = serve(&mut best, &mut costs, &mut machine, |rows| curve(points, rows), (4000, 64));
+            let late = &sizes[200..];
+            assert!(expected.contains(&usual(late)), "{}: {:?}", usual(late), best.best(&costs));
+            let spent: f64 = late.iter().map(|rows| curve(points, *rows)).sum();
+            let least = points.iter().map(|(_, cost)| *cost).fold(f64::INFINITY, f64::min);
+            let mean = spent / late.len() as f64;
+            assert!(mean < least * 1.06, "a row costs {mean} us, {least} at best");
+        }
+    }
+
+    #[test]
+    fn a_steady_machine_is_not_served_by_turns_in_this_size_and_that() {
+        let (mut best, mut costs) = (BestSize::default(), Costs::new());
+        let mut machine = Machine { noise: 3, percent: 3.0 };
+        let sizes = serve(&mut best, &mut costs, &mut machine, |rows| curve(&RANK, rows), (20_000, 64));
+        let late = &sizes[400..];
+        let changes = late.windows(2).filter(|pair| pair[0] != pair[1]).count();
+        assert!(changes * 50 < late.len(), "{changes} changes in {} runs", late.len());
+    }
+
+    #[test]
+    fn entries_too_large_for_some_sizes_do_not_have_them_tried_for_ever() {
+        let (mut best, mut costs) = (BestSize::default(), Costs::new());
+        let sizes: Vec<_> = (0..1000)
+            .map(|_| {
+                // Entries of 60 rows, so that none add up to 64 or 256.
+                let rows = (best.rows(&costs, 960, 960) / 60).max(1) * 60;
+                costs.observe(rows, Duration::from_secs_f64(curve(&RANK, rows / 60) * rows as f64 * 1e-6));
+                best.update(&costs);
+                rows
+            })
+            .collect();
+        assert!((120..=300).contains(&usual(&sizes[300..])), "{}", usual(&sizes[300..]));
+        let others = sizes[300..].iter().filter(|rows| **rows != usual(&sizes[300..])).count();
+        assert!(others < 50, "{others} runs of other sizes");
+    }
+
+    #[test]
+    fn the_size_follows_when_the_costs_change() {
+        let (mut best, mut costs) = (BestSize::default(), Costs::new());
+        let mut machine = Machine { noise: 5, percent: 5.0 };
+        serve(&mut best, &mut costs, &mut machine, |rows| curve(&RANK, rows), (3000, 64));
+        assert!(best.best(&costs).is_some_and(|rows| rows <= 4), "{:?}", best.best(&costs));
+        let sizes = serve(&mut best, &mut costs, &mut machine, |rows| curve(&SCORE, rows), (8000, 64));
+        assert!(usual(&sizes[4000..]) >= 16, "{}", usual(&sizes[4000..]));
+        let sizes = serve(&mut best, &mut costs, &mut machine, |rows| curve(&RANK, rows), (8000, 64));
+        assert!(usual(&sizes[4000..]) <= 4, "{}", usual(&sizes[4000..]));
+    }
+}
