@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use serde::Deserialize;
@@ -12,6 +13,7 @@ use serde_json::value::RawValue;
 use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
 
 use crate::error::{Error, Kind, Result};
+use crate::pipeline::Parameter;
 
 /// What a malformed tensor is called on the wire.
 pub(crate) fn to_error(error: &TensorError) -> Error {
@@ -87,6 +89,32 @@ pub(crate) fn check_parameters(parameters: Option<&Parameters<'_>>) -> Result<()
         return Err(Error::new(Kind::BadRequest, "a parameter is a number, a string or a truth value"));
     }
     Ok(())
+}
+
+/// Reads parameters, each by the form of its value.
+///
+/// # Errors
+/// As [`check_parameters`].
+pub(crate) fn parameters(given: Option<Parameters<'_>>) -> Result<Vec<(Arc<str>, Parameter)>> {
+    check_parameters(given.as_ref())?;
+    let read = |value: &RawValue| {
+        let text = value.get();
+        let float = || serde_json::from_str(text).ok().map(Parameter::Float);
+        match text.as_bytes().first()? {
+            b't' | b'f' => serde_json::from_str(text).ok().map(Parameter::Bool),
+            b'"' => serde_json::from_str(text).ok().map(|text: Cow<'_, str>| Parameter::Text(text.into())),
+            _ => (text.parse().ok().map(Parameter::Integer))
+                .or_else(|| text.parse().ok().map(Parameter::Unsigned))
+                .or_else(float),
+        }
+    };
+    let one = |(name, value): (Cow<'_, str>, &RawValue)| {
+        let value = read(value).ok_or_else(|| {
+            Error::new(Kind::BadRequest, "a parameter is a number, a string or a truth value")
+        })?;
+        Ok((name.into(), value))
+    };
+    given.unwrap_or_default().into_iter().map(one).collect()
 }
 
 /// Reads all tensors of a request.

@@ -9,7 +9,7 @@ use sluice_tensor::{NamedTensor, Signature};
 
 use super::model::Model;
 use crate::error::Kind;
-use crate::pipeline::check;
+use crate::pipeline::{Call, check};
 
 /// The models that one plugin may call.
 pub(super) struct GrantedModels(pub(super) BTreeMap<Arc<str>, Arc<Model>>);
@@ -29,7 +29,7 @@ impl Inference for GrantedModels {
         let model = self.0.get(model).ok_or_else(|| InferenceError::NotFound(model.to_owned()))?;
         let rows =
             check(model, inputs).map_err(|error| InferenceError::InvalidInput(error.message().to_owned()))?;
-        model.infer(rows, call.deadline).await.map_err(|error| match error.kind() {
+        model.infer(rows, &Call::of_plugin(call)).await.map_err(|error| match error.kind() {
             Kind::QueueFull | Kind::Overloaded | Kind::Draining | Kind::ModelUnavailable => {
                 InferenceError::Overloaded
             }

@@ -126,6 +126,15 @@ impl Snapshot {
         self.pipelines.contains_key(name) || self.models.contains_key(name)
     }
 
+    /// The model whose outputs answer requests for this name unchanged, if there is one.
+    pub fn answering_model(&self, name: &str) -> Option<&Model> {
+        match self.pipelines.get(name).map(|pipeline| &pipeline.stages) {
+            Some(Stages::Staged { model, post: None, .. }) => Some(model),
+            Some(_) => None,
+            None => self.models.get(name).map(|model| &**model),
+        }
+    }
+
     /// Where requests for this name are counted, if it is served.
     pub fn metrics(&self, name: &str) -> Option<&Arc<PipelineMetrics>> {
         let of_pipeline = self.pipelines.get(name).map(|pipeline| &pipeline.metrics);

@@ -15,7 +15,7 @@ use super::worker::{BatchWatch, Job, UNREACHABLE, Worker};
 use crate::config::{self, BatchWeight};
 use crate::error::{Error, Kind, Result};
 use crate::observe::{Failure, ModelMetrics, PipelineMetrics, Statistics};
-use crate::pipeline::CheckedInputs;
+use crate::pipeline::{Call, CheckedInputs};
 
 /// A loaded model. Dropping it drains its queue and ends its threads.
 pub struct Model {
@@ -141,14 +141,14 @@ impl Model {
     ///
     /// # Errors
     /// Queue full, shutting down, deadline passed, model not ready, engine failed.
-    pub async fn infer(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Vec<NamedTensor>> {
-        let counted = self.statistics.request(deadline);
-        let outcome = self.run(inputs, deadline).await;
+    pub async fn infer(&self, inputs: CheckedInputs, call: &Call) -> Result<Vec<NamedTensor>> {
+        let counted = self.statistics.request(call.deadline);
+        let outcome = self.run(inputs, call).await;
         counted.finished(outcome.as_ref().map(drop).map_err(|error| failure(error.kind())));
         outcome
     }
 
-    async fn run(&self, inputs: CheckedInputs, deadline: Instant) -> Result<Vec<NamedTensor>> {
+    async fn run(&self, inputs: CheckedInputs, call: &Call) -> Result<Vec<NamedTensor>> {
         if !self.is_ready() {
             return Err(Error::new(
                 Kind::ModelUnavailable,
@@ -169,8 +169,13 @@ impl Model {
             span: tracing::Span::current(),
             queue_span: tracing::debug_span!("queue"),
         };
-        let deadline = Some(self.queue_deadline(deadline));
-        let entry = Entry { deadline, weight, ..Entry::new(rows, shape, job) };
+        let entry = Entry {
+            deadline: Some(self.queue_deadline(call.deadline)),
+            weight,
+            priority: call.options.priority,
+            tenant: tenant_key(call.tenant.as_deref()),
+            ..Entry::new(rows, shape, job)
+        };
         let _leave = LeaveOnDrop(caller);
         let queued = self.queue.submit(entry).map_err(|(why, _)| self.refusal(&why))?;
         self.metrics.queue_depth(self.queue.depth());

@@ -1,6 +1,10 @@
 //! Room 1: where a request enters. It is accepted here, decoded by its protocol's
 //! module, and its answer is encoded by the same module.
 
+mod classification;
 pub mod grpc;
 pub mod http;
+pub mod infer;
 pub mod listener;
+pub mod parameters;
+pub mod served;

@@ -1,10 +1,12 @@
 //! What travels with a request through the rooms.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluice_sandbox::CallContext;
 use tokio::time::Instant;
 
+use super::RequestOptions;
 use crate::catalog::{LoadedPlugin, Pipeline};
 
 /// One request's identity and its one deadline.
@@ -12,6 +14,8 @@ use crate::catalog::{LoadedPlugin, Pipeline};
 pub struct Call {
     /// The caller's id, or one that we made.
     pub request_id: Arc<str>,
+    /// When it came in.
+    pub arrived: Instant,
     /// Set at admission; everything waits at most until then.
     pub deadline: Instant,
     /// What keeps a caller on one version of a plugin where several share the requests:
@@ -19,9 +23,32 @@ pub struct Call {
     pub key: Arc<str>,
     /// Whose token the caller has, where tokens are asked for.
     pub tenant: Option<Arc<str>>,
+    /// How it wants to be treated.
+    pub options: RequestOptions,
 }
 
 impl Call {
+    /// A call that starts now, without a caller's wishes.
+    pub fn new(request_id: Arc<str>, deadline: Instant) -> Self {
+        let key = Arc::clone(&request_id);
+        let options = RequestOptions::default();
+        Self { request_id, arrived: Instant::now(), deadline, key, tenant: None, options }
+    }
+
+    /// The call of a model that a plugin makes while it works on a request.
+    pub fn of_plugin(context: &CallContext) -> Self {
+        let call = Self::new(Arc::clone(&context.request_id), context.deadline);
+        let key = context.routing_key.clone().unwrap_or_else(|| Arc::clone(&call.key));
+        Self { key, tenant: context.tenant.clone(), ..call }
+    }
+
+    /// Shortens the deadline to so long after the arrival; it never gets longer.
+    pub fn shorten_deadline(&mut self, timeout: Duration) {
+        if let Some(deadline) = self.arrived.checked_add(timeout) {
+            self.deadline = self.deadline.min(deadline);
+        }
+    }
+
     /// As a plugin sees it that is called in no pipeline, for its sample cases.
     pub fn alone(&self, plugin: &LoadedPlugin) -> CallContext {
         self.seen_by(plugin, "".into(), tracing::Span::current())

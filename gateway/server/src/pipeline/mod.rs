@@ -19,11 +19,13 @@
 
 mod call;
 mod hook;
+mod options;
 mod shadow;
 mod versions;
 
 pub use call::Call;
 pub use hook::{Hook, HookResult};
+pub use options::{Parameter, RequestOptions, Sequence, SequenceId};
 pub use shadow::ShadowRun;
 
 use std::sync::Arc;
@@ -138,7 +140,7 @@ async fn run_stages(
     };
     let started = Instant::now();
     let span = tracing::debug_span!("infer", model = &**model.name());
-    let outputs = model.infer(rows, call.deadline).instrument(span).await;
+    let outputs = model.infer(rows, call).instrument(span).await;
     let outputs = outputs.map_err(|error| match error.kind() {
         // Values that the engine cannot take are the fault of whoever made the inputs.
         Kind::BadShape if pre.is_some() => {
@@ -158,7 +160,7 @@ async fn run_stages(
 
 async fn run_model(model: &Model, call: &Call, request: Request) -> Result<Vec<NamedTensor>> {
     let rows = check(model, tensors_of(request)?)?;
-    model.infer(rows, call.deadline).await
+    model.infer(rows, call).await
 }
 
 /// Inputs that fit the model, in its order, and how many rows they are.

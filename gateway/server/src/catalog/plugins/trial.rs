@@ -10,6 +10,7 @@ use super::super::LoadedPlugin;
 use super::super::samples::{self, Case, CaseModels, Verdict};
 use super::super::verify;
 use crate::error::{Error, Kind, Result, UploadRefusal};
+use crate::pipeline::Call;
 
 /// Failed cases that the answer tells of. Three show what is wrong.
 const TOLD_MAX: usize = 3;
@@ -38,13 +39,9 @@ pub(super) async fn run(plugin: &LoadedPlugin, models: &CaseModels, component: &
 }
 
 fn context(plugin: &LoadedPlugin, case: &Case, number: usize) -> CallContext {
-    let call = crate::pipeline::Call {
-        request_id: format!("sample-{number}").into(),
-        deadline: Instant::now() + plugin.config.call_timeout.saturating_mul(2) + plugin.config.init_timeout,
-        key: Arc::from(case.name.as_str()),
-        tenant: None,
-    };
-    call.alone(plugin)
+    let time = plugin.config.call_timeout.saturating_mul(2) + plugin.config.init_timeout;
+    let call = Call::new(format!("sample-{number}").into(), Instant::now() + time);
+    Call { key: Arc::from(case.name.as_str()), ..call }.alone(plugin)
 }
 
 fn tell(failed: &[Verdict], all: usize) -> String {

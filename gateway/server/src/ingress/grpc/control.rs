@@ -14,6 +14,7 @@ use crate::auth::Identity;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::http::{Front, metadata};
+use crate::ingress::served;
 
 /// Answers a call.
 ///
@@ -42,7 +43,7 @@ pub(super) async fn answer(
         Call::ModelMetadata => {
             let (model, version) = (text("name"), text("version"));
             check_version(&snapshot, model, version)?;
-            metadata::describe(&snapshot, model).ok_or_else(|| metadata::unknown(model))?
+            metadata::describe(&snapshot, model).ok_or_else(|| served::unknown(model))?
         }
         Call::Statistics => {
             let statistics = snapshot.statistics(text("name"), text("version"))?;
@@ -68,8 +69,8 @@ pub(super) async fn answer(
 pub(super) fn check_version(snapshot: &Snapshot, model: &str, version: &str) -> Result<()> {
     match version {
         "" if snapshot.serves(model) => Ok(()),
-        "" => Err(metadata::unknown(model)),
-        version => metadata::check_version(snapshot, model, version),
+        "" => Err(served::unknown(model)),
+        version => served::check_version(snapshot, model, version),
     }
 }
 

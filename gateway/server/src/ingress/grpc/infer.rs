@@ -19,7 +19,8 @@ use super::reply::Reply;
 use super::{Admitted, internal, metadata};
 use crate::admission::Permit;
 use crate::error::{Error, Kind, Result};
-use crate::ingress::http::{Front, exchange, metadata as served};
+use crate::ingress::http::{Front, exchange};
+use crate::ingress::served;
 use crate::observe::{self, OTHER, PipelineMetrics};
 use crate::pipeline::{self, Call, ShadowRun};
 use crate::tensor_json::to_error;
@@ -194,9 +195,11 @@ pub(super) async fn predict(
     let asked = timeout(&message)?.and_then(|timeout| arrived.checked_add(timeout));
     let call = Call {
         request_id: Arc::clone(&caller.request_id),
+        arrived,
         deadline: asked.map_or(deadline, |asked| asked.min(deadline)),
         key: caller.key.clone().unwrap_or_else(|| Arc::clone(&caller.request_id)),
         tenant: caller.tenant.clone(),
+        options: pipeline::RequestOptions::default(),
     };
     let raw = std::mem::take(&mut message.raw);
     let is_raw = !raw.is_empty();

@@ -40,16 +40,6 @@ pub(super) struct Admitted {
     pub(super) call: Call,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    arrived: Instant,
-    timeout_max: Duration,
-}
-
-impl Admitted {
-    /// Shortens the deadline to what the request's own `timeout` asks for; it can
-    /// never lengthen it.
-    pub(super) fn shorten_deadline(&mut self, timeout: Duration) {
-        self.call.deadline = self.call.deadline.min(self.arrived + timeout.min(self.timeout_max));
-    }
 }
 
 /// An answer as it goes out, and what is to be run when it is out.
@@ -110,12 +100,11 @@ async fn admit(
     };
     let key = routing_key(request.headers())?.unwrap_or_else(|| Arc::clone(&request_id));
     let tenant = request.extensions().get::<Identity>().and_then(|identity| identity.owner.clone());
-    let call = Call { request_id, deadline: arrived + timeout, key, tenant };
+    let call = Call { arrived, key, tenant, ..Call::new(request_id, arrived + timeout) };
     let (parts, incoming) = request.into_parts();
     body::check_encoding(&parts.headers)?;
     let body = body::read(incoming, &front.limits, permit).instrument(tracing::debug_span!("decode")).await?;
-    let timeout_max = front.limits.request_timeout_max;
-    Ok(Admitted { snapshot, call, headers: parts.headers, body, arrived, timeout_max })
+    Ok(Admitted { snapshot, call, headers: parts.headers, body })
 }
 
 fn finish(

@@ -8,8 +8,9 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
 
-use super::{Front, metadata};
+use super::Front;
 use crate::error::{Error, Kind};
+use crate::ingress::served;
 use crate::wire_error::respond;
 
 /// The process answers.
@@ -26,7 +27,7 @@ pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
 pub(super) async fn model_ready(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
     let snapshot = front.catalog.snapshot();
     if !snapshot.serves(&model) {
-        return respond(&metadata::unknown(&model), "");
+        return respond(&served::unknown(&model), "");
     }
     state(snapshot.is_ready(&model) && front.is_serving(), json!({ "name": model }))
 }
@@ -36,7 +37,7 @@ pub(super) async fn model_version_ready(
     State(front): State<Arc<Front>>,
     Path((model, version)): Path<(String, String)>,
 ) -> Response {
-    if let Err(error) = metadata::check_version(&front.catalog.snapshot(), &model, &version) {
+    if let Err(error) = served::check_version(&front.catalog.snapshot(), &model, &version) {
         return respond(&error, "");
     }
     model_ready(State(front), Path(model)).await

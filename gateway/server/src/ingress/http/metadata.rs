@@ -10,11 +10,8 @@ use sluice_tensor::TensorSpec;
 
 use super::Front;
 use crate::catalog::{Model, Snapshot, Stages, engine_name};
-use crate::error::{Error, Kind, Result};
+use crate::ingress::served::{check_version, unknown, version};
 use crate::wire_error::respond;
-
-/// The version of everything that does not name one.
-const PIPELINE_VERSION: &str = "1";
 
 /// `GET /v2`.
 pub(super) async fn server() -> Response {
@@ -51,38 +48,6 @@ pub(super) async fn model_version(
         Ok(()) => model(State(front), Path(name)).await,
         Err(error) => respond(&error, ""),
     }
-}
-
-/// The error for a name that is not served.
-pub(in crate::ingress) fn unknown(name: &str) -> Error {
-    let shown: String = name.chars().take(128).collect();
-    Error::new(Kind::NotFound, format!("Request for unknown model: '{shown}' is not found"))
-}
-
-/// Whether that version of the name is served.
-///
-/// # Errors
-/// [`Kind::NotFound`].
-pub(in crate::ingress) fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<()> {
-    if !snapshot.serves(name) {
-        return Err(unknown(name));
-    }
-    if self::version(snapshot, name) == version {
-        return Ok(());
-    }
-    let shown: String = version.chars().take(128).collect();
-    Err(Error::new(
-        Kind::NotFound,
-        format!("Request for unknown model: '{name}' version {shown} is not found"),
-    ))
-}
-
-/// The version that is served under a name.
-pub(in crate::ingress) fn version<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
-    let of_pipeline = snapshot.pipelines.get(name).map(|_| PIPELINE_VERSION);
-    of_pipeline
-        .or_else(|| snapshot.models.get(name).map(|model| &*model.config().version))
-        .unwrap_or(PIPELINE_VERSION)
 }
 
 pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str) -> Option<Value> {

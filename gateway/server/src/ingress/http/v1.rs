@@ -12,8 +12,9 @@ use serde_json::json;
 use sluice_sandbox::{Answer, HttpAnswer, HttpBody};
 
 use super::exchange::{self, Admitted, Encoded};
-use super::{Front, metadata, tensors};
+use super::{Front, tensors};
 use crate::error::{Error, Kind, Result};
+use crate::ingress::served;
 use crate::pipeline;
 use crate::refusal;
 use crate::wire_error::respond;
@@ -22,7 +23,7 @@ use crate::wire_error::respond;
 pub(super) async fn status(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
     let snapshot = front.catalog.snapshot();
     if !snapshot.serves(&model) {
-        return respond(&metadata::unknown(&model), "");
+        return respond(&served::unknown(&model), "");
     }
     let ready = snapshot.is_ready(&model) && front.is_serving();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -54,7 +55,7 @@ async fn answer(model: &str, admitted: Admitted) -> Result<Encoded> {
         Answer::Body(answer) => tracing::debug_span!("encode").in_scope(|| encode(answer)),
         // No plugin shaped the answer: the tensors as V2 writes them.
         Answer::Tensors(outputs) => {
-            let version = metadata::version(&admitted.snapshot, model);
+            let version = served::version(&admitted.snapshot, model);
             tensors::respond(model, version, None, &outputs)
         }
     }?;

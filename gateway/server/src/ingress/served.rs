@@ -1,0 +1,46 @@
+//! What is served under a name and version, as every protocol says it.
+
+use crate::catalog::Snapshot;
+use crate::error::{Error, Kind, Result};
+
+/// The version of everything that does not name one.
+const PIPELINE_VERSION: &str = "1";
+
+/// Most characters of a name from outside that are said back.
+const SHOWN_CHARACTERS_MAX: usize = 128;
+
+/// The start of a text from outside, for a message.
+pub fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS_MAX).collect()
+}
+
+/// The error for a name that is not served.
+pub fn unknown(name: &str) -> Error {
+    Error::new(Kind::NotFound, format!("Request for unknown model: '{}' is not found", shown(name)))
+}
+
+/// Whether that version of the name is served.
+///
+/// # Errors
+/// [`Kind::NotFound`].
+pub fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<()> {
+    if !snapshot.serves(name) {
+        return Err(unknown(name));
+    }
+    if self::version(snapshot, name) == version {
+        return Ok(());
+    }
+    let version = shown(version);
+    Err(Error::new(
+        Kind::NotFound,
+        format!("Request for unknown model: '{name}' version {version} is not found"),
+    ))
+}
+
+/// The version that is served under a name.
+pub fn version<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
+    let of_pipeline = snapshot.pipelines.get(name).map(|_| PIPELINE_VERSION);
+    of_pipeline
+        .or_else(|| snapshot.models.get(name).map(|model| &*model.config().version))
+        .unwrap_or(PIPELINE_VERSION)
+}
