@@ -352,6 +352,10 @@ async fn metadata_carries_ids_deadlines_and_parameters() {
     let refused = client.infer(with("timeout", ParameterChoice::StringParam("x".to_owned()))).await;
     assert_eq!(refused.expect_err("no number").code(), Code::InvalidArgument);
     client.infer(with("custom", ParameterChoice::DoubleParam(0.5))).await.expect("not ours");
+    let asked = with("triton_enable_empty_final_response", ParameterChoice::BoolParam(true));
+    client.infer(asked).await.expect("the one reserved name that clients may use");
+    let refused = client.infer(with("triton_x", ParameterChoice::BoolParam(true))).await;
+    assert_eq!(refused.expect_err("reserved").code(), Code::InvalidArgument);
 }
 
 #[tokio::test(flavor = "multi_thread")]

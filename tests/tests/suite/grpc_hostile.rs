@@ -28,6 +28,7 @@ async fn start() -> Running {
         body_timeout_ms = 500
         body_bytes_max = 1_048_576
         connections_max = 40
+        streams_max = 50
         in_flight_max = 64
         [models.marker]
         engine = "sim"

@@ -1,28 +1,32 @@
 //! `ModelInferRequest`, from the wire to tensors. Every list in it is bounded as it is
 //! read; strings and raw tensors stay slices of the message.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
-use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, Tensor, find};
+use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, Tensor};
 
 use super::contents;
 use super::wire::{self, Fields, Text, Value};
 use crate::error::{Error, Kind, Result};
+use crate::ingress::infer::{InferRequest, RequestedOutput};
+use crate::ingress::parameters::{self, PARAMETERS_MAX};
+use crate::ingress::served::shown;
+use crate::pipeline::Parameter;
 use crate::tensor_json::{TENSORS_MAX, to_error};
 
-/// Most parameters of a request or of a tensor, as over HTTP.
-const PARAMETERS_MAX: usize = 64;
+/// A client that asks for it gets an empty answer behind the last one of its request; the
+/// one name with this start that clients may use.
+const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 
-/// The value of a parameter.
-#[derive(Debug, Clone)]
-pub(super) enum Parameter {
-    Int(i64),
-    Uint(u64),
-    /// One that no parameter of ours is.
-    Other,
-}
+/// How many classes are wanted of an output.
+const CLASSIFICATION: &str = "classification";
+
+/// What begins the names of parameters that say where shared memory has the data.
+const SHARED_MEMORY: &str = "shared_memory_";
 
 /// Parameters by name, few enough to be searched.
-pub(super) type Parameters = Vec<(Text, Parameter)>;
+pub(super) type Parameters = Vec<(Arc<str>, Parameter)>;
 
 /// A request's parts as they came.
 #[derive(Debug, Default)]
@@ -144,7 +148,7 @@ fn output(bytes: Bytes) -> Result<Output> {
 }
 
 /// One entry of a map of parameters.
-fn parameter(bytes: Bytes) -> Result<(Text, Parameter)> {
+fn parameter(bytes: Bytes) -> Result<(Arc<str>, Parameter)> {
     let (mut name, mut choice) = (Text::default(), None);
     let mut fields = Fields(bytes);
     while let Some((number, value)) = fields.next()? {
@@ -154,17 +158,11 @@ fn parameter(bytes: Bytes) -> Result<(Text, Parameter)> {
                 let mut inner = Fields(value.bytes()?);
                 while let Some((number, value)) = inner.next()? {
                     choice = Some(match (number, value) {
-                        (1, value) => {
-                            value.varint()?;
-                            Parameter::Other
-                        }
-                        (2, value) => Parameter::Int(value.varint()?.cast_signed()),
-                        (3, value) => {
-                            value.text()?;
-                            Parameter::Other
-                        }
-                        (4, Value::Fixed64(_)) => Parameter::Other,
-                        (5, value) => Parameter::Uint(value.varint()?),
+                        (1, value) => Parameter::Bool(value.varint()? != 0),
+                        (2, value) => Parameter::Integer(value.varint()?.cast_signed()),
+                        (3, value) => Parameter::Text((*value.text()?).into()),
+                        (4, Value::Fixed64(bits)) => Parameter::Float(f64::from_bits(bits)),
+                        (5, value) => Parameter::Unsigned(value.varint()?),
                         (4, _) => return Err(wire::malformed("a field has another type")),
                         _ => continue,
                     });
@@ -175,23 +173,48 @@ fn parameter(bytes: Bytes) -> Result<(Text, Parameter)> {
     }
     let named = || Error::new(Kind::BadRequest, format!("parameter '{}' has no value", shown(&name)));
     let choice = choice.ok_or_else(named)?;
-    Ok((name, choice))
+    Ok(((*name).into(), choice))
 }
 
-/// The parameter of that name; the last one, as in every map.
-pub(super) fn get<'a>(parameters: &'a Parameters, name: &str) -> Option<&'a Parameter> {
-    parameters.iter().rev().find(|(given, _)| &**given == name).map(|(_, value)| value)
+impl Message {
+    /// What the caller asks for.
+    ///
+    /// # Errors
+    /// What is wrong with an input, an output or a parameter, by name.
+    pub(super) fn request(mut self) -> Result<InferRequest> {
+        self.parameters.retain(|(name, _)| **name != *EMPTY_FINAL);
+        let inputs = tensors(&self.inputs, self.raw)?;
+        let text = |text: &Text| (!text.is_empty()).then(|| text.to_string());
+        Ok(InferRequest {
+            version: text(&self.version),
+            id: text(&self.id),
+            inputs,
+            wishes: parameters::read(self.parameters)?,
+            outputs: self.outputs.iter().map(wanted).collect::<Result<_>>()?,
+        })
+    }
 }
 
-/// A name as a message may repeat it.
-pub(super) fn shown(name: &str) -> String {
-    name.chars().take(128).collect()
+fn wanted(output: &Output) -> Result<RequestedOutput> {
+    let mut wanted = RequestedOutput { name: output.name.to_string(), classification: 0 };
+    refuse_shared_memory(&output.parameters)?;
+    if let Some((name, value)) = output.parameters.iter().find(|(name, _)| **name == *CLASSIFICATION) {
+        wanted.classification = usize::try_from(parameters::whole(name, value)?).unwrap_or(usize::MAX);
+    }
+    Ok(wanted)
+}
+
+fn refuse_shared_memory(parameters: &Parameters) -> Result<()> {
+    if parameters.iter().any(|(name, _)| name.starts_with(SHARED_MEMORY)) {
+        return Err(Error::new(Kind::MethodNotAllowed, "shared memory is not supported over gRPC"));
+    }
+    Ok(())
 }
 
 /// The tensors of a request.
 ///
 /// # Errors
-/// Too few, a name twice, or what is wrong with one of them, by name.
+/// Too few, or what is wrong with one of them, by name.
 pub(super) fn tensors(inputs: &[Input], raw: Vec<Bytes>) -> Result<Vec<NamedTensor>> {
     if inputs.is_empty() {
         return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
@@ -202,13 +225,11 @@ pub(super) fn tensors(inputs: &[Input], raw: Vec<Bytes>) -> Result<Vec<NamedTens
         let what = format!("raw_input_contents has {raw} entries for {inputs} inputs: all come raw, or none");
         return Err(Error::new(Kind::BadRequest, what));
     }
-    let mut decoded: Vec<NamedTensor> = Vec::with_capacity(inputs.len());
+    let mut decoded = Vec::with_capacity(inputs.len());
     let mut raw = raw.into_iter();
     for input in inputs {
         let name = &*input.name;
-        if find(&decoded, name).is_some() {
-            return Err(Error::new(Kind::BadRequest, format!("input '{}' is given twice", shown(name))));
-        }
+        refuse_shared_memory(&input.parameters)?;
         let tensor = tensor(input, raw.next()).map_err(|error| {
             Error::new(error.kind(), format!("input '{}': {}", shown(name), error.message()))
         })?;

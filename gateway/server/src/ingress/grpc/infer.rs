@@ -7,23 +7,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::Response;
-use sluice_sandbox::{Answer, HttpBody};
-use sluice_tensor::{DType, NamedTensor, Shape, Tensor};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::decode::{self, Message, Parameter};
-use super::encode;
+use super::decode;
+use super::encode::{self, Pieces};
 use super::receive::Messages;
 use super::reply::Reply;
 use super::{Admitted, internal, metadata};
 use crate::admission::Permit;
 use crate::error::{Error, Kind, Result};
+use crate::ingress;
 use crate::ingress::http::{Front, exchange};
-use crate::ingress::served;
+use crate::ingress::infer::InferResponse;
 use crate::observe::{self, OTHER, PipelineMetrics};
-use crate::pipeline::{self, Call, ShadowRun};
-use crate::tensor_json::to_error;
+use crate::pipeline::Call;
 use crate::wire_error::wire_error;
 
 /// What a call's metadata says about each of its requests.
@@ -62,9 +60,18 @@ fn deadline_passed() -> Error {
 /// What a request has come to.
 pub(super) struct Predicted {
     pub(super) model: Box<str>,
-    pub(super) version: Box<str>,
-    pub(super) outputs: Vec<NamedTensor>,
-    pub(super) shadow: Option<Box<ShadowRun>>,
+    pub(super) response: InferResponse,
+}
+
+impl Predicted {
+    /// Writes the answer; in a stream, whether it is the last one for its request.
+    ///
+    /// # Errors
+    /// More bytes than a message can have.
+    pub(super) fn encode(&self, id: &str, is_final: Option<bool>) -> Result<Pieces> {
+        let InferResponse { version, outputs, .. } = &self.response;
+        encode::Response { model: &self.model, version, id, outputs, is_final }.encode()
+    }
 }
 
 /// A request that is being answered: what remains of it when it fails.
@@ -118,15 +125,8 @@ pub(super) async fn unary(front: &Arc<Front>, mut admitted: Admitted) -> Respons
         let message = receive(front, &caller, arrived, &mut admitted.messages, &mut permit).await?;
         in_flight.set_bytes(message.len());
         let predicted = predict(front, &caller, arrived, message, &mut permit, &mut progress).await?;
-        let response = encode::Response {
-            model: &predicted.model,
-            version: &predicted.version,
-            id: &progress.id,
-            outputs: &predicted.outputs,
-            is_final: None,
-        };
-        let pieces = tracing::debug_span!("encode").in_scope(|| response.encode())?;
-        Reply::message(pieces, admitted.packing, predicted.shadow).await
+        let pieces = tracing::debug_span!("encode").in_scope(|| predicted.encode(&progress.id, None))?;
+        Reply::message(pieces, admitted.packing, predicted.response.shadow).await
     };
     let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(internal()));
@@ -178,13 +178,14 @@ pub(super) async fn predict(
     progress: &mut Progress,
 ) -> Result<Predicted> {
     let snapshot = front.catalog.snapshot();
-    let mut message = decode::message(message)?;
+    let message = decode::message(message)?;
     progress.id = message.id.to_string();
-    let model = message.model.clone();
+    let model: Box<str> = (*message.model).into();
     tracing::Span::current().record("target", &*model);
     if let Some(metrics) = snapshot.metrics(&model) {
         progress.metrics = Arc::clone(metrics);
     }
+    // Who asks for a model that is not there need not be told what is wrong beside that.
     super::control::check_version(&snapshot, &model, &message.version)?;
     let own_timeout = snapshot.pipelines.get(&*model).and_then(|pipeline| pipeline.timeout);
     let longest = arrived + front.limits.request_timeout_max;
@@ -192,92 +193,20 @@ pub(super) async fn predict(
         Some(deadline) => deadline.min(longest),
         None => arrived + own_timeout.unwrap_or(front.limits.request_timeout_default),
     };
-    let asked = timeout(&message)?.and_then(|timeout| arrived.checked_add(timeout));
-    let call = Call {
-        request_id: Arc::clone(&caller.request_id),
-        arrived,
-        deadline: asked.map_or(deadline, |asked| asked.min(deadline)),
-        key: caller.key.clone().unwrap_or_else(|| Arc::clone(&caller.request_id)),
-        tenant: caller.tenant.clone(),
-        options: pipeline::RequestOptions::default(),
-    };
-    let raw = std::mem::take(&mut message.raw);
-    let is_raw = !raw.is_empty();
-    let inputs = decode::tensors(&message.inputs, raw)?;
+    let call = Call::new(Arc::clone(&caller.request_id), deadline);
+    let key = caller.key.clone().unwrap_or_else(|| Arc::clone(&caller.request_id));
+    let call = Call { arrived, key, tenant: caller.tenant.clone(), ..call };
+    let is_raw = !message.raw.is_empty();
+    let request = message.request()?;
     if !is_raw {
         // Elements that were packed take room that their message does not.
-        permit.grow(inputs.iter().map(|input| input.tensor.byte_len()).sum())?;
+        permit.grow(request.inputs.iter().map(|input| input.tensor.byte_len()).sum())?;
     }
-    let predicted = pipeline::predict(&snapshot, &model, &call, raw_or_tensors(inputs)).await?;
-    let outputs = select(tensors_of(predicted.answer)?, &message.outputs)?;
-    let version = served::version(&snapshot, &model).into();
-    Ok(Predicted { model: (*model).into(), version, outputs, shadow: predicted.shadow })
-}
-
-/// The tensor that stands for the raw body of a pipeline with plugins of its own.
-const BODY_TENSOR: &str = "body";
-
-/// An answer as tensors: a raw one is a single BYTES element.
-fn tensors_of(answer: Answer) -> Result<Vec<NamedTensor>> {
-    match answer {
-        Answer::Tensors(outputs) => Ok(outputs),
-        Answer::Body(answer) => {
-            let shape = Shape::new(&[1]).map_err(|error| to_error(&error))?;
-            let tensor = Tensor::from_strings(shape, std::iter::once(&*answer.data));
-            let tensor = tensor.map_err(|error| to_error(&error))?;
-            Ok(vec![NamedTensor { name: BODY_TENSOR.into(), tensor }])
-        }
-    }
-}
-
-/// A single BYTES element called `body` is a raw body for the plugin.
-fn raw_or_tensors(inputs: Vec<NamedTensor>) -> sluice_sandbox::Request {
-    match &*inputs {
-        [one]
-            if *one.name == *BODY_TENSOR
-                && one.tensor.dtype() == DType::Bytes
-                && one.tensor.shape().elements() == 1 =>
-        {
-            // One element: everything behind its length.
-            let data = one.tensor.to_dense().slice(size_of::<u32>()..);
-            sluice_sandbox::Request::Body(HttpBody { content_type: None, data })
-        }
-        _ => sluice_sandbox::Request::Tensors(inputs),
-    }
-}
-
-/// The outputs in the order asked for; all of them when none was named.
-fn select(outputs: Vec<NamedTensor>, wanted: &[decode::Output]) -> Result<Vec<NamedTensor>> {
-    if wanted.is_empty() {
-        return Ok(outputs);
-    }
-    let mut picked: Vec<NamedTensor> = Vec::with_capacity(wanted.len());
-    for wanted in wanted {
-        let name = decode::shown(&wanted.name);
-        if picked.iter().any(|output| *output.name == *wanted.name) {
-            return Err(Error::new(Kind::BadRequest, format!("output '{name}' is asked for twice")));
-        }
-        let found = outputs.iter().find(|output| *output.name == *wanted.name).cloned();
-        let fault = || Error::new(Kind::BadRequest, format!("there is no output '{name}'"));
-        picked.push(found.ok_or_else(fault)?);
-    }
-    Ok(picked)
+    let response = ingress::infer::infer(&snapshot, &model, call, request).await?;
+    Ok(Predicted { model, response })
 }
 
 /// The id of a request that is not run.
 pub(super) fn id_of(message: Bytes) -> String {
     decode::message(message).map(|message| message.id.to_string()).unwrap_or_default()
-}
-
-/// The request's `timeout` in microseconds, as Triton has it; 0 is none.
-fn timeout(message: &Message) -> Result<Option<Duration>> {
-    let microseconds = match decode::get(&message.parameters, "timeout") {
-        None => return Ok(None),
-        Some(Parameter::Int(value)) => u64::try_from(*value).ok(),
-        Some(Parameter::Uint(value)) => Some(*value),
-        Some(_) => None,
-    };
-    let fault = "parameter 'timeout' must be a whole number of microseconds, 0 or more";
-    let microseconds = microseconds.ok_or_else(|| Error::new(Kind::BadRequest, fault))?;
-    Ok((microseconds > 0).then(|| Duration::from_micros(microseconds)))
 }

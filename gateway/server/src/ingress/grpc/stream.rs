@@ -201,15 +201,8 @@ impl Stream {
             let work = async {
                 let predicted =
                     infer::predict(&front, &caller, arrived, message, &mut permit, &mut progress).await?;
-                let response = encode::Response {
-                    model: &predicted.model,
-                    version: &predicted.version,
-                    id: &progress.id,
-                    outputs: &predicted.outputs,
-                    is_final: Some(true),
-                };
-                let pieces = response.encode()?;
-                if let Some(shadow) = predicted.shadow {
+                let pieces = predicted.encode(&progress.id, Some(true))?;
+                if let Some(shadow) = predicted.response.shadow {
                     shadow.start();
                 }
                 Ok(pieces)
