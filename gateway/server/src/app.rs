@@ -271,8 +271,8 @@ impl Gateway {
         }
         match self.grpc {
             Some(address) => {
-                let kind = if self.config.server.tls.is_some() { ", with TLS" } else { "" };
-                let _ = writeln!(text, "  gRPC at {address}{kind}");
+                let secure = if self.config.server.tls.is_some() { "s" } else { "" };
+                let _ = writeln!(text, "  the same over gRPC  grpc{secure}://{address}");
             }
             None => {
                 let address = self.config.server.grpc;

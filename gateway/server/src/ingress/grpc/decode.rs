@@ -255,3 +255,94 @@ fn tensor(input: &Input, raw: Option<Bytes>) -> Result<Tensor> {
         Some(_) => Err(Error::new(Kind::BadRequest, "it has its data both raw and in its contents")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::wire::Writer;
+    use super::*;
+
+    /// A request with one of everything.
+    fn whole() -> Vec<u8> {
+        let mut out = BytesMut::new();
+        let mut writer = Writer(&mut out);
+        writer.text(1, "model");
+        writer.text(3, "id");
+        writer.message(4, |entry| {
+            entry.text(1, "custom");
+            entry.message(2, |value| value.double(4, 0.5));
+        });
+        for name in ["a", "b"] {
+            writer.message(5, |input| {
+                input.text(1, name);
+                input.text(2, "INT32");
+                input.bytes(3, &[1, 2]);
+            });
+        }
+        writer.message(6, |output| {
+            output.text(1, "y");
+            output.message(2, |entry| {
+                entry.text(1, "classification");
+                entry.message(2, |value| value.varint(2, 3));
+            });
+        });
+        writer.bytes(7, &[1, 0, 0, 0, 2, 0, 0, 0]);
+        writer.bytes(7, &[3, 0, 0, 0, 4, 0, 0, 0]);
+        out.to_vec()
+    }
+
+    fn read(bytes: Vec<u8>) -> Result<InferRequest> {
+        message(bytes.into())?.request()
+    }
+
+    #[test]
+    fn a_request_is_read_and_its_tensors_are_slices_of_it() {
+        let bytes = Bytes::from(whole());
+        let request = message(bytes.clone()).and_then(Message::request).expect("well-formed");
+        assert_eq!(request.id.as_deref(), Some("id"));
+        assert_eq!(request.outputs, [RequestedOutput { name: "y".to_owned(), classification: 3 }]);
+        assert_eq!(request.wishes.options.parameter("custom"), Some(&Parameter::Float(0.5)));
+        for input in &request.inputs {
+            let data = input.tensor.to_dense();
+            assert!(bytes.as_ptr_range().contains(&data.as_ptr()), "copied");
+        }
+    }
+
+    #[test]
+    fn contents_that_come_in_two_parts_are_one_list() {
+        let mut out = BytesMut::new();
+        let mut writer = Writer(&mut out);
+        writer.message(5, |input| {
+            input.text(1, "a");
+            input.text(2, "UINT64");
+            // Dimensions and elements, packed and not.
+            input.varint(3, 3);
+            input.message(5, |contents| contents.varint(5, 7));
+            input.message(5, |contents| contents.bytes(5, &[8, 9]));
+        });
+        let request = read(out.to_vec()).expect("well-formed");
+        let data: Vec<u8> = [7_u64, 8, 9].iter().flat_map(|value| value.to_le_bytes()).collect();
+        assert_eq!(request.inputs[0].tensor.to_dense(), data);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_altered_makes_it_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6), cut: prop::sample::Index) {
+            let mut bytes = whole();
+            for (place, value) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            let cut = cut.index(bytes.len());
+            let _ = read(bytes.clone());
+            bytes.truncate(cut);
+            let _ = read(bytes);
+        }
+
+        #[test]
+        fn nothing_random_makes_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(bytes);
+        }
+    }
+}

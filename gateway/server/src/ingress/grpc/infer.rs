@@ -75,30 +75,30 @@ impl Predicted {
 }
 
 /// A request that is being answered: what remains of it when it fails.
+#[derive(Default)]
 pub(super) struct Progress {
     pub(super) id: String,
-    metrics: Arc<PipelineMetrics>,
+    /// Where it counts, once it is known what it asks for.
+    metrics: Option<Arc<PipelineMetrics>>,
 }
 
 impl Progress {
-    pub(super) fn new(front: &Front) -> Self {
-        Self { id: String::new(), metrics: front.metrics.pipeline(OTHER) }
-    }
-
     /// Counts a request that has ended, and logs it if it failed.
     pub(super) fn finish<T>(
         &self,
+        front: &Front,
         outcome: &Result<T>,
         request_id: &str,
         arrived: Instant,
         span: &tracing::Span,
     ) {
+        let metrics = self.metrics.as_ref().map_or_else(|| front.metrics.pipeline(OTHER), Arc::clone);
         match outcome {
-            Ok(_) => self.metrics.request_finished("ok", "none", arrived.elapsed()),
+            Ok(_) => metrics.request_finished("ok", "none", arrived.elapsed()),
             Err(error) => {
                 let row = wire_error(error.kind());
                 span.record("code", row.code);
-                self.metrics.request_finished(row.code, row.fault.as_str(), arrived.elapsed());
+                metrics.request_finished(row.code, row.fault.as_str(), arrived.elapsed());
                 exchange::log(error, row, request_id);
             }
         }
@@ -114,7 +114,7 @@ pub(super) async fn unary(front: &Arc<Front>, mut admitted: Admitted) -> Respons
         code = tracing::field::Empty
     );
     observe::set_parent(&span, &admitted.headers);
-    let mut progress = Progress::new(front);
+    let mut progress = Progress::default();
     let request_id = Arc::clone(&admitted.request_id);
     let arrived = admitted.arrived;
     let inside = async {
@@ -130,7 +130,7 @@ pub(super) async fn unary(front: &Arc<Front>, mut admitted: Admitted) -> Respons
     };
     let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(internal()));
-    progress.finish(&outcome, &request_id, arrived, &span);
+    progress.finish(front, &outcome, &request_id, arrived, &span);
     outcome.unwrap_or_else(|error| Reply::error(&error))
 }
 
@@ -183,7 +183,7 @@ pub(super) async fn predict(
     let model: Box<str> = (*message.model).into();
     tracing::Span::current().record("target", &*model);
     if let Some(metrics) = snapshot.metrics(&model) {
-        progress.metrics = Arc::clone(metrics);
+        progress.metrics = Some(Arc::clone(metrics));
     }
     // Who asks for a model that is not there need not be told what is wrong beside that.
     super::control::check_version(&snapshot, &model, &message.version)?;

@@ -197,7 +197,7 @@ impl Stream {
         Box::pin(async move {
             let mut in_flight = front.metrics.request_in_flight(0);
             in_flight.set_bytes(message.len());
-            let mut progress = Progress::new(&front);
+            let mut progress = Progress::default();
             let work = async {
                 let predicted =
                     infer::predict(&front, &caller, arrived, message, &mut permit, &mut progress).await?;
@@ -209,7 +209,7 @@ impl Stream {
             };
             let outcome = AssertUnwindSafe(work.instrument(span.clone())).catch_unwind().await;
             let outcome = outcome.unwrap_or_else(|_| Err(internal()));
-            progress.finish(&outcome, &caller.request_id, arrived, &span);
+            progress.finish(&front, &outcome, &caller.request_id, arrived, &span);
             Answer { id: progress.id, outcome }
         })
     }
