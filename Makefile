@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice
 export SLUICE_BENCH_DIR ?= $(CACHE)/bench
 
-.PHONY: help setup demo serve test check guests guests-check oracle train-movies bench bench-bombs clean
+.PHONY: help setup demo serve test check guests guests-check oracle train-movies bench bench-bombs bench-policies clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ train-movies: ## Train the demo's model again and print its evaluation
 bench: setup ## Measure: WASM plugins, native code, bare engine, bare HTTP; one run
 	@scripts/make-bench-models.sh
 	cargo run --release -p sluice-bench
+
+bench-policies: ## Compare batching policies in virtual time: a table and a plot in bench/report
+	cargo run --release -p sluice-bench -- --policies bench/report --arrivals bench/workload/arrivals.txt
 
 bench-bombs: setup ## Measure what predictions notice of compile bombs that are uploaded
 	@scripts/make-bench-models.sh

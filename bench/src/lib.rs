@@ -17,6 +17,7 @@ pub mod calls;
 pub mod echo;
 pub mod load;
 pub mod native;
+pub mod policies;
 pub mod report;
 pub mod server;
 pub mod workload;

@@ -10,7 +10,7 @@ use sluice_bench::load::{self, LoadPlan, LoadReport};
 use sluice_bench::report::{Bare, Cell, Report};
 use sluice_bench::server::{Process, Variant, serve};
 use sluice_bench::workload::{self, Workload};
-use sluice_bench::{bare, bombs, calls};
+use sluice_bench::{bare, bombs, calls, policies};
 use sluice_engine::EngineSearch;
 
 /// The pipelines of the workload.
@@ -34,6 +34,13 @@ struct Arguments {
     /// Measures instead what predictions of this program notice of compile bombs.
     #[arg(long)]
     bombs: Option<PathBuf>,
+    /// Compares batching policies in virtual time instead, and writes the report into this
+    /// folder.
+    #[arg(long)]
+    policies: Option<PathBuf>,
+    /// Arrivals for that: microseconds since the first one, one a line, ascending.
+    #[arg(long, requires = "policies")]
+    arrivals: Option<PathBuf>,
     /// Serves one variant: what the benchmark starts for itself.
     #[arg(long, hide = true)]
     serve: Option<Variant>,
@@ -49,6 +56,15 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Some(folder) = &arguments.policies {
+        return match policies::report(folder, arguments.arrivals.as_deref()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("bench: {error}");
+                ExitCode::FAILURE
+            }
+        };
+    }
     let outcome = match (arguments.serve, &arguments.bombs) {
         (Some(variant), _) => runtime.block_on(serve(variant)),
         (None, Some(program)) => {

@@ -7,7 +7,7 @@ use crate::arrivals::Arrivals;
 use crate::entry::{Batch, ENTRY_ROWS_MAX, Entry, Expired, Rejected};
 use crate::learn::{Held, Learner};
 use crate::order::{Flow, Place, Rank, Tier};
-use crate::policy::{Mode, Policy, QUEUE_ENTRIES_MAX};
+use crate::policy::{Mode, Policy, QUEUE_ENTRIES_MAX, TimeoutAction};
 use crate::pool::Pool;
 use crate::slab::Slab;
 use crate::tenants::Tenants;
@@ -34,6 +34,8 @@ pub const INSTANCES_MAX: usize = 1024;
 pub struct Ticket {
     slot: usize,
     arrival: u64,
+    /// When it is answered for having waited for too long, if its policy says so.
+    pub(crate) timeout: Option<Time>,
 }
 
 /// What a free instance should do now.
@@ -156,7 +158,8 @@ impl<T> Batcher<T> {
         pool.deadlines.extend(deadline.map(|deadline| (deadline, slot)));
         pool.arrive(arrivals, lane, slot, arrived);
         self.settle(instance, lane);
-        Ok(Ticket { slot, arrival })
+        let rejects = self.policy.queue_policy(level).timeout_action == TimeoutAction::Reject;
+        Ok(Ticket { slot, arrival, timeout: timeout.filter(|_| rejects) })
     }
 
     /// What the instance of this number, which is free now, should do.
@@ -203,6 +206,16 @@ impl<T> Batcher<T> {
         let others = self.bound.values().filter_map(|pool| pool.deadlines.first());
         let others = others.map(|(deadline, _)| self.too_late(*deadline)).min();
         [self.pool_due(&self.shared), bound, others, timeout].into_iter().flatten().min()
+    }
+
+    /// When this instance has to start a run, as far as is known, for the earliest deadline
+    /// of what it may run to be met.
+    #[must_use]
+    pub fn urgent_at(&self, instance: usize) -> Option<Time> {
+        let bound = self.bound.get(&instance).and_then(|pool| pool.deadlines.first());
+        let first = [self.shared.deadlines.first(), bound].into_iter().flatten().min()?;
+        let cost = self.learner.cost(self.best_rows().unwrap_or(self.policy.max_batch_size));
+        Some(first.0.before(cost.unwrap_or_default()))
     }
 
     /// Whether something waits for one instance alone.

@@ -24,8 +24,9 @@ const BUDGET_CUT: f64 = 0.9;
 /// in a hundred misses.
 const BUDGET_STEP: f64 = 0.001;
 
-/// How much cheaper a row must get by one more entry for it to be waited for.
-const GAIN_MIN: f64 = 0.01;
+/// What an entry may cost in a batch, against a run of its own, to be waited for: where
+/// batching saves little, latency is not spent on it.
+const JOINED_COST_MAX: f64 = 0.75;
 /// Gaps between arrivals that are waited for: beyond them the next one is not coming soon.
 const GAPS_WAITED: u32 = 3;
 
@@ -117,15 +118,13 @@ impl Learner {
         }
     }
 
-    /// As long as a row gets cheaper with the next entry, and its run would still end
-    /// within the objective.
+    /// As long as the next entry is much cheaper in this batch than in a run of its own, and
+    /// the run would still end within the objective.
     fn holds_within(&self, now: Time, objective: Duration, held: &Held) -> Option<Time> {
-        let (gap, next_rows) = (held.gap?, held.rows + self.entry_rows(held));
-        let (cost, next_cost) = (self.cost(held.rows)?, self.cost(next_rows)?);
-        let per_row = cost.as_secs_f64() / held.rows.max(1) as f64;
-        let next_per_row = next_cost.as_secs_f64() / next_rows as f64;
+        let (gap, entry_rows) = (held.gap?, self.entry_rows(held));
+        let (cost, next_cost) = (self.cost(held.rows)?, self.cost(held.rows + entry_rows)?);
+        let pays = next_cost.saturating_sub(cost) < self.cost(entry_rows)?.mul_f64(JOINED_COST_MAX);
         let latest = held.oldest.after(objective.mul_f64(self.budget)).before(next_cost);
-        let pays = next_per_row < per_row * (1.0 - GAIN_MIN);
         (pays && now.after(gap) <= latest).then(|| latest.min(now.after(gap * GAPS_WAITED)))
     }
 
@@ -154,5 +153,70 @@ impl Learner {
             None | Some(0) => 1,
             Some(rows) => rows,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A learner of a model whose run takes 10 ms however many rows it has, or of one whose
+    /// rows cost 10 ms each.
+    fn learner(is_flat: bool) -> Learner {
+        let mut learner = Learner::new();
+        let policy = Policy::default();
+        for rows in [1, 2, 4, 8] {
+            let cost = if is_flat { MS * 10 } else { MS * 10 * u32::try_from(rows).expect("small") };
+            (0..8).for_each(|_| learner.observe(Time::START, rows, cost, Duration::ZERO, &policy));
+        }
+        learner
+    }
+
+    fn held(entries: usize, gap: Duration, idle: usize) -> Held {
+        Held { rows: entries, entries, oldest: Time::START, gap: Some(gap), idle }
+    }
+
+    #[test]
+    fn the_next_entry_is_waited_for_only_where_that_shortens_the_mean() {
+        let policy = Policy { mode: Mode::Learned, ..Policy::default() };
+        let flat = learner(true);
+        // For two: 10 / 2 - 0 ms is what waiting is worth.
+        assert!(flat.holds(Time::START, &policy, &held(1, MS * 4, 1)) > Time::START);
+        assert_eq!(flat.holds(Time::START, &policy, &held(1, MS * 6, 1)), Time::START);
+        assert_eq!(flat.holds(Time::START, &policy, &held(3, MS * 4, 1)), Time::START);
+        // Where another instance is free, the next entry waits for nobody.
+        assert_eq!(flat.holds(Time::START, &policy, &held(1, MS * 4, 2)), Time::START);
+        let steep = learner(false);
+        assert_eq!(steep.holds(Time::START, &policy, &held(1, MS, 1)), Time::START);
+        assert_eq!(Learner::new().holds(Time::START, &policy, &held(1, MS, 1)), Time::START);
+    }
+
+    #[test]
+    fn an_objective_is_used_up_for_larger_batches_and_no_further() {
+        let policy = Policy {
+            mode: Mode::Learned,
+            latency_objective: Some(MS * 50),
+            max_queue_delay: MS * 20,
+            ..Policy::default()
+        };
+        let flat = learner(true);
+        // 0.8 of the objective less the run leave 30 ms; the policy's own bound is 20 ms.
+        assert_eq!(flat.holds(Time::START, &policy, &held(1, MS * 15, 1)), Time(MS * 20));
+        assert_eq!(flat.holds(Time::START, &policy, &held(1, MS * 2, 1)), Time(MS * 6));
+        assert_eq!(flat.holds(Time::START, &policy, &held(1, MS * 40, 1)), Time::START);
+        assert_eq!(learner(false).holds(Time::START, &policy, &held(1, MS, 1)), Time::START);
+    }
+
+    #[test]
+    fn an_objective_that_is_missed_is_planned_for_more_carefully() {
+        let policy = Policy { latency_objective: Some(MS * 50), ..Policy::default() };
+        let mut learner = learner(true);
+        let before = learner.budget;
+        (0..5).for_each(|_| learner.observe(Time::START, 1, MS * 10, MS * 45, &policy));
+        assert!(learner.budget < before * 0.7, "{}", learner.budget);
+        (0..2000).for_each(|_| learner.observe(Time::START, 1, MS * 10, MS, &policy));
+        assert!((learner.budget - BUDGET_MAX).abs() < 0.01, "{}", learner.budget);
     }
 }

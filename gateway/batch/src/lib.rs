@@ -40,6 +40,7 @@
 //! - `pool.rs`: lanes by shape, ripe or ripening; `turns.rs` and `tenants.rs`: whose turn
 //!   it is; `order.rs`: ranks. `batcher/release.rs` forms a batch, `batcher/leave.rs` is
 //!   every other way out.
+//! - `limiter.rs`: what may run at once, of all models together.
 //! - `cost.rs`, `size.rs`, `learn.rs`: what is learned from runs.
 //! - **Declared cost instead of rows:** [`Entry::weight`] and
 //!   [`Policy::max_batch_weight`].
@@ -52,6 +53,7 @@ mod batcher;
 mod cost;
 mod entry;
 mod learn;
+mod limiter;
 mod order;
 mod policy;
 mod pool;
@@ -71,6 +73,7 @@ mod simulation;
 
 pub use batcher::{Batcher, INSTANCES_MAX, Step, Ticket};
 pub use entry::{Batch, ENTRY_ROWS_MAX, Entry, Expired, Lateness, Reason, Rejected, ShapeKey, TenantKey};
+pub use limiter::{Demand, Limiter, Permit, RUN_SHARE_MAX, User};
 pub use policy::{
     Mode, PRIORITY_LEVELS_MAX, Policy, QUEUE_ENTRIES_DEFAULT, QUEUE_ENTRIES_MAX, QueuePolicy,
     TENANT_WEIGHT_MAX, TimeoutAction,

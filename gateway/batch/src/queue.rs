@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use crate::batcher::{Batcher, Step, Ticket};
 use crate::entry::{Batch, Entry, Expired, Rejected};
+use crate::limiter::{Limiter, Permit, User};
 use crate::policy::Policy;
 use crate::time::{Clock, Time};
 
 /// What a thread gets from [`Queue::next`].
 #[derive(Debug)]
 pub enum Work<T> {
-    /// Run this batch.
-    Run(Batch<T>),
+    /// Run this batch, and drop the permit when it has run, where runs are limited.
+    Run(Batch<T>, Option<Permit>),
     /// Answer these: they will not run. Never empty.
     Expired(Vec<Expired<T>>),
 }
@@ -34,6 +35,8 @@ pub struct Queue<T> {
     state: Mutex<State<T>>,
     wake: Condvar,
     clock: Arc<dyn Clock>,
+    /// What bounds the runs of all models together, and this model among them.
+    limit: Option<(Arc<Limiter>, Arc<User>)>,
 }
 
 struct State<T> {
@@ -51,7 +54,14 @@ impl<T> Queue<T> {
     #[must_use]
     pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
         let state = State { batcher: Batcher::new(policy), idle: 0, watch: None, waking: false };
-        Self { state: Mutex::new(state), wake: Condvar::new(), clock }
+        Self { state: Mutex::new(state), wake: Condvar::new(), clock, limit: None }
+    }
+
+    /// Has its batches wait for a permit before they are formed.
+    #[must_use]
+    pub fn limited_by(mut self, limiter: Arc<Limiter>, user: Arc<User>) -> Self {
+        self.limit = Some((limiter, user));
+        self
     }
 
     /// Queues an entry and wakes an instance if something is due. Does not block.
@@ -74,14 +84,27 @@ impl<T> Queue<T> {
     /// Blocks the calling thread, the instance of this number, which is free, until there
     /// is work for it. `None` once the queue has drained: the instance may end.
     pub fn next(&self, instance: usize) -> Option<Work<T>> {
+        let mut permit = None;
         let mut state = self.lock();
         loop {
+            let now = self.clock.now();
+            if permit.is_none()
+                && let Some((limiter, user)) = &self.limit
+                && state.batcher.due(instance).is_some_and(|due| due <= now)
+            {
+                // The batch is formed when it may run: until then more can join.
+                let urgent_at = state.batcher.urgent_at(instance);
+                drop(state);
+                permit = Some(limiter.acquire(user, urgent_at));
+                state = self.lock();
+                continue;
+            }
             let free = state.idle + 1;
             state.batcher.set_idle(free);
-            let until = match state.batcher.poll(self.clock.now(), instance) {
+            let until = match state.batcher.poll(now, instance) {
                 Step::Release(batch) => {
                     self.wake_for(state);
-                    return Some(Work::Run(batch));
+                    return Some(Work::Run(batch, permit));
                 }
                 Step::Expired(entries) => {
                     self.wake_for(state);
@@ -91,6 +114,8 @@ impl<T> Queue<T> {
                 Step::Idle => None,
                 Step::WaitUntil(time) => Some(time),
             };
+            // Another instance was faster: nobody sleeps on a permit.
+            permit = None;
             state = self.sleep(state, until);
         }
     }
@@ -105,14 +130,13 @@ impl<T> Queue<T> {
 
     /// A batch of so many rows kept its instance busy for so long, and its oldest entry had
     /// waited so long before. What a run costs is learned from it.
-    pub fn observe(&self, rows: usize, took: Duration, oldest_wait: Duration) {
+    ///
+    /// Says the size of a batch beyond which a row gets no cheaper, if that is known.
+    pub fn observe(&self, rows: usize, took: Duration, oldest_wait: Duration) -> Option<usize> {
         let now = self.clock.now();
-        self.lock().batcher.observe(now, rows, took, oldest_wait);
-    }
-
-    /// The size of a batch beyond which a row gets no cheaper, if that is known.
-    pub fn best_rows(&self) -> Option<usize> {
-        self.lock().batcher.best_rows()
+        let mut state = self.lock();
+        state.batcher.observe(now, rows, took, oldest_wait);
+        state.batcher.best_rows()
     }
 
     /// The instance of this number is gone for good: gives back what it alone could run,
@@ -242,6 +266,13 @@ pub struct Admitted<T> {
 }
 
 impl<T> Admitted<T> {
+    /// When it will be answered for having waited for too long, if it still waits then:
+    /// call [`Queue::take_expired`] at this time, or a busy instance is late to do it.
+    #[must_use]
+    pub fn timeout(&self) -> Option<Time> {
+        self.ticket.and_then(|ticket| ticket.timeout)
+    }
+
     /// The answer has come, so there is nothing left to cancel: saves the look
     /// into the queue that dropping takes.
     pub fn finish(mut self) {

@@ -62,7 +62,9 @@ fn submit_and_settle(queue: &Arc<Queue<usize>>, entry: Entry<usize>) -> Admitted
 
 fn batch(work: Option<Work<usize>>) -> (Vec<usize>, Reason) {
     match work {
-        Some(Work::Run(batch)) => (batch.entries.iter().map(|entry| entry.payload).collect(), batch.reason),
+        Some(Work::Run(batch, _)) => {
+            (batch.entries.iter().map(|entry| entry.payload).collect(), batch.reason)
+        }
         other => panic!("expected a batch, got {other:?}"),
     }
 }
@@ -254,7 +256,7 @@ fn ten_thousand_entries(policy: Policy) {
             let (queue, run) = (Arc::clone(&queue), Arc::clone(&run));
             thread::spawn(move || {
                 while let Some(work) = queue.next(0) {
-                    let Work::Run(batch) = work else { panic!("nothing has a deadline") };
+                    let Work::Run(batch, _) = work else { panic!("nothing has a deadline") };
                     assert!(batch.rows <= rows_max);
                     assert!(batch.entries.iter().all(|entry| entry.shape == batch.shape));
                     run.fetch_add(batch.entries.len(), Ordering::Relaxed);

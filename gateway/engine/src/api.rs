@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sluice_tensor::{NamedTensor, Signature};
 
-use crate::{EngineError, Interrupt};
+use crate::{EngineError, Interrupt, Padding};
 
 /// Which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,6 +78,10 @@ pub trait Instance: Send {
     /// The run failed or was interrupted: no member has a result. The instance can
     /// run the next batch all the same.
     fn run(&mut self, members: &[&[NamedTensor]], interrupt: &Interrupt) -> Result<BatchOutput, EngineError>;
+
+    /// Pads inputs from the next run on: the padded dimension of the members may then
+    /// differ. `None` ends that.
+    fn pad(&mut self, padding: Option<Arc<Padding>>);
 }
 
 /// What a batch gave.

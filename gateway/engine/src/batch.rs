@@ -29,9 +29,15 @@ pub(crate) fn run_batch(
     let mut watch = Stopwatch::start();
     staging.gather(members)?;
     let gather = watch.lap();
+    let padded = staging.padded();
     let outputs = compute(staging)?;
     let compute = watch.lap();
-    let members = scatter(signature, outputs, members, batched)?;
+    let mut lists = scatter(signature, outputs, members, batched)?;
+    if let Some((padding, size)) = padded {
+        for (outputs, member) in lists.iter_mut().zip(members) {
+            padding.trim(outputs, padding.length(member), size)?;
+        }
+    }
     let scatter = watch.lap();
-    Ok(BatchOutput { members, timings: Timings { gather, compute, scatter } })
+    Ok(BatchOutput { members: lists, timings: Timings { gather, compute, scatter } })
 }

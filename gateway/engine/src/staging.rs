@@ -1,8 +1,10 @@
 //! The buffers that an instance reads its inputs from, and the gather into them.
 
+use std::sync::Arc;
+
 use sluice_tensor::{NamedTensor, Shape, Signature, TensorError};
 
-use crate::EngineError;
+use crate::{EngineError, Padding};
 
 // Tensors are little-endian on the wire and are read here as they lie.
 #[cfg(not(target_endian = "little"))]
@@ -110,12 +112,27 @@ impl StagedInput {
 /// The inputs of one instance.
 pub(crate) struct Staging {
     inputs: Vec<StagedInput>,
+    padding: Option<Arc<Padding>>,
+    /// The size that the gathered inputs are padded to.
+    padded_to: Option<usize>,
 }
 
 impl Staging {
     pub(crate) fn new(signature: &Signature) -> Self {
         let empty = |_| StagedInput { buffer: AlignedBuffer::default(), shape: None };
-        Self { inputs: signature.inputs.iter().map(empty).collect() }
+        let inputs = signature.inputs.iter().map(empty).collect();
+        Self { inputs, padding: None, padded_to: None }
+    }
+
+    /// Pads from the next batch on.
+    pub(crate) fn pad(&mut self, padding: Option<Arc<Padding>>) {
+        self.padding = padding;
+        self.padded_to = None;
+    }
+
+    /// How the gathered inputs are padded, and to which size.
+    pub(crate) fn padded(&self) -> Option<(Arc<Padding>, usize)> {
+        self.padding.clone().zip(self.padded_to)
     }
 
     pub(crate) fn inputs(&self) -> &[StagedInput] {
@@ -139,8 +156,14 @@ impl Staging {
             let (got, want) = (odd.len(), self.inputs.len());
             return Err(EngineError::Input(format!("{got} inputs given, the model takes {want}")));
         }
+        let padding = self.padding.as_deref();
+        self.padded_to = padding.map(|padding| padding.size_of(members)).transpose()?;
         for (index, input) in self.inputs.iter_mut().enumerate() {
-            input.gather(members, index)?;
+            let padding = padding.zip(self.padded_to).filter(|(padding, _)| padding.pads(index));
+            match padding {
+                None => input.gather(members, index)?,
+                Some((padding, size)) => input.gather_padded(members, index, padding, size)?,
+            }
         }
         Ok(())
     }
@@ -168,6 +191,38 @@ impl StagedInput {
         for tensor in tensors() {
             let (rows, behind) = rest.split_at_mut(tensor.byte_len());
             tensor.write_into(rows);
+            rest = behind;
+        }
+        self.shape = Some(shape);
+        Ok(())
+    }
+}
+
+impl StagedInput {
+    /// The same with every member's rows filled up to a common size.
+    fn gather_padded(
+        &mut self,
+        members: &[&[NamedTensor]],
+        index: usize,
+        padding: &Padding,
+        size: usize,
+    ) -> Result<(), EngineError> {
+        let tensors = || members.iter().map(|member| &member[index].tensor);
+        let unfit = |error: TensorError| EngineError::Input(error.to_string());
+        let shapes = tensors().map(|tensor| padding.shape(tensor.shape(), size));
+        let shapes = shapes.collect::<Result<Vec<_>, _>>().map_err(unfit)?;
+        let shape = joined(shapes.iter())?;
+        let element = padding.element(index).unwrap_or_default();
+        let bytes = |shape: &Shape| shape.elements().checked_mul(element.len()).ok_or(TensorError::Overflow);
+        self.buffer.resize(bytes(&shape).map_err(unfit)?)?;
+        let mut rest = self.buffer.as_mut_slice();
+        for (tensor, shape) in tensors().zip(&shapes) {
+            let longest = tensor.shape().dims().get(padding.axis()).is_none_or(|length| *length > size);
+            if longest || tensor.dtype().size() != Some(element.len()) {
+                return Err(EngineError::Input("an input is not as long as its request".to_owned()));
+            }
+            let (rows, behind) = rest.split_at_mut(bytes(shape).map_err(unfit)?);
+            padding.write(tensor, element, size, rows);
             rest = behind;
         }
         self.shape = Some(shape);

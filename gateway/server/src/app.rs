@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_batch::MonotonicClock;
+use sluice_batch::{Clock, Limiter, MonotonicClock};
 use sluice_engine::EngineSearch;
 use sluice_sandbox::{Sandbox, SandboxConfig, SpanSink};
 use tokio::runtime::Handle;
@@ -121,9 +121,11 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
         // Without a collector, spans of plugins are not even made.
         spans: config.telemetry.otlp_endpoint.is_some().then(|| Arc::new(PluginSpans) as Arc<dyn SpanSink>),
     })?;
+    let clock: Arc<dyn Clock> = Arc::new(MonotonicClock::new());
     Ok(Builder {
         sandbox,
-        clock: Arc::new(MonotonicClock::new()),
+        limiter: Arc::new(Limiter::new(Arc::clone(&clock))),
+        clock,
         metrics,
         engine_search: engine_search(config.engine.onnxruntime_library.clone()),
         natives: options.natives,

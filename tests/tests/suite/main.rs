@@ -4,6 +4,7 @@
 mod auth;
 mod author;
 mod author_remote;
+mod batching;
 mod corpus;
 mod crosstalk;
 mod drain;

@@ -13,7 +13,7 @@ use super::range;
 use crate::batch::run_batch;
 use crate::scatter::RawOutput;
 use crate::staging::Staging;
-use crate::{BatchOutput, EngineError, Instance, Interrupt, LoadOptions, Model};
+use crate::{BatchOutput, EngineError, Instance, Interrupt, LoadOptions, Model, Padding};
 
 /// A loaded model; the instances share all of it.
 pub(super) struct EmbeddedModel {
@@ -89,6 +89,10 @@ impl Instance for EmbeddedInstance {
             shared.compute(staging, widened)
         };
         run_batch(&shared.signature, shared.batched, &mut self.staging, members, interrupt, compute)
+    }
+
+    fn pad(&mut self, padding: Option<Arc<Padding>>) {
+        self.staging.pad(padding);
     }
 }
 

@@ -11,7 +11,7 @@ use super::value::{self, InputValue};
 use crate::batch::run_batch;
 use crate::scatter::RawOutput;
 use crate::staging::Staging;
-use crate::{BatchOutput, EngineError, Instance, Interrupt, Model};
+use crate::{BatchOutput, EngineError, Instance, Interrupt, Model, Padding};
 
 /// A model in ONNX Runtime.
 pub(super) struct OnnxModel {
@@ -57,6 +57,10 @@ impl Instance for OnnxInstance {
         let (shared, signature, options) = (&self.shared, &self.signature, &self.options);
         let compute = |staging: &mut Staging| compute(shared, signature, options, staging, interrupt);
         run_batch(signature, self.batched, &mut self.staging, members, interrupt, compute)
+    }
+
+    fn pad(&mut self, padding: Option<Arc<Padding>>) {
+        self.staging.pad(padding);
     }
 }
 

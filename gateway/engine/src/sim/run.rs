@@ -11,7 +11,7 @@ use super::program::{Program, Rule, Then, When};
 use crate::batch::run_batch;
 use crate::scatter::RawOutput;
 use crate::staging::Staging;
-use crate::{BatchOutput, EngineError, Instance, Interrupt, Model};
+use crate::{BatchOutput, EngineError, Instance, Interrupt, Model, Padding};
 
 /// How long a hanging run sleeps before it looks up again.
 const HANG: Duration = Duration::from_secs(3600);
@@ -77,6 +77,10 @@ impl Instance for SimInstance {
         let then = fault.map(|fault| fault.then);
         let compute = |staging: &mut Staging| program.compute(staging, then, interrupt);
         run_batch(&program.signature, self.shared.batched, &mut self.staging, members, interrupt, compute)
+    }
+
+    fn pad(&mut self, padding: Option<Arc<Padding>>) {
+        self.staging.pad(padding);
     }
 }
 

@@ -12,6 +12,7 @@ mod outbox;
 mod plugin_log;
 pub mod plugins;
 pub mod samples;
+mod scheduling;
 mod shadow_stats;
 mod slot;
 mod statistics;

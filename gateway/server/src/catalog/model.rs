@@ -4,15 +4,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sluice_batch::{Clock, ENTRY_ROWS_MAX, Entry, Policy, Queue, Rejected, ShapeKey, TenantKey, Time};
+use arc_swap::ArcSwap;
+use sluice_batch::{Clock, Demand, Entry, Limiter, Queue, Rejected, Time, User};
 use sluice_engine::EngineKind;
 use sluice_tensor::{NamedTensor, Signature};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::outbox::Outbox;
-use super::worker::{BatchWatch, Job, UNREACHABLE, Worker};
-use crate::config::{self, BatchWeight};
+use super::scheduling::{self, PaddedModel};
+use super::worker::{BatchWatch, Job, UNREACHABLE, Worker, expire};
+use crate::config::{self, Batching};
 use crate::error::{Error, Kind, Result};
 use crate::observe::{Failure, ModelMetrics, PipelineMetrics, Statistics};
 use crate::pipeline::{Call, CheckedInputs};
@@ -24,6 +26,10 @@ pub struct Model {
     engine: EngineKind,
     signature: Signature,
     queue: Arc<Queue<Job>>,
+    /// How it is batched now.
+    batching: ArcSwap<Batching>,
+    padded: Option<PaddedModel>,
+    user: Arc<User>,
     clock: Arc<dyn Clock>,
     /// Instance threads that can still take a batch.
     ready_instances: Arc<AtomicUsize>,
@@ -38,6 +44,9 @@ pub(super) struct Loaded {
     pub(super) digest: String,
     pub(super) engine: EngineKind,
     pub(super) model: Arc<dyn sluice_engine::Model>,
+    /// What bounds the runs of all models together, and what a run of this one takes of it.
+    pub(super) limiter: Arc<Limiter>,
+    pub(super) demand: Demand,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<ModelMetrics>,
     pub(super) statistics: Arc<Statistics>,
@@ -47,18 +56,38 @@ pub(super) struct Loaded {
 impl Model {
     /// Starts the instance threads of a model that was loaded.
     pub(super) fn start(loaded: Loaded) -> std::result::Result<Arc<Self>, String> {
-        let Loaded { config, digest, engine, model, clock, metrics, statistics, request_metrics } = loaded;
+        let Loaded {
+            config,
+            digest,
+            engine,
+            model,
+            limiter,
+            demand,
+            clock,
+            metrics,
+            statistics,
+            request_metrics,
+        } = loaded;
         let signature = model.signature().clone();
         if config.max_batch_size > 0 && !signature.is_batchable() {
             return Err("its inputs and outputs have no common first dimension that may vary: \
                         set max_batch_size = 0 to serve it without batches"
                 .to_owned());
         }
-        let queue = Arc::new(Queue::new(policy(&config), Arc::clone(&clock)));
+        let padded =
+            config.padding.as_ref().map(|padding| PaddedModel::new(&signature, padding)).transpose()?;
+        let policy = scheduling::policy(config.max_batch_size, &config.batching);
+        let user = Arc::new(User::default());
+        user.set(demand);
+        let queue = Queue::new(policy, Arc::clone(&clock)).limited_by(limiter, Arc::clone(&user));
+        let queue = Arc::new(queue);
         let ready_instances = Arc::new(AtomicUsize::new(0));
         // Dropping the model drains its queue, so that a start that fails leaves no
         // thread behind.
         let started = Arc::new(Self {
+            batching: ArcSwap::from_pointee(config.batching.clone()),
+            padded,
+            user,
             config,
             digest,
             engine,
@@ -76,6 +105,7 @@ impl Model {
                 model_name: Arc::clone(&started.config.name),
                 model: Arc::clone(&model),
                 instance: model.instance().map_err(|error| error.to_string())?,
+                padding: started.padded.as_ref().map(|padded| Arc::clone(&padded.padding)),
                 number,
                 outbox: Arc::clone(&outbox),
                 queue: Arc::clone(&started.queue),
@@ -157,8 +187,8 @@ impl Model {
         }
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller::default());
-        let (rows, shape) = (inputs.rows, shape_key(&inputs.inputs));
-        let weight = weight(self.config.batching.weight, &inputs);
+        let (rows, shape) = (inputs.rows, scheduling::shape_key(&inputs.inputs, self.padded.as_ref()));
+        let weight = scheduling::weight(self.batching.load().weight, &inputs);
         let job = Job {
             rows,
             inputs: inputs.inputs,
@@ -171,27 +201,69 @@ impl Model {
         };
         let entry = Entry {
             deadline: Some(self.queue_deadline(call.deadline)),
+            timeout: Some(call.deadline.saturating_duration_since(Instant::now())),
             weight,
             priority: call.options.priority,
-            tenant: tenant_key(call.tenant.as_deref()),
+            tenant: scheduling::tenant_key(call.tenant.as_deref()),
             ..Entry::new(rows, shape, job)
         };
         let _leave = LeaveOnDrop(caller);
         let queued = self.queue.submit(entry).map_err(|(why, _)| self.refusal(&why))?;
         self.metrics.queue_depth(self.queue.depth());
+        let outcome = self.answer(answer, queued.timeout()).await;
         // The worker drops a job only when its thread is going away.
-        let outcome = answer.await.map_err(|_| Error::new(Kind::Draining, "the model was taken away"))?;
+        let outcome = outcome.map_err(|_| Error::new(Kind::Draining, "the model was taken away"))?;
         queued.finish();
         outcome
     }
 
-    /// Changes the batching policy; what is queued stays queued.
-    pub(super) fn set_policy(&self, policy: Policy) {
-        self.queue.set_policy(policy);
+    /// Waits for the answer, and answers itself when the time in the queue is over: all
+    /// instances may be busy then.
+    async fn answer(
+        &self,
+        mut answer: oneshot::Receiver<Result<Vec<NamedTensor>>>,
+        timeout: Option<Time>,
+    ) -> std::result::Result<Result<Vec<NamedTensor>>, oneshot::error::RecvError> {
+        if let Some(timeout) = timeout {
+            let left = timeout.since(self.clock.now());
+            match tokio::time::timeout(left, &mut answer).await {
+                Ok(outcome) => return outcome,
+                Err(_) => expire(self.queue.take_expired()),
+            }
+        }
+        answer.await
     }
 
-    /// Whether loading it again would change nothing but the batching policy.
-    pub(super) fn is_same_but_policy(&self, config: &config::Model, digest: &str) -> bool {
+    /// Changes how it is batched; what is queued stays queued.
+    pub(super) fn set_batching(&self, batching: &Batching, engine: &config::Engine) {
+        self.queue.set_policy(scheduling::policy(self.config.max_batch_size, batching));
+        self.user.set(scheduling::demand(engine, batching));
+        self.batching.store(Arc::new(batching.clone()));
+    }
+
+    /// How it is batched now: what [`Self::config`] says may be of before the last change.
+    pub fn batching(&self) -> Arc<Batching> {
+        self.batching.load_full()
+    }
+
+    /// Makes what a request may leave out, before its inputs are checked.
+    ///
+    /// # Errors
+    /// [`Kind::BadShape`]
+    pub(crate) fn complete(&self, inputs: &mut Vec<NamedTensor>) -> Result<()> {
+        self.padded.as_ref().map_or(Ok(()), |padded| padded.complete(inputs))
+    }
+
+    /// Checks what the signature does not say: the lengths of what is padded.
+    ///
+    /// # Errors
+    /// [`Kind::BadShape`]
+    pub(crate) fn check_lengths(&self, inputs: &[NamedTensor]) -> Result<()> {
+        self.padded.as_ref().map_or(Ok(()), |padded| padded.check(inputs))
+    }
+
+    /// Whether loading it again would change nothing but how it is batched.
+    pub(super) fn is_same_but_batching(&self, config: &config::Model, digest: &str) -> bool {
         let mut same = self.config.clone();
         same.batching.clone_from(&config.batching);
         self.digest == digest && same == *config
@@ -228,49 +300,6 @@ impl Drop for Model {
     }
 }
 
-pub(super) fn policy(config: &config::Model) -> Policy {
-    let batching = &config.batching;
-    let shares = batching.tenants.iter().map(|(name, share)| (tenant_key(Some(name)), *share));
-    Policy {
-        max_batch_size: config.max_batch_size,
-        max_batch_weight: batching.max_batch_weight,
-        mode: batching.mode,
-        max_queue_delay: batching.max_queue_delay,
-        latency_objective: batching.latency_objective,
-        preferred_batch_sizes: batching.preferred_batch_sizes.clone(),
-        preserve_ordering: batching.preserve_ordering,
-        priority_levels: batching.priority_levels,
-        default_priority_level: batching.default_priority_level,
-        queue_policy: batching.default_queue_policy.clone(),
-        level_policies: batching.priority_queue_policy.clone(),
-        tenant_weights: shares.collect(),
-        max_queue_size: batching.max_queue_size,
-    }
-}
-
-/// What a request costs beside others.
-fn weight(weight: BatchWeight, inputs: &CheckedInputs) -> usize {
-    match weight {
-        BatchWeight::Rows => inputs.rows,
-        BatchWeight::Elements => {
-            let elements = inputs.inputs.iter().map(|input| input.tensor.shape().elements());
-            elements.fold(0, usize::saturating_add).min(ENTRY_ROWS_MAX)
-        }
-    }
-}
-
-/// The scheduler tells tenants apart by a number; 0 is for those who have no name.
-fn tenant_key(name: Option<&str>) -> TenantKey {
-    name.map_or(0, |name| name.bytes().fold(FNV_START, |hash, byte| fnv(hash, u64::from(byte))).max(1))
-}
-
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a: short, and equal values are all that matters.
-const fn fnv(hash: u64, value: u64) -> u64 {
-    (hash ^ value).wrapping_mul(0x0100_0000_01b3)
-}
-
 /// What the statistics call it.
 fn failure(kind: Kind) -> Failure {
     match kind {
@@ -283,19 +312,6 @@ fn failure(kind: Kind) -> Failure {
         | Kind::ModelUnavailable => Failure::Rejected,
         _ => Failure::Other,
     }
-}
-
-/// Rows may share a batch when all their dimensions but the first agree.
-fn shape_key(inputs: &[NamedTensor]) -> ShapeKey {
-    let mut hash = FNV_START;
-    for input in inputs {
-        let dims = input.tensor.shape().dims();
-        for dim in dims.iter().skip(1) {
-            hash = fnv(hash, *dim as u64);
-        }
-        hash = fnv(hash, u64::MAX);
-    }
-    hash
 }
 
 /// Whether the caller of a job is still there, and which batch it is in.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sluice_batch::{Batch, Entry, Expired, Lateness, Queue, Work};
-use sluice_engine::{EngineError, Instance, Interrupt, Timings};
+use sluice_engine::{EngineError, Instance, Interrupt, Padding, Timings};
 use sluice_tensor::NamedTensor;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -54,6 +54,8 @@ pub(super) struct Worker {
     pub(super) model_name: Arc<str>,
     pub(super) model: Arc<dyn sluice_engine::Model>,
     pub(super) instance: Box<dyn Instance>,
+    /// How it pads.
+    pub(super) padding: Option<Arc<Padding>>,
     pub(super) queue: Arc<Queue<Job>>,
     pub(super) ready_instances: Arc<AtomicUsize>,
     pub(super) metrics: Arc<ModelMetrics>,
@@ -77,11 +79,12 @@ impl Worker {
     }
 
     fn work(mut self) {
+        self.instance.pad(self.padding.clone());
         let mut panics = 0;
         while let Some(work) = self.queue.next(self.number) {
             match work {
                 Work::Expired(entries) => expire(entries),
-                Work::Run(batch) => {
+                Work::Run(batch, _permit) => {
                     if self.run(batch).is_ok() {
                         panics = 0;
                     } else {
@@ -102,7 +105,7 @@ impl Worker {
             while let Some(work) = self.queue.next(self.number) {
                 match work {
                     Work::Expired(entries) => expire(entries),
-                    Work::Run(batch) => {
+                    Work::Run(batch, _) => {
                         drop(self.outbox.turn(batch.number, false));
                         answer_all(batch.entries, &unavailable());
                     }
@@ -116,6 +119,7 @@ impl Worker {
         match self.model.instance() {
             Ok(instance) => {
                 self.instance = instance;
+                self.instance.pad(self.padding.clone());
                 true
             }
             Err(error) => {
@@ -159,7 +163,8 @@ impl Worker {
             Ok(outputs) => {
                 reply(&mut turn, jobs, outputs);
                 // Of a batch that some have left while it waited the rows are fewer.
-                self.queue.observe(rows, started.elapsed(), oldest_wait);
+                let best_rows = self.queue.observe(rows, started.elapsed(), oldest_wait);
+                self.metrics.best_rows(best_rows);
                 Ok(())
             }
             Err(error) if jobs.len() == 1 => self.refuse(&mut turn, jobs, error),

@@ -140,6 +140,16 @@ pub const QUEUE_DELAY: Duration = Duration::ZERO;
 pub const QUEUE_DELAY_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 /// Requests that wait for a model; answered 429 above.
 pub const QUEUE_SIZE: u64 = 1024;
+/// Bounds of the batches that run at a time, of all models together; 0 for no bound.
+pub const RUNS_RANGE: RangeInclusive<u64> = 0..=4096;
+/// Bounds of the units of a resource.
+pub const UNITS_RANGE: RangeInclusive<u64> = 1..=1_000_000;
+/// Inputs, outputs or sizes of a model's padding: more than any model has.
+pub const PADDING_LIST_MAX: usize = 64;
+/// Bounds of the dimension that is padded: behind the batch's.
+pub const PADDING_AXIS_RANGE: RangeInclusive<u64> = 1..=7;
+/// Bounds of a size that is padded to. A million tokens are beyond any model.
+pub const PADDING_SIZE_RANGE: RangeInclusive<u64> = 1..=1_048_576;
 /// Bounds of the requests of one priority that wait; 0 for no bound of their own.
 pub const LEVEL_QUEUE_RANGE: RangeInclusive<u64> = 0..=1_048_576;
 /// Bounds of the weight of a batch; 0 for no bound. An element is a weight of one, so

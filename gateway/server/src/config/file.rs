@@ -68,6 +68,8 @@ pub(super) struct EngineFile {
     pub(super) onnxruntime_library: Option<String>,
     pub(super) threads: Option<u64>,
     pub(super) spinning: Option<bool>,
+    pub(super) runs_max: Option<u64>,
+    pub(super) resources: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -185,6 +187,7 @@ pub(super) struct ModelFile {
     pub(super) max_queue_delay_microseconds: Option<u64>,
     pub(super) max_queue_size: Option<u64>,
     pub(super) batching: BatchingFile,
+    pub(super) padding: Option<PaddingFile>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -201,6 +204,8 @@ pub(super) struct BatchingFile {
     pub(super) weight: Option<BatchWeight>,
     pub(super) max_batch_weight: Option<u64>,
     pub(super) tenants: BTreeMap<String, u64>,
+    pub(super) resources: BTreeMap<String, u64>,
+    pub(super) run_share: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -210,6 +215,17 @@ pub(super) struct QueuePolicyFile {
     pub(super) default_timeout_microseconds: Option<u64>,
     pub(super) allow_timeout_override: Option<bool>,
     pub(super) max_queue_size: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct PaddingFile {
+    pub(super) inputs: Vec<String>,
+    pub(super) axis: Option<u64>,
+    pub(super) sizes: Vec<u64>,
+    pub(super) value: f64,
+    pub(super) mask: Option<String>,
+    pub(super) trim: Vec<String>,
 }
 
 /// What decides about waiting and size.

@@ -28,8 +28,8 @@ pub use overrides::Overrides;
 pub use problem::{ConfigErrors, Problem};
 pub use types::{
     BatchWeight, Batching, Config, Egress, Engine, EngineChoice, FailurePolicy, Limits, LogFormat, Model,
-    Oci, Pipeline, PipelineKind, Plugin, PluginSource, Rollout, Sandbox, Scope, Server, State, Store,
-    Telemetry, Tls, Token, TrustedKey, Verify,
+    Oci, Padding, Pipeline, PipelineKind, Plugin, PluginSource, Rollout, Sandbox, Scope, Server, State,
+    Store, Telemetry, Tls, Token, TrustedKey, Verify,
 };
 pub use watch::{WatchError, Watcher, watch};
 

@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use sluice_batch::{Mode, TimeoutAction};
 
 use super::file::{
-    BatchingFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PipelineFile,
-    PluginFile, QueuePolicyFile, SandboxFile, ServerFile, StateFile, StoreFile, TelemetryFile, TlsFile,
-    TokenFile, VerifyFile,
+    BatchingFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PaddingFile,
+    PipelineFile, PluginFile, QueuePolicyFile, SandboxFile, ServerFile, StateFile, StoreFile, TelemetryFile,
+    TlsFile, TokenFile, VerifyFile,
 };
 use super::*;
 
@@ -472,7 +472,7 @@ fn uncommented() -> String {
 #[test]
 fn every_key_is_in_the_example_file() {
     let keys = locate::keys(&uncommented(), locate::Format::Toml);
-    let tables: [(&str, &[&str]); 21] = [
+    let tables: [(&str, &[&str]); 22] = [
         ("", fields::<ConfigFile>()),
         ("server", fields::<ServerFile>()),
         ("server.tls", fields::<TlsFile>()),
@@ -490,6 +490,7 @@ fn every_key_is_in_the_example_file() {
         ("stores.*", fields::<StoreFile>()),
         ("models.*", fields::<ModelFile>()),
         ("models.example.batching", fields::<BatchingFile>()),
+        ("models.example.padding", fields::<PaddingFile>()),
         ("models.example.batching.default_queue_policy", fields::<QueuePolicyFile>()),
         ("plugins.*", fields::<PluginFile>()),
         ("pipelines.*", fields::<PipelineFile>()),
@@ -545,6 +546,9 @@ fn the_defaults_that_the_example_file_shows_are_the_real_ones() {
     model.batching.tenants.clone_from(&seen.batching.tenants);
     model.batching.latency_objective = seen.batching.latency_objective;
     model.batching.mode = seen.batching.mode;
+    model.batching.resources.clone_from(&seen.batching.resources);
+    model.padding.clone_from(&seen.padding);
+    real.engine.resources.clone_from(&shown.engine.resources);
     real.pipelines.clone_from(&shown.pipelines);
     assert_eq!(shown, real);
 }

@@ -128,6 +128,11 @@ fn batches(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
         let labels = [("model", &**name)];
         depth.encode_family(&labels)?.encode_gauge(&model.queue_depth.load(Ordering::Relaxed))?;
     }
+    let mut best = family(out, &m::BEST_ROWS)?;
+    for (name, model) in models {
+        let labels = [("model", &**name)];
+        best.encode_family(&labels)?.encode_gauge(&model.best_rows.load(Ordering::Relaxed))?;
+    }
     Ok(())
 }
 

@@ -58,6 +58,7 @@ families! {
     BATCH_SECONDS Histogram "sluice_batch_seconds" "Time of a batch in seconds, by phase"
     QUEUE_SECONDS Histogram "sluice_queue_wait_seconds" "Time a request waited for its batch in seconds"
     QUEUE_DEPTH Gauge "sluice_queue_depth" "Requests that wait for a batch"
+    BEST_ROWS Gauge "sluice_batch_best_rows" "The size of a batch beyond which a row gets no cheaper, as learned; 0 while unknown"
     PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins by version, by outcome"
     PLUGIN_SECONDS Histogram "sluice_plugin_call_seconds" "Time of a plugin call in seconds, by version"
     PLUGIN_LOG_LINES Counter "sluice_plugin_log_lines" "Log lines of plugins by version, by whether they were written"
@@ -85,6 +86,7 @@ pub struct ModelMetrics {
     pub(super) phases: [Histogram; 3],
     pub(super) queue_wait: Histogram,
     pub(super) queue_depth: AtomicI64,
+    pub(super) best_rows: AtomicI64,
 }
 
 impl ModelMetrics {
@@ -95,6 +97,7 @@ impl ModelMetrics {
             phases: std::array::from_fn(|_| Histogram::new(SECONDS)),
             queue_wait: Histogram::new(SECONDS),
             queue_depth: AtomicI64::new(0),
+            best_rows: AtomicI64::new(0),
         }
     }
 
@@ -121,6 +124,11 @@ impl ModelMetrics {
     /// A request waited this long until its batch was formed.
     pub fn queue_wait(&self, took: Duration) {
         self.queue_wait.observe(took);
+    }
+
+    /// The best size of a batch, if it is known.
+    pub fn best_rows(&self, rows: Option<usize>) {
+        self.best_rows.store(i64::try_from(rows.unwrap_or(0)).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// So many requests wait now.

@@ -177,10 +177,12 @@ pub struct CheckedInputs {
 /// # Errors
 /// [`Kind::BadShape`], naming the input.
 pub fn check(model: &Model, mut inputs: Vec<NamedTensor>) -> Result<CheckedInputs> {
+    model.complete(&mut inputs)?;
     let rows = model
         .signature()
         .check_inputs(&mut inputs, model.max_batch_size())
         .map_err(|error| Error::new(Kind::BadShape, error.to_string()))?;
+    model.check_lengths(&inputs)?;
     Ok(CheckedInputs { inputs, rows })
 }
 

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use sluice_batch::{Clock, Policy};
+use sluice_batch::{Clock, Limiter};
 use sluice_engine::{Engine, EngineChoice, EngineKind, EngineSearch, LoadOptions};
 use sluice_sandbox::{KeyValue, Sandbox};
 
 use super::files;
 use super::grants::Granted;
 use super::model::{Loaded, Model};
+use super::scheduling;
 use super::store::{RegistryState, Store};
 use super::{Catalog, Snapshot};
 use crate::config::{self, Config};
@@ -75,12 +76,15 @@ impl std::error::Error for BuildError {}
 /// A snapshot that is ready to be served, and the policies that come with it.
 pub struct Built {
     snapshot: Snapshot,
-    policies: Vec<(Arc<Model>, Policy)>,
+    /// Models that stay, with how they are batched from now on.
+    policies: Vec<(Arc<Model>, config::Batching)>,
+    limiter: Arc<Limiter>,
 }
 
 impl Built {
     /// The first snapshot: nothing is served yet.
     pub fn start(self) -> Catalog {
+        self.limiter.set(scheduling::resources(&self.snapshot.config.engine));
         Catalog::new(self.snapshot)
     }
 
@@ -110,8 +114,10 @@ impl Built {
 
     /// Swaps the snapshot in. Cannot fail.
     pub fn commit(self, catalog: &Catalog, metrics: &Metrics) -> u64 {
-        for (model, policy) in self.policies {
-            model.set_policy(policy);
+        let engine = &self.snapshot.config.engine;
+        self.limiter.set(scheduling::resources(engine));
+        for (model, batching) in &self.policies {
+            model.set_batching(batching, engine);
         }
         metrics.keep_plugins(|version| self.snapshot.has_loaded(version));
         let generation = self.snapshot.generation;
@@ -124,6 +130,8 @@ impl Built {
 pub struct Builder {
     /// Runs plugins.
     pub sandbox: Sandbox,
+    /// What may run at once, of all models together.
+    pub limiter: Arc<Limiter>,
     /// Time, as the batch queues see it.
     pub clock: Arc<dyn Clock>,
     /// Where everything counts.
@@ -146,7 +154,7 @@ struct Build<'a> {
     config: &'a Config,
     previous: Option<&'a Snapshot>,
     registry: &'a RegistryState,
-    policies: Vec<(Arc<Model>, Policy)>,
+    policies: Vec<(Arc<Model>, config::Batching)>,
     problems: Vec<Problem>,
 }
 
@@ -190,7 +198,7 @@ impl Builder {
         }
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
         let snapshot = Snapshot { generation, config, models, plugins, pipelines };
-        Ok(Built { snapshot, policies })
+        Ok(Built { snapshot, policies, limiter: Arc::clone(&self.limiter) })
     }
 
     /// What `previous` serves, under another registry: models and configuration stay as
@@ -216,7 +224,7 @@ impl Builder {
         }
         let (generation, models) = (previous.generation + 1, previous.models.clone());
         let snapshot = Snapshot { generation, config, models, plugins, pipelines };
-        Ok(Built { snapshot, policies: Vec::new() })
+        Ok(Built { snapshot, policies: Vec::new(), limiter: Arc::clone(&self.limiter) })
     }
 }
 
@@ -266,9 +274,9 @@ impl Build<'_> {
         let digest = files::digest_file(&config.file)?;
         let known = self.previous.and_then(|snapshot| snapshot.models.get(&config.name));
         if let Some(model) =
-            known.filter(|model| model.is_ready() && model.is_same_but_policy(config, &digest))
+            known.filter(|model| model.is_ready() && model.is_same_but_batching(config, &digest))
         {
-            self.policies.push((Arc::clone(model), super::model::policy(config)));
+            self.policies.push((Arc::clone(model), config.batching.clone()));
             return Ok(Arc::clone(model));
         }
         let engine = self.engine(config.engine)?;
@@ -284,6 +292,8 @@ impl Build<'_> {
             digest,
             engine: engine.kind(),
             model,
+            limiter: Arc::clone(&self.builder.limiter),
+            demand: scheduling::demand(&self.config.engine, &config.batching),
             clock: Arc::clone(&self.builder.clock),
             metrics: self.builder.metrics.model(&config.name),
             statistics: self.builder.metrics.statistics(&config.name, &config.version),

@@ -35,6 +35,10 @@ pub struct Batching {
     pub weight: BatchWeight,
     /// Weight of one batch at most; 0 for no bound beside its rows.
     pub max_batch_weight: usize,
+    /// Units of resources, by name, that a run takes.
+    pub resources: BTreeMap<Arc<str>, usize>,
+    /// The model's share of the time, where runs of models wait for each other.
+    pub run_share: u32,
     /// Shares of tenants that do not have the share 1.
     pub tenants: BTreeMap<Arc<str>, u32>,
 }
@@ -48,4 +52,21 @@ pub enum BatchWeight {
     Rows,
     /// The elements of all its inputs: for models whose cost goes with the length of texts.
     Elements,
+}
+
+/// How requests of different lengths share a batch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Padding {
+    /// Inputs that are as long as the request.
+    pub inputs: Vec<Arc<str>>,
+    /// The dimension that is padded.
+    pub axis: usize,
+    /// Allowed sizes.
+    pub sizes: Vec<usize>,
+    /// What fills up.
+    pub value: f64,
+    /// The input that tells padding from values.
+    pub mask: Option<Arc<str>>,
+    /// Outputs that are cut back to the request's length.
+    pub trim: Vec<Arc<str>>,
 }

@@ -13,7 +13,7 @@ mod batching;
 mod plugins;
 
 pub use access::{Scope, Tls, Token, TrustedKey};
-pub use batching::{BatchWeight, Batching};
+pub use batching::{BatchWeight, Batching, Padding};
 pub use plugins::{FailurePolicy, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
 
 /// Everything the gateway is told. Two that are equal serve the same, apart from
@@ -155,6 +155,10 @@ pub struct Engine {
     pub threads: usize,
     /// Whether those threads spin while they wait, for a model that does not say.
     pub spinning: bool,
+    /// Batches that run at a time, of all models together; 0 for no such bound.
+    pub runs_max: usize,
+    /// Units of each resource that runs of all models share.
+    pub resources: BTreeMap<Arc<str>, usize>,
 }
 
 /// An engine, or the best that is there.
@@ -357,4 +361,6 @@ pub struct Model {
     pub max_batch_size: usize,
     /// How its requests are batched.
     pub batching: Batching,
+    /// How they are padded.
+    pub padding: Option<Padding>,
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_batch::{Mode, PRIORITY_LEVELS_MAX, QueuePolicy, TENANT_WEIGHT_MAX, TimeoutAction};
+use sluice_batch::{Mode, PRIORITY_LEVELS_MAX, QueuePolicy, RUN_SHARE_MAX, TENANT_WEIGHT_MAX, TimeoutAction};
 
 use super::super::checker::{At, Checker};
 use super::super::defaults as d;
-use super::super::file::{BatchPolicy, BatchingFile, QueuePolicyFile, TimeoutActionFile};
-use super::super::types::Batching;
+use super::super::file::{BatchPolicy, BatchingFile, PaddingFile, QueuePolicyFile, TimeoutActionFile};
+use super::super::types::{Batching, Engine, Padding};
 
 /// The batching of a model: `delay` and `queue_size` are keys of the model's own.
 pub(super) fn batching(
@@ -18,6 +18,7 @@ pub(super) fn batching(
     file: BatchingFile,
     (delay, queue_size): (Option<u64>, Option<u64>),
     max_batch_size: usize,
+    engine: &Engine,
 ) -> Batching {
     let mut path = model.0.to_vec();
     path.push("batching");
@@ -49,6 +50,8 @@ pub(super) fn batching(
         priority_queue_policy: level_policies(check, at, &file.priority_queue_policy, priority_levels),
         weight: file.weight.unwrap_or_default(),
         max_batch_weight: weight_max,
+        resources: demanded(check, at, &file.resources, engine),
+        run_share: check.number(at, "run_share", file.run_share, 1, &(1..=u64::from(RUN_SHARE_MAX))),
         tenants: tenants(check, at, &file.tenants),
     }
 }
@@ -146,6 +149,78 @@ fn tenants(check: &mut Checker<'_>, at: At<'_>, shares: &BTreeMap<String, u64>) 
         }
     }
     checked
+}
+
+/// Units of resources, by name.
+pub(super) fn units(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    key: &str,
+    file: &BTreeMap<String, u64>,
+) -> BTreeMap<Arc<str>, usize> {
+    let mut path = at.0.to_vec();
+    path.push(key);
+    let at = At(&path);
+    if file.len() > d::PADDING_LIST_MAX {
+        check.problem(at, "", format!("has more than {} entries", d::PADDING_LIST_MAX));
+    }
+    let mut checked = BTreeMap::new();
+    for (name, count) in file.iter().take(d::PADDING_LIST_MAX) {
+        if let Some(known) = check.owner(at, name, Some(name)) {
+            checked.insert(known, check.number(at, name, Some(*count), 1, &d::UNITS_RANGE));
+        }
+    }
+    checked
+}
+
+/// What a run takes of the resources that there are.
+fn demanded(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    file: &BTreeMap<String, u64>,
+    engine: &Engine,
+) -> BTreeMap<Arc<str>, usize> {
+    let demanded = units(check, at, "resources", file);
+    for (name, count) in &demanded {
+        let there = engine.resources.get(name).copied().unwrap_or(0);
+        if *count > there {
+            let message = format!("asks for {count} of `{name}`, [engine.resources] has {there}");
+            check.problem(at, "resources", message);
+        }
+    }
+    demanded
+}
+
+/// The padding of a model. Its names are checked when the model is loaded.
+pub(super) fn padding(check: &mut Checker<'_>, model: At<'_>, file: PaddingFile) -> Padding {
+    let mut path = model.0.to_vec();
+    path.push("padding");
+    let at = At(&path);
+    for (key, count) in [("inputs", file.inputs.len()), ("sizes", file.sizes.len())] {
+        if count == 0 {
+            check.problem(at, key, "is missing");
+        }
+    }
+    for (key, count) in
+        [("inputs", file.inputs.len()), ("sizes", file.sizes.len()), ("trim", file.trim.len())]
+    {
+        if count > d::PADDING_LIST_MAX {
+            check.problem(at, key, format!("has more than {} entries", d::PADDING_LIST_MAX));
+        }
+    }
+    let names = |names: Vec<String>| -> Vec<Arc<str>> {
+        names.into_iter().take(d::PADDING_LIST_MAX).map(Into::into).collect()
+    };
+    let sizes = file.sizes.iter().take(d::PADDING_LIST_MAX);
+    let sizes = sizes.map(|size| check.number(at, "sizes", Some(*size), 1, &d::PADDING_SIZE_RANGE)).collect();
+    Padding {
+        axis: check.number(at, "axis", file.axis, 1, &d::PADDING_AXIS_RANGE),
+        sizes,
+        value: file.value,
+        mask: file.mask.map(Into::into),
+        inputs: names(file.inputs),
+        trim: names(file.trim),
+    }
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -21,6 +21,8 @@ pub(super) fn engine(check: &mut Checker<'_>, file: EngineFile) -> Engine {
         onnxruntime_library: library.map(|text| check.file(at, "onnxruntime_library", Some(text), u64::MAX)),
         threads: check.number(at, "threads", file.threads, 0, &d::THREADS_RANGE),
         spinning: file.spinning.unwrap_or(false),
+        runs_max: check.number(at, "runs_max", file.runs_max, 0, &d::RUNS_RANGE),
+        resources: super::batching::units(check, at, "resources", &file.resources),
     }
 }
 
@@ -215,7 +217,8 @@ pub(super) fn model(
         threads: check.number(at, "threads", file.threads, threads_default, &d::THREADS_RANGE),
         spinning: file.spinning.unwrap_or(engine.spinning),
         max_batch_size,
-        batching: super::batching::batching(check, at, file.batching, own, max_batch_size),
+        batching: super::batching::batching(check, at, file.batching, own, max_batch_size, engine),
+        padding: file.padding.map(|file| super::batching::padding(check, at, file)),
         name,
     }
 }

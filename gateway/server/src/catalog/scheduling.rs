@@ -1,0 +1,174 @@
+//! What the configuration and a request are to the scheduler.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sluice_batch::{Demand, ENTRY_ROWS_MAX, Policy, ShapeKey, TenantKey};
+use sluice_engine::{Padding, PaddingSpec};
+use sluice_tensor::{DType, NamedTensor, Shape, Signature, Tensor};
+
+use crate::config::{self, BatchWeight, Batching};
+use crate::error::{Error, Kind, Result};
+use crate::pipeline::CheckedInputs;
+
+/// The name of what [`config::Engine`]'s `runs_max` counts. No resource of the
+/// configuration has an empty name.
+const RUNS: &str = "";
+
+/// How a model's entries are batched.
+pub(super) fn policy(max_batch_size: usize, batching: &Batching) -> Policy {
+    let shares = batching.tenants.iter().map(|(name, share)| (tenant_key(Some(name)), *share));
+    Policy {
+        max_batch_size,
+        max_batch_weight: batching.max_batch_weight,
+        mode: batching.mode,
+        max_queue_delay: batching.max_queue_delay,
+        latency_objective: batching.latency_objective,
+        preferred_batch_sizes: batching.preferred_batch_sizes.clone(),
+        preserve_ordering: batching.preserve_ordering,
+        priority_levels: batching.priority_levels,
+        default_priority_level: batching.default_priority_level,
+        queue_policy: batching.default_queue_policy.clone(),
+        level_policies: batching.priority_queue_policy.clone(),
+        tenant_weights: shares.collect(),
+        max_queue_size: batching.max_queue_size,
+    }
+}
+
+/// What runs of all models share.
+pub(super) fn resources(engine: &config::Engine) -> BTreeMap<Arc<str>, usize> {
+    let runs = (engine.runs_max > 0).then(|| (RUNS.into(), engine.runs_max));
+    engine.resources.iter().map(|(name, units)| (Arc::clone(name), *units)).chain(runs).collect()
+}
+
+/// What a run of a model takes of it.
+pub(super) fn demand(engine: &config::Engine, batching: &Batching) -> Demand {
+    let runs = (engine.runs_max > 0).then(|| (RUNS.into(), 1));
+    let named = batching.resources.iter().map(|(name, units)| (Arc::clone(name), *units));
+    Demand { units: named.chain(runs).collect(), share: batching.run_share }
+}
+
+/// What a request costs beside others.
+pub(super) fn weight(weight: BatchWeight, inputs: &CheckedInputs) -> usize {
+    match weight {
+        BatchWeight::Rows => inputs.rows,
+        BatchWeight::Elements => {
+            let elements = inputs.inputs.iter().map(|input| input.tensor.shape().elements());
+            elements.fold(0, usize::saturating_add).min(ENTRY_ROWS_MAX)
+        }
+    }
+}
+
+/// The scheduler tells tenants apart by a number; 0 is for those who have no name.
+pub(super) fn tenant_key(name: Option<&str>) -> TenantKey {
+    name.map_or(0, |name| name.bytes().fold(FNV_START, |hash, byte| fnv(hash, u64::from(byte))).max(1))
+}
+
+const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// FNV-1a: short, and equal values are all that matters.
+const fn fnv(hash: u64, value: u64) -> u64 {
+    (hash ^ value).wrapping_mul(0x0100_0000_01b3)
+}
+
+/// Rows may share a batch when all their dimensions but the first agree, after padding.
+pub(super) fn shape_key(inputs: &[NamedTensor], padding: Option<&PaddedModel>) -> ShapeKey {
+    let size = padding.and_then(|padded| padded.padding.size(padded.padding.length(inputs)));
+    let mut hash = FNV_START;
+    for (number, input) in inputs.iter().enumerate() {
+        let padded = padding.zip(size).filter(|(padded, _)| padded.padding.pads(number));
+        for (axis, dim) in input.tensor.shape().dims().iter().enumerate().skip(1) {
+            let dim = match padded {
+                Some((padded, size)) if axis == padded.padding.axis() => size,
+                _ => *dim,
+            };
+            hash = fnv(hash, dim as u64);
+        }
+        hash = fnv(hash, u64::MAX);
+    }
+    hash
+}
+
+/// How a model's requests are padded.
+pub(super) struct PaddedModel {
+    /// For the engine.
+    pub(super) padding: Arc<Padding>,
+    /// The input that tells padding from values, made where a request has none.
+    mask: Option<(Arc<str>, DType)>,
+    /// An input that is as long as the request.
+    lead: Arc<str>,
+}
+
+impl PaddedModel {
+    /// Finds the inputs and outputs that are named.
+    ///
+    /// # Errors
+    /// A name that the model has not, or something that cannot be padded.
+    pub(super) fn new(signature: &Signature, config: &config::Padding) -> std::result::Result<Self, String> {
+        let mut inputs: Vec<_> = config.inputs.iter().map(|name| (Arc::clone(name), config.value)).collect();
+        // Where there is padding, the mask is 0.
+        inputs.extend(config.mask.iter().map(|name| (Arc::clone(name), 0.0)));
+        let (sizes, outputs) = (config.sizes.clone(), config.trim.clone());
+        let spec = PaddingSpec { inputs, axis: config.axis, sizes, outputs };
+        let padding = Padding::new(signature, &spec)?;
+        let mask = match &config.mask {
+            None => None,
+            Some(name) => {
+                let found = signature.inputs.iter().find(|input| input.name == *name);
+                let dtype =
+                    found.map(|input| input.dtype).ok_or_else(|| format!("there is no input '{name}'"))?;
+                ones(dtype, 0).ok_or_else(|| format!("the {dtype} input '{name}' cannot be a mask"))?;
+                Some((Arc::clone(name), dtype))
+            }
+        };
+        let lead = config.inputs.first().cloned().ok_or_else(|| "needs inputs".to_owned())?;
+        Ok(Self { padding: Arc::new(padding), mask, lead })
+    }
+
+    /// Adds the mask, all ones, to a request that has none.
+    pub(super) fn complete(&self, inputs: &mut Vec<NamedTensor>) -> Result<()> {
+        let Some((name, dtype)) = &self.mask else { return Ok(()) };
+        if inputs.iter().any(|input| input.name == *name) {
+            return Ok(());
+        }
+        let Some(lead) = inputs.iter().find(|input| input.name == self.lead) else { return Ok(()) };
+        let dims = lead.tensor.shape().dims();
+        let dims = dims.get(..=self.padding.axis()).unwrap_or(dims);
+        let unfit = |what: String| Error::new(Kind::BadShape, what);
+        let shape = Shape::new(dims).map_err(|error| unfit(error.to_string()))?;
+        let data = ones(*dtype, shape.elements()).unwrap_or_default();
+        let tensor = Tensor::dense(*dtype, shape, data.into()).map_err(|error| unfit(error.to_string()))?;
+        inputs.push(NamedTensor { name: Arc::clone(name), tensor });
+        Ok(())
+    }
+
+    /// Refuses a request that is longer than the largest size, or not equally long in all
+    /// inputs. They are in the order of the signature.
+    pub(super) fn check(&self, inputs: &[NamedTensor]) -> Result<()> {
+        let length = self.padding.length(inputs);
+        if self.padding.size(length).is_none() {
+            let message = format!("input '{}' is {length} long, more than any allowed size", self.lead);
+            return Err(Error::new(Kind::BadShape, message));
+        }
+        for (number, input) in inputs.iter().enumerate().filter(|(number, _)| self.padding.pads(*number)) {
+            let own = input.tensor.shape().dims().get(self.padding.axis()).copied();
+            if own != Some(length) {
+                let message = format!("input '{}' is not as long as '{}'", input.name, self.lead);
+                return Err(Error::new(Kind::BadShape, message).with_detail(format!("input {number}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// So many ones.
+fn ones(dtype: DType, count: usize) -> Option<Vec<u8>> {
+    let one: &[u8] = match dtype {
+        DType::Bool | DType::U8 | DType::I8 => &[1],
+        DType::I32 | DType::U32 => &[1, 0, 0, 0],
+        DType::I64 | DType::U64 => &[1, 0, 0, 0, 0, 0, 0, 0],
+        DType::F32 => &[0, 0, 0x80, 0x3f],
+        _ => return None,
+    };
+    Some(one.repeat(count))
+}
