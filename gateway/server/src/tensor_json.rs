@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
@@ -73,7 +74,7 @@ pub(crate) struct TensorJson<'a> {
     #[serde(borrow)]
     parameters: Option<Parameters<'a>>,
     #[serde(borrow)]
-    data: &'a RawValue,
+    data: Option<&'a RawValue>,
 }
 
 /// The parameters of a request or of a tensor.
@@ -117,11 +118,16 @@ pub(crate) fn parameters(given: Option<Parameters<'_>>) -> Result<Vec<(Arc<str>,
     given.unwrap_or_default().into_iter().map(one).collect()
 }
 
-/// Reads all tensors of a request.
+/// The parameter that says how many of the bytes behind the JSON are a tensor's.
+const BINARY_DATA_SIZE: &str = "binary_data_size";
+
+/// Reads all tensors of a request. Those whose data is binary share `behind`, the bytes
+/// behind the JSON, in the order in which they are named.
 ///
 /// # Errors
-/// Too many, a name twice, or what is wrong with one of them, by name.
-pub(crate) fn decode_all(inputs: &[TensorJson<'_>]) -> Result<Vec<NamedTensor>> {
+/// Too many, a name twice, bytes that are missing or left, or what is wrong with one of
+/// the tensors, by name.
+pub(crate) fn decode_all(inputs: &[TensorJson<'_>], mut behind: Bytes) -> Result<Vec<NamedTensor>> {
     if inputs.is_empty() || inputs.len() > TENSORS_MAX {
         return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
     }
@@ -134,11 +140,56 @@ pub(crate) fn decode_all(inputs: &[TensorJson<'_>]) -> Result<Vec<NamedTensor>> 
         }
         let dtype = DType::from_name(&input.datatype)
             .ok_or_else(|| Error::new(Kind::BadDtype, format!("input '{name}' has an unknown datatype")))?;
-        let tensor = decode(dtype, &input.shape, input.data)
+        let tensor = match (input.data, binary_data_size(input)?) {
+            (Some(data), None) => decode(dtype, &input.shape, data),
+            (None, Some(size)) => binary(dtype, &input.shape, size, &mut behind),
+            (Some(_), Some(_)) => Err(Error::new(
+                Kind::BadRequest,
+                "it must have only one of 'data' and the parameter 'binary_data_size'",
+            )),
+            (None, None) => Err(Error::new(Kind::BadJson, "bad JSON: missing field `data`")),
+        };
+        let tensor = tensor
             .map_err(|error| Error::new(error.kind(), format!("input '{name}': {}", error.message())))?;
         decoded.push(NamedTensor { name: name.into(), tensor });
     }
+    if !behind.is_empty() {
+        let left = behind.len();
+        return Err(Error::new(
+            Kind::BadLength,
+            format!("unexpected additional input data: {left} bytes belong to no input"),
+        ));
+    }
     Ok(decoded)
+}
+
+fn binary_data_size(input: &TensorJson<'_>) -> Result<Option<usize>> {
+    let Some(size) = input.parameters.as_ref().and_then(|given| given.get(BINARY_DATA_SIZE)) else {
+        return Ok(None);
+    };
+    size.get().parse().map(Some).map_err(|_| {
+        let message = format!("input '{}': '{BINARY_DATA_SIZE}' must be a whole number of bytes", input.name);
+        Error::new(Kind::BadRequest, message)
+    })
+}
+
+/// A tensor of the next bytes behind the JSON: a slice of them, not a copy.
+fn binary(dtype: DType, dims: &[u64], size: usize, behind: &mut Bytes) -> Result<Tensor> {
+    let shape = shape(dims)?;
+    if size > behind.len() {
+        let missing = size - behind.len();
+        return Err(Error::new(Kind::BadLength, format!("{missing} additional bytes are expected")));
+    }
+    Tensor::dense(dtype, shape, behind.split_to(size)).map_err(|error| to_error(&error))
+}
+
+fn shape(dims: &[u64]) -> Result<Shape> {
+    let dims: Vec<usize> = dims
+        .iter()
+        .map(|dim| usize::try_from(*dim))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|_| Error::new(Kind::BadShape, "a dimension is too large"))?;
+    Shape::new(&dims).map_err(|error| to_error(&error))
 }
 
 /// Reads a tensor's `data`: flat or nested arrays, row-major either way.
@@ -146,12 +197,7 @@ pub(crate) fn decode_all(inputs: &[TensorJson<'_>]) -> Result<Vec<NamedTensor>> 
 /// # Errors
 /// A bad shape, elements that do not fit the datatype, or too few or many of them.
 pub(crate) fn decode(dtype: DType, dims: &[u64], data: &RawValue) -> Result<Tensor> {
-    let dims: Vec<usize> = dims
-        .iter()
-        .map(|dim| usize::try_from(*dim))
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|_| Error::new(Kind::BadShape, "a dimension is too large"))?;
-    let shape = Shape::new(&dims).map_err(|error| to_error(&error))?;
+    let shape = shape(dims)?;
     let element_bytes = dtype.size().unwrap_or(size_of::<u32>());
     let bytes = shape.elements().saturating_mul(element_bytes);
     if bytes > TENSOR_BYTES_MAX {
@@ -333,14 +379,19 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 }
 
-/// Writes tensors as a V2 array.
+/// Writes tensors as a V2 array. Of those that are binary, by their index, only the size is
+/// written.
 ///
 /// # Errors
 /// [`Kind::Engine`] for what JSON cannot carry: a float that is not finite, a
 /// string that is not UTF-8.
-pub(crate) fn encode_all(tensors: &[NamedTensor], out: &mut Vec<u8>) -> Result<()> {
-    let bytes: usize = tensors.iter().map(|named| named.tensor.byte_len()).sum();
-    out.reserve(bytes * 3);
+pub(crate) fn encode_all(
+    tensors: &[NamedTensor],
+    is_binary: impl Fn(usize) -> bool,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let texts = tensors.iter().enumerate().filter(|(index, _)| !is_binary(*index));
+    out.reserve(texts.map(|(_, named)| named.tensor.byte_len() * 3).sum());
     out.push(b'[');
     for (number, named) in tensors.iter().enumerate() {
         if number > 0 {
@@ -352,6 +403,12 @@ pub(crate) fn encode_all(tensors: &[NamedTensor], out: &mut Vec<u8>) -> Result<(
         put(out, named.tensor.dtype().name());
         out.extend_from_slice(b",\"shape\":");
         out.extend_from_slice(named.tensor.shape().to_string().as_bytes());
+        if is_binary(number) {
+            out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+            put(out, &named.tensor.byte_len());
+            out.extend_from_slice(b"}}");
+            continue;
+        }
         out.extend_from_slice(b",\"data\":[");
         encode(&named.tensor, out)
             .map_err(|what| Error::new(Kind::Engine, format!("output '{}' {what}", named.name)))?;
@@ -477,7 +534,7 @@ mod tests {
         let shape = Shape::new(&[1]).expect("fits");
         let nan = Tensor::from_f32(shape, &[f32::NAN]).expect("valid");
         let outputs = [NamedTensor { name: "y".into(), tensor: nan }];
-        let encoded = encode_all(&outputs, &mut Vec::new());
+        let encoded = encode_all(&outputs, |_| false, &mut Vec::new());
         assert_eq!(encoded.map_err(|error| error.kind()), Err(Kind::Engine));
     }
 }

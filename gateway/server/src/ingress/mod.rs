@@ -2,6 +2,7 @@
 //! module, and its answer is encoded by the same module.
 
 mod classification;
+mod compression;
 pub mod grpc;
 pub mod http;
 pub mod infer;

@@ -198,7 +198,7 @@ fn expect(expect: ExpectJson<'_>) -> Result<Expect, String> {
 }
 
 fn tensors(place: &str, given: &[TensorJson<'_>]) -> Result<Vec<NamedTensor>, String> {
-    tensor_json::decode_all(given).map_err(|error| format!("{place}: {}", error.message()))
+    tensor_json::decode_all(given, Bytes::new()).map_err(|error| format!("{place}: {}", error.message()))
 }
 
 fn from_base64(place: &str, text: &str) -> Result<Bytes, String> {

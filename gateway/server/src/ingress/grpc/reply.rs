@@ -66,7 +66,7 @@ impl Reply {
         let Some(packing) = packing else {
             return Ok(Self::respond(pieces, Then::Trailers(status::ok()), shadow));
         };
-        let pieces = packing.pack(pieces).await?;
+        let pieces = packing.pack_message(pieces).await?;
         Ok(packed(Self::respond(pieces, Then::Trailers(status::ok()), shadow), packing))
     }
 

@@ -225,7 +225,7 @@ impl Stream {
             Err(error) => encode::stream_error(error.message(), &answer.id).map_err(Some)?,
         };
         let pieces = match self.packing {
-            Some(packing) => packing.pack(pieces).await.map_err(Some)?,
+            Some(packing) => packing.pack_message(pieces).await.map_err(Some)?,
             None => pieces,
         };
         let sent = self.events.send(Event::Message(pieces));

@@ -1,15 +1,17 @@
-//! Reads a request's body, within its size and its time.
+//! Reads a request's body, within its size and its time; compression, both ways.
 
 use axum::body::Body;
+use axum::response::Response;
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, VARY};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use hyper::body::Body as _;
 
 use crate::admission::Permit;
 use crate::config::Limits;
 use crate::error::{Error, Kind, Result};
+use crate::ingress::compression::{Compression, PACKED_BYTES_MIN};
 use crate::refusal;
 
 /// Refuses a body that says it is too large.
@@ -23,18 +25,74 @@ pub(super) fn check_length(headers: &HeaderMap, limits: &Limits) -> Result<()> {
     if length > limits.body_bytes_max { Err(too_large(limits)) } else { Ok(()) }
 }
 
-/// Refuses an encoding that nobody here decodes.
+/// How the body is compressed, if it is.
 ///
 /// # Errors
-/// [`Kind::UnsupportedMedia`].
-pub(super) fn check_encoding(headers: &HeaderMap) -> Result<()> {
-    match headers.get(CONTENT_ENCODING) {
-        Some(encoding) if encoding.as_bytes() != b"identity" => Err(Error::new(
+/// [`Kind::UnsupportedMedia`] for an encoding that nobody here decodes.
+pub(super) fn encoding(headers: &HeaderMap) -> Result<Option<Compression>> {
+    let mut given = headers.get_all(CONTENT_ENCODING).iter();
+    let fault = || {
+        Error::new(
             Kind::UnsupportedMedia,
-            "this content-encoding is not supported: send the body as it is",
-        )),
-        _ => Ok(()),
+            "Unsupported compression type: send the body as it is, or with one of gzip and deflate",
+        )
+    };
+    let Some(name) = given.next() else { return Ok(None) };
+    if given.next().is_some() {
+        return Err(fault());
     }
+    match name.to_str().map_err(|_| fault())?.trim() {
+        "identity" => Ok(None),
+        name => Compression::from_name(name).map(Some).ok_or_else(fault),
+    }
+}
+
+/// Unpacks a compressed body.
+///
+/// # Errors
+/// [`Kind::TooLarge`] when it holds more than a body may have, [`Kind::BadRequest`] when it
+/// was not packed so, [`Kind::Overloaded`] when all bodies together are too much.
+pub(super) async fn unpack(
+    packed: Bytes,
+    compression: Compression,
+    limits: &Limits,
+    permit: &mut Permit,
+) -> Result<Bytes> {
+    let body = compression.unpack(packed, limits.body_bytes_max, Some(permit)).await?;
+    body.ok_or_else(|| too_large(limits))
+}
+
+/// The same response, compressed if the client asks for it and it is worth it.
+///
+/// # Errors
+/// None that memory could give.
+pub(super) async fn compress(response: Response, headers: &HeaderMap) -> Result<Response> {
+    let Some(compression) = accepted(headers) else { return Ok(response) };
+    let (mut parts, body) = response.into_parts();
+    // Answers of tensors are one piece of memory.
+    let Ok(collected) = body.collect().await else {
+        return Err(Error::new(Kind::Internal, "internal error").with_detail("an answer broke off"));
+    };
+    let mut body = collected.to_bytes();
+    parts.headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if body.len() >= PACKED_BYTES_MIN {
+        body = compression.pack([body], BytesMut::new()).await?.freeze();
+        parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static(compression.name()));
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+/// The first encoding that the client takes and we can make; one with weight 0 it does not
+/// take.
+fn accepted(headers: &HeaderMap) -> Option<Compression> {
+    let text = headers.get(ACCEPT_ENCODING)?.to_str().ok()?;
+    let one = |part: &str| {
+        let mut fields = part.split(';').map(str::trim);
+        let name = fields.next()?;
+        let weight = fields.find_map(|field| field.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+        Compression::from_name(name).filter(|_| weight > 0.0)
+    };
+    text.split(',').find_map(one)
 }
 
 /// Reads the whole body.

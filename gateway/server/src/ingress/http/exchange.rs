@@ -102,8 +102,15 @@ async fn admit(
     let tenant = request.extensions().get::<Identity>().and_then(|identity| identity.owner.clone());
     let call = Call { arrived, key, tenant, ..Call::new(request_id, arrived + timeout) };
     let (parts, incoming) = request.into_parts();
-    body::check_encoding(&parts.headers)?;
-    let body = body::read(incoming, &front.limits, permit).instrument(tracing::debug_span!("decode")).await?;
+    let encoding = body::encoding(&parts.headers)?;
+    let reading = async {
+        let body = body::read(incoming, &front.limits, permit).await?;
+        match encoding {
+            None => Ok(body),
+            Some(compression) => body::unpack(body, compression, &front.limits, permit).await,
+        }
+    };
+    let body = reading.instrument(tracing::debug_span!("decode")).await?;
     Ok(Admitted { snapshot, call, headers: parts.headers, body })
 }
 

@@ -2,6 +2,7 @@
 //! admission, deadline, body, errors, metrics).
 
 mod after;
+mod binary;
 mod body;
 pub(super) mod exchange;
 mod health;

@@ -1,15 +1,17 @@
-//! A V2 answer: tensors in JSON, with whose they are.
+//! A V2 answer: tensors in JSON or behind it, with whose they are.
 
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
 use sluice_tensor::NamedTensor;
 
+use super::binary::HEADER_LENGTH;
 use crate::error::Result;
 use crate::tensor_json::{encode_all, put};
 
-/// Writes a V2 answer.
+/// Writes a V2 answer. `is_binary` says of each output by its index whether its data comes
+/// in binary behind the JSON.
 ///
 /// # Errors
 /// As [`encode_all`].
@@ -18,6 +20,7 @@ pub(super) fn respond(
     version: &str,
     id: Option<&str>,
     outputs: &[NamedTensor],
+    is_binary: impl Fn(usize) -> bool,
 ) -> Result<Response> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"model_name\":");
@@ -29,8 +32,20 @@ pub(super) fn respond(
         put(&mut out, id);
     }
     out.extend_from_slice(b",\"outputs\":");
-    encode_all(outputs, &mut out)?;
+    encode_all(outputs, &is_binary, &mut out)?;
     out.push(b'}');
-    let json = HeaderValue::from_static("application/json");
-    Ok(([(CONTENT_TYPE, json)], Bytes::from(out)).into_response())
+    let behind =
+        || outputs.iter().enumerate().filter(|(index, _)| is_binary(*index)).map(|(_, output)| output);
+    if behind().next().is_none() {
+        let json = HeaderValue::from_static("application/json");
+        return Ok(([(CONTENT_TYPE, json)], Bytes::from(out)).into_response());
+    }
+    let length = HeaderValue::from(out.len());
+    let mut body = BytesMut::from(Bytes::from(out));
+    body.reserve(behind().map(|output| output.tensor.byte_len()).sum());
+    for output in behind() {
+        body.put_slice(&output.tensor.bytes());
+    }
+    let binary = HeaderValue::from_static("application/octet-stream");
+    Ok(([(CONTENT_TYPE, binary), (HEADER_LENGTH, length)], body.freeze()).into_response())
 }

@@ -56,7 +56,7 @@ async fn answer(model: &str, admitted: Admitted) -> Result<Encoded> {
         // No plugin shaped the answer: the tensors as V2 writes them.
         Answer::Tensors(outputs) => {
             let version = served::version(&admitted.snapshot, model);
-            tensors::respond(model, version, None, &outputs)
+            tensors::respond(model, version, None, &outputs, |_| false)
         }
     }?;
     Ok(Encoded { response, shadow: predicted.shadow })

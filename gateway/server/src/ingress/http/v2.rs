@@ -1,22 +1,21 @@
-//! KServe V2 (Open Inference Protocol): `POST /v2/models/{model}/infer` in JSON,
-//! for models and for pipelines.
+//! KServe V2 (Open Inference Protocol): `POST /v2/models/{model}/infer`, for models and for
+//! pipelines, in JSON and with Triton's binary tensors.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::exchange::{self, Admitted, Encoded};
-use super::{Front, tensors};
+use super::{Front, binary, body, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::infer::{self, InferRequest, InferResponse, RequestedOutput};
 use crate::ingress::parameters;
+use crate::pipeline::Parameter;
 use crate::tensor_json::{self, Parameters, TENSORS_MAX, TensorJson};
-
-/// The header of Triton's binary tensors.
-const BINARY_HEADER: &str = "inference-header-content-length";
 
 /// `POST /v2/models/{model}/infer`.
 pub(super) async fn infer(
@@ -55,6 +54,8 @@ struct Request<'a> {
 struct Output<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
+    #[serde(borrow)]
+    parameters: Option<Parameters<'a>>,
 }
 
 async fn answer(
@@ -63,34 +64,75 @@ async fn answer(
     admitted: Admitted,
     depth_max: usize,
 ) -> Result<Encoded> {
-    if admitted.headers.contains_key(BINARY_HEADER) {
-        return Err(Error::new(
-            Kind::UnsupportedMedia,
-            "binary tensors are not supported: send the data as JSON",
-        ));
-    }
-    let request = InferRequest { version, ..decode(&admitted.body, depth_max)? };
+    let Admitted { snapshot, call, headers, body } = admitted;
+    let (request, forms) = match binary::header_length(&headers, body.len())? {
+        Some(0) => (binary::raw_request(&snapshot, model, body)?, Forms { all: true, each: Vec::new() }),
+        Some(length) => {
+            let mut json = body;
+            let data = json.split_off(length);
+            decode(&json, data, depth_max)?
+        }
+        None => decode(&body, Bytes::new(), depth_max)?,
+    };
+    let request = InferRequest { version, ..request };
     let InferResponse { version, id, outputs, shadow } =
-        infer::infer(&admitted.snapshot, model, admitted.call, request).await?;
-    let encode = || tensors::respond(model, &version, id.as_deref(), &outputs);
+        infer::infer(&snapshot, model, call, request).await?;
+    let is_binary = |index: usize| forms.each.get(index).copied().flatten().unwrap_or(forms.all);
+    let encode = || tensors::respond(model, &version, id.as_deref(), &outputs, is_binary);
     let response = tracing::debug_span!("encode").in_scope(encode)?;
-    Ok(Encoded { response, shadow })
+    Ok(Encoded { response: body::compress(response, &headers).await?, shadow })
 }
 
-fn decode(body: &[u8], depth_max: usize) -> Result<InferRequest> {
-    tensor_json::check_depth(body, depth_max)?;
-    let request: Request<'_> = serde_json::from_slice(body)
+/// Which outputs are wanted in binary.
+struct Forms {
+    /// Those that do not say it themselves.
+    all: bool,
+    /// What each says that is asked for by name, in order.
+    each: Vec<Option<bool>>,
+}
+
+/// Reads a request of JSON, and the binary tensors behind it.
+fn decode(json: &[u8], data: Bytes, depth_max: usize) -> Result<(InferRequest, Forms)> {
+    tensor_json::check_depth(json, depth_max)?;
+    let request: Request<'_> = serde_json::from_slice(json)
         .map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))?;
     let outputs = request.outputs.unwrap_or_default();
     if outputs.len() > TENSORS_MAX {
         return Err(Error::new(Kind::BadRequest, format!("at most {TENSORS_MAX} outputs can be asked for")));
     }
-    let wanted = |output: Output<'_>| RequestedOutput { name: output.name.into_owned(), classification: 0 };
-    Ok(InferRequest {
+    let wishes = parameters::read(tensor_json::parameters(request.parameters)?)?;
+    let mut forms = Forms { all: wishes.binary_data_output, each: Vec::with_capacity(outputs.len()) };
+    let mut wanted = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        let (requested, form) = requested(output)?;
+        wanted.push(requested);
+        forms.each.push(form);
+    }
+    let request = InferRequest {
         version: None,
         id: request.id.map(Cow::into_owned),
-        inputs: tensor_json::decode_all(&request.inputs)?,
-        wishes: parameters::read(tensor_json::parameters(request.parameters)?)?,
-        outputs: outputs.into_iter().map(wanted).collect(),
-    })
+        inputs: tensor_json::decode_all(&request.inputs, data)?,
+        wishes,
+        outputs: wanted,
+    };
+    Ok((request, forms))
+}
+
+/// An output that is asked for, and whether in binary.
+fn requested(output: Output<'_>) -> Result<(RequestedOutput, Option<bool>)> {
+    let (mut classification, mut form) = (0, None);
+    for (name, value) in tensor_json::parameters(output.parameters)? {
+        match (&*name, value) {
+            ("classification", value) => {
+                let count = parameters::whole(&name, &value)?;
+                classification = usize::try_from(count).unwrap_or(usize::MAX);
+            }
+            ("binary_data", Parameter::Bool(value)) => form = Some(value),
+            ("binary_data", _) => {
+                return Err(Error::new(Kind::BadRequest, "parameter 'binary_data' must be true or false"));
+            }
+            _ => {}
+        }
+    }
+    Ok((RequestedOutput { name: output.name.into_owned(), classification }, form))
 }
