@@ -5,6 +5,7 @@ mod auth;
 mod author;
 mod author_remote;
 mod batching;
+mod binary;
 mod corpus;
 mod crosstalk;
 mod drain;

@@ -259,10 +259,23 @@ fn header_cases() -> Vec<Bad> {
         .iter()
         .map(|value| with("x-request-timeout-ms", value, 400, "bad_request"))
         .collect();
-    cases.push(with("content-encoding", "gzip", 415, "unsupported_media"));
+    cases.push(with("content-encoding", "gzip", 400, "bad_request"));
+    cases.push(with("content-encoding", "deflate", 400, "bad_request"));
+    cases.push(with("content-encoding", "br", 415, "unsupported_media"));
+    cases.push(with("content-encoding", "gzip, gzip", 415, "unsupported_media"));
     cases.push(with("content-encoding", "rot13", 415, "unsupported_media"));
-    for value in ["-1", "12", "99999999999", "x"] {
-        cases.push(with("inference-header-content-length", value, 415, "unsupported_media"));
+    for (value, code) in [
+        ("-1", "bad_request"),
+        ("12", "bad_json"),
+        ("99999999999", "bad_request"),
+        ("99999999999999999999999", "bad_request"),
+        ("x", "bad_request"),
+        ("", "bad_request"),
+        ("1.5", "bad_request"),
+        // Nothing but data, for a model of two inputs.
+        ("0", "bad_request"),
+    ] {
+        cases.push(with("inference-header-content-length", value, 400, code));
     }
     cases.push(bad("a body above the limit", ADD, " ".repeat(100_001), 413, "too_large"));
     cases

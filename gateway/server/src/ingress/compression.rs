@@ -15,11 +15,11 @@ const STEP_BYTES: usize = 64 << 10;
 const YIELD_STEPS: usize = 8;
 
 /// Answers below this are not compressed: they would hardly be smaller.
-pub const PACKED_BYTES_MIN: usize = 1 << 10;
+pub(super) const PACKED_BYTES_MIN: usize = 1 << 10;
 
 /// How something is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Compression {
+pub(super) enum Compression {
     /// RFC 1952.
     Gzip,
     /// RFC 1950, as HTTP means it.
@@ -28,7 +28,7 @@ pub enum Compression {
 
 impl Compression {
     /// Its name in headers.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
@@ -36,7 +36,7 @@ impl Compression {
     }
 
     /// The compression of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
         [Self::Gzip, Self::Deflate].into_iter().find(|one| one.name().eq_ignore_ascii_case(name))
     }
 
@@ -45,7 +45,7 @@ impl Compression {
     /// # Errors
     /// [`Kind::BadRequest`] for what was never packed, [`Kind::Overloaded`] when all
     /// bodies together are too much.
-    pub async fn unpack(
+    pub(super) async fn unpack(
         self,
         packed: Bytes,
         bytes_max: usize,
@@ -83,7 +83,11 @@ impl Compression {
     ///
     /// # Errors
     /// None that memory could give.
-    pub async fn pack(self, pieces: impl IntoIterator<Item = Bytes>, out: BytesMut) -> Result<BytesMut> {
+    pub(super) async fn pack(
+        self,
+        pieces: impl IntoIterator<Item = Bytes>,
+        out: BytesMut,
+    ) -> Result<BytesMut> {
         let level = flate2::Compression::fast();
         let pieces = pieces.into_iter();
         let packed = match self {
