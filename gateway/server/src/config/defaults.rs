@@ -20,6 +20,9 @@ pub const PROBLEMS_MAX: usize = 100;
 /// labels and threads or instances; a node serves dozens.
 pub const ENTRIES_MAX: usize = 1024;
 
+/// What the server's metadata calls it.
+pub const SERVER_NAME: &str = "sluice";
+
 /// Predictions over HTTP: Triton's port, on the machine itself only.
 pub const HTTP: SocketAddr = loopback(8000);
 /// Predictions over gRPC: Triton's port.

@@ -36,6 +36,7 @@ pub(super) struct ServerFile {
     pub(super) admin_without_tokens: Option<bool>,
     pub(super) metrics_without_token: Option<bool>,
     pub(super) predict_needs_token: Option<bool>,
+    pub(super) name: Option<String>,
     pub(super) admin_hosts: Vec<String>,
     pub(super) tls: Option<TlsFile>,
     pub(super) admin_tls: Option<TlsFile>,

@@ -91,6 +91,8 @@ pub struct Server {
     pub metrics_without_token: bool,
     /// Whether predictions need a token with the scope `predict`.
     pub predict_needs_token: bool,
+    /// What the server's metadata calls it.
+    pub name: Arc<str>,
     /// Names, beside `localhost` and its address, that the admin listener answers to.
     pub admin_hosts: Vec<String>,
     /// TLS of the prediction listener.

@@ -1,6 +1,7 @@
 //! `[server]`: listeners, limits and shutdown.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::super::checker::{At, Checker};
 use super::super::defaults as d;
@@ -39,6 +40,7 @@ pub(super) fn server(check: &mut Checker<'_>, file: &ServerFile, tokens: &Named<
         admin_without_tokens,
         metrics_without_token: file.metrics_without_token.unwrap_or(false),
         predict_needs_token: file.predict_needs_token.unwrap_or(false),
+        name: name(check, at, file.name.as_deref()),
         admin_hosts: file.admin_hosts.clone(),
         tls,
         admin_tls,
@@ -46,6 +48,15 @@ pub(super) fn server(check: &mut Checker<'_>, file: &ServerFile, tokens: &Named<
         drain: check.millis(at, "drain_ms", file.drain_ms, d::DRAIN, &d::DRAIN_RANGE),
         drain_delay: check.millis(at, "drain_delay_ms", file.drain_delay_ms, d::DRAIN_DELAY, &d::DRAIN_RANGE),
     }
+}
+
+/// What clients are told that this is.
+fn name(check: &mut Checker<'_>, at: At<'_>, name: Option<&str>) -> Arc<str> {
+    let name = name.unwrap_or(d::SERVER_NAME);
+    if let Err(error) = sluice_tensor::check_name(name) {
+        check.problem(at, "name", error.to_string());
+    }
+    name.into()
 }
 
 /// Nobody gets to administer by reaching a port from another machine.

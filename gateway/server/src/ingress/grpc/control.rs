@@ -39,7 +39,7 @@ pub(super) async fn answer(
             let is_there = check_version(&snapshot, model, version).is_ok();
             json!({ "ready": is_there && front.is_serving() && snapshot.is_ready(model) })
         }
-        Call::ServerMetadata => metadata::server_json(),
+        Call::ServerMetadata => metadata::server_json(&snapshot),
         Call::ModelMetadata => {
             let (model, version) = (text("name"), text("version"));
             check_version(&snapshot, model, version)?;

@@ -14,13 +14,18 @@ use crate::ingress::served::{check_version, unknown, version};
 use crate::wire_error::respond;
 
 /// `GET /v2`.
-pub(super) async fn server() -> Response {
-    Json(server_json()).into_response()
+pub(super) async fn server(State(front): State<Arc<Front>>) -> Response {
+    Json(server_json(&front.catalog.snapshot())).into_response()
 }
 
+/// The extensions of the protocol that are served.
+const EXTENSIONS: [&str; 5] =
+    ["classification", "schedule_policy", "binary_tensor_data", "parameters", "statistics"];
+
 /// What the server is.
-pub(in crate::ingress) fn server_json() -> Value {
-    json!({ "name": "sluice", "version": env!("CARGO_PKG_VERSION"), "extensions": [] })
+pub(in crate::ingress) fn server_json(snapshot: &Snapshot) -> Value {
+    let name = &*snapshot.config.server.name;
+    json!({ "name": name, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS })
 }
 
 /// `GET /v1/models`.
