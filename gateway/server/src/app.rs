@@ -21,6 +21,7 @@ use crate::admission::Admission;
 use crate::auth::Door;
 use crate::auth::tls::{Certificates, Keeper, TlsError};
 use crate::catalog::plugins::Plugins;
+use crate::catalog::repository::Repositories;
 use crate::catalog::store::{Store, StoreError};
 use crate::catalog::{BuildError, Builder, Catalog, Compile, Overrides as Natives, Stages, engine_name};
 use crate::config::{self, Config, Scope};
@@ -88,6 +89,7 @@ pub struct Gateway {
     admission: Arc<Admission>,
     reloader: Arc<Reloader>,
     plugins: Arc<Plugins>,
+    repositories: Arc<Repositories>,
     phase: watch::Sender<Phase>,
     servers: TaskTracker,
     http: SocketAddr,
@@ -135,6 +137,17 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
     })
 }
 
+/// What outlives snapshots, and the first one.
+type Loaded = (Arc<Builder>, Arc<Catalog>, Arc<Certificates>);
+
+/// Loads everything that the configuration names. Blocks.
+fn load(config: Arc<Config>, options: StartOptions) -> Result<Loaded, StartError> {
+    let certificates = Certificates::load(&config.server)?;
+    let builder = builder(&config, options)?;
+    let catalog = builder.build(config, None)?.start();
+    Ok((Arc::new(builder), Arc::new(catalog), Arc::new(certificates)))
+}
+
 impl Gateway {
     /// Loads everything, then opens the ports.
     ///
@@ -142,16 +155,9 @@ impl Gateway {
     /// Whatever keeps it from serving; nothing is left running.
     pub async fn start(config: Config, options: StartOptions) -> Result<Self, StartError> {
         let config = Arc::new(config);
-        let loading = Arc::clone(&config);
-        let overrides = options.overrides.clone();
-        let build = move || {
-            let certificates = Certificates::load(&loading.server)?;
-            let builder = builder(&loading, options)?;
-            let catalog = builder.build(loading, None)?.start();
-            Ok::<_, StartError>((Arc::new(builder), Arc::new(catalog), Arc::new(certificates)))
-        };
-        let (builder, catalog, certificates) =
-            tokio::task::spawn_blocking(build).await.map_err(|_| StartError::Panicked)??;
+        let (loading, overrides) = (Arc::clone(&config), options.overrides.clone());
+        let loaded = tokio::task::spawn_blocking(move || load(loading, options)).await;
+        let (builder, catalog, certificates) = loaded.map_err(|_| StartError::Panicked)??;
 
         let limits = &config.server.limits;
         let metrics = Arc::clone(&builder.metrics);
@@ -167,11 +173,13 @@ impl Gateway {
             Arc::clone(&metrics),
             Arc::clone(&turn),
         );
+        let repositories = Repositories::new(&builder, &catalog, &turn);
         let plugins = Plugins::new(builder, Arc::clone(&catalog), Arc::clone(&metrics), turn);
         let front_door = Door::predictions(Arc::clone(&catalog), Arc::clone(&metrics));
         let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics));
         let front = Front {
             catalog: Arc::clone(&catalog),
+            repositories: Arc::clone(&repositories),
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&metrics),
             limits: limits.clone(),
@@ -201,7 +209,19 @@ impl Gateway {
         });
         // The admin listener outlives the drain, so that it can be watched.
         tokio::spawn(back.serve(phase_seen));
-        Ok(Self { catalog, admission, reloader, plugins, phase, servers, http, grpc, admin, config })
+        Ok(Self {
+            catalog,
+            admission,
+            reloader,
+            plugins,
+            repositories,
+            phase,
+            servers,
+            http,
+            grpc,
+            admin,
+            config,
+        })
     }
 
     /// Where predictions are served.
@@ -224,9 +244,11 @@ impl Gateway {
     pub async fn run_until(self, signal: impl Future<Output = ()>) -> Drained {
         let reloads = tokio::spawn(reload_on_change(Arc::clone(&self.catalog), Arc::clone(&self.reloader)));
         let lookout = tokio::spawn(Arc::clone(&self.plugins).look_after());
+        let polls = tokio::spawn(poll_repositories(Arc::clone(&self.repositories)));
         signal.await;
         reloads.abort();
         lookout.abort();
+        polls.abort();
         tracing::info!(in_flight = self.admission.in_flight(), "draining");
         let server = &self.config.server;
         let grace_over = tokio::time::Instant::now() + server.drain_delay + server.drain;
@@ -363,6 +385,24 @@ async fn reload_on_change(catalog: Arc<Catalog>, reloader: Arc<Reloader>) {
         // a moment, and that would be a valid configuration.
         if is_told || is_quiet(&source) {
             outcome = reloader.reload().await;
+        }
+    }
+}
+
+/// How often it is looked whether any repository is polled: a reload may add one.
+const POLL_IDLE: Duration = Duration::from_secs(1);
+
+/// Looks for changes of repositories, as often as the shortest of their intervals.
+async fn poll_repositories(repositories: Arc<Repositories>) {
+    let mut last = tokio::time::Instant::now();
+    loop {
+        let interval = repositories.poll_interval();
+        let wait =
+            interval.map_or(POLL_IDLE, |interval| interval.saturating_sub(last.elapsed()).min(POLL_IDLE));
+        tokio::time::sleep(wait.max(Duration::from_millis(10))).await;
+        if interval.is_some_and(|interval| last.elapsed() >= interval) {
+            repositories.poll().await;
+            last = tokio::time::Instant::now();
         }
     }
 }

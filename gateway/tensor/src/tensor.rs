@@ -179,6 +179,21 @@ impl Tensor {
         Ok(Self { dtype: self.dtype, shape, payload })
     }
 
+    /// The same elements in other dimensions, sharing the bytes.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] if the dimensions have another number of elements.
+    pub fn reshaped(&self, shape: Shape) -> Result<Self, TensorError> {
+        if shape.elements() != self.shape.elements() {
+            return Err(TensorError::Length { got: self.shape.elements(), want: shape.elements() });
+        }
+        let payload = match &self.payload {
+            Payload::Sparse { .. } if shape.dims() != self.shape.dims() => Payload::Dense(self.to_dense()),
+            payload => payload.clone(),
+        };
+        Ok(Self { dtype: self.dtype, shape, payload })
+    }
+
     /// The elements of a BYTES tensor.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ mod plugins;
 mod programs;
 mod protocol;
 mod reload;
+mod repository;
 mod statistics;
 mod stores;
 mod telemetry;

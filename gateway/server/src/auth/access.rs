@@ -28,6 +28,9 @@ pub enum Access {
     Metrics,
     /// Callers of pipelines and models.
     Predict,
+    /// Who may load and unload models on the prediction listener: operators; and where requests
+    /// load models, on a loopback address, for which nobody has a token, whoever reaches it.
+    Models,
     /// Plugin teams. The handler checks whose plugin it is: [`Identity::check_owner`].
     Deploy,
     /// Operators.
@@ -42,7 +45,7 @@ impl Access {
             Self::Metrics => identity.has(Scope::Metrics),
             Self::Predict => identity.has(Scope::Predict),
             Self::Deploy => identity.has(Scope::PluginsDeploy),
-            Self::Admin => identity.is_admin(),
+            Self::Admin | Self::Models => identity.is_admin(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::access::Access;
 use super::peers::Peers;
 use super::{Connection, Identity, browser, forbidden, token};
 use crate::catalog::Catalog;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ModelControl, Scope};
 use crate::error::{Error, Kind, Result};
 use crate::observe::Metrics;
 use crate::refusal;
@@ -76,6 +76,12 @@ impl Door {
         let snapshot = self.catalog.snapshot();
         let config = &snapshot.config;
         let shown = shown(uri, headers);
+        if access == Access::Models && shown == Shown::Nothing && is_open_to_loopback(config, connection) {
+            // A page of a browser on this machine reaches loopback addresses too.
+            let local = connection.map(|connection| connection.local.ip());
+            browser::check(&http::Method::POST, uri, headers, local, &config.server.admin_hosts)?;
+            return Ok(Identity::loopback());
+        }
         if let Some(identity) = self.without_token(config, access, shown) {
             return Ok(identity);
         }
@@ -98,6 +104,8 @@ impl Door {
             (Place::Admin(_), _) if server.admin_without_tokens && shown == Shown::Nothing => {
                 Some(Identity::loopback())
             }
+            // Where requests load nothing, everybody who may predict is told so.
+            (Place::Predictions, Access::Models) if has_explicit_control(config) => None,
             (Place::Predictions, _) if !server.predict_needs_token => Some(Identity::anonymous()),
             _ => None,
         }
@@ -128,6 +136,20 @@ impl Door {
         tracing::debug!(?peer, "no good token");
         Err(Error::new(Kind::Unauthenticated, "a valid token is needed: Authorization: Bearer TOKEN"))
     }
+}
+
+/// Whether requests load and unload models.
+fn has_explicit_control(config: &Config) -> bool {
+    config.repositories.values().any(|repository| repository.control == ModelControl::Explicit)
+}
+
+/// Whether whoever reaches the listener may load and unload models: the configuration lets
+/// requests do so, they come from this machine, and no token is known that could be asked
+/// for.
+fn is_open_to_loopback(config: &Config, connection: Option<&Connection>) -> bool {
+    let is_local = connection.is_some_and(|it| it.local.ip().is_loopback() && it.peer.ip().is_loopback());
+    let has_admin = config.tokens.values().any(|token| token.scopes.contains(&Scope::Admin));
+    has_explicit_control(config) && is_local && !has_admin && !config.server.predict_needs_token
 }
 
 fn identity(name: &Arc<str>, token: &config::Token) -> Identity {

@@ -4,6 +4,7 @@
 mod alone;
 mod build;
 mod caller;
+mod exposed;
 mod files;
 mod grants;
 mod loaded;
@@ -11,6 +12,7 @@ mod model;
 mod outbox;
 mod plugin_log;
 pub mod plugins;
+pub mod repository;
 pub mod samples;
 mod scheduling;
 mod shadow_stats;
@@ -18,6 +20,8 @@ mod slot;
 mod statistics;
 pub mod store;
 pub mod verify;
+mod versions;
+mod warmup;
 mod worker;
 
 pub(crate) use alone::alone;
@@ -43,8 +47,12 @@ pub struct Snapshot {
     pub generation: u64,
     /// What it was built from.
     pub config: Arc<Config>,
-    /// Loaded models by name.
+    /// Loaded models by name; of those with several versions the latest.
     pub models: BTreeMap<Arc<str>, Arc<Model>>,
+    /// All versions, ascending, of models of repositories and of models with several.
+    pub versions: BTreeMap<Arc<str>, Vec<Arc<Model>>>,
+    /// What became of the models of repositories.
+    repositories: BTreeMap<Arc<str>, repository::Entry>,
     /// Plugins by name, with the versions of them that are loaded.
     pub plugins: BTreeMap<Arc<str>, Arc<PluginSlot>>,
     /// Pipelines by their public name.

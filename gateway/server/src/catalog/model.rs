@@ -11,8 +11,10 @@ use sluice_tensor::{NamedTensor, Signature};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::exposed::Exposed;
 use super::outbox::Outbox;
 use super::scheduling::{self, PaddedModel};
+use super::warmup;
 use super::worker::{BatchWatch, Job, UNREACHABLE, Worker, expire};
 use crate::config::{self, Batching};
 use crate::error::{Error, Kind, Result};
@@ -24,7 +26,10 @@ pub struct Model {
     config: config::Model,
     digest: String,
     engine: EngineKind,
+    /// The file's.
     signature: Signature,
+    /// What clients see, if it is not the file's.
+    exposed: Option<Exposed>,
     queue: Arc<Queue<Job>>,
     /// How it is batched now.
     batching: ArcSwap<Batching>,
@@ -74,6 +79,7 @@ impl Model {
                         set max_batch_size = 0 to serve it without batches"
                 .to_owned());
         }
+        let exposed = Exposed::new(&signature, &config.presentation, config.max_batch_size > 0)?;
         let padded =
             config.padding.as_ref().map(|padding| PaddedModel::new(&signature, padding)).transpose()?;
         let policy = scheduling::policy(config.max_batch_size, &config.batching);
@@ -92,6 +98,7 @@ impl Model {
             digest,
             engine,
             signature,
+            exposed,
             queue,
             clock,
             ready_instances,
@@ -101,10 +108,12 @@ impl Model {
         });
         let outbox = Arc::new(Outbox::default());
         for number in 0..started.config.instances {
+            let mut instance = model.instance().map_err(|error| error.to_string())?;
+            started.warm_up(&mut *instance)?;
             let worker = Worker {
                 model_name: Arc::clone(&started.config.name),
                 model: Arc::clone(&model),
-                instance: model.instance().map_err(|error| error.to_string())?,
+                instance,
                 padding: started.padded.as_ref().map(|padded| Arc::clone(&padded.padding)),
                 number,
                 outbox: Arc::clone(&outbox),
@@ -138,9 +147,34 @@ impl Model {
         self.engine
     }
 
-    /// Inputs and outputs, as the file has them.
+    /// Inputs and outputs, as clients see them.
     pub fn signature(&self) -> &Signature {
-        &self.signature
+        self.exposed.as_ref().map_or(&self.signature, Exposed::signature)
+    }
+
+    /// The names of an output's classes, if it has some.
+    pub fn labels(&self, output: &str) -> Option<&Arc<[Arc<str>]>> {
+        self.config.presentation.labels.get(output)
+    }
+
+    /// Its configuration as Triton shows it, with every default.
+    pub fn triton_config(&self) -> serde_json::Value {
+        super::repository::resolve::completed(self)
+    }
+
+    /// Its version, where that is a number.
+    pub(super) fn version_number(&self) -> Option<u64> {
+        self.config.version.parse().ok()
+    }
+
+    /// Runs what is to be run before it is ready.
+    fn warm_up(&self, instance: &mut dyn sluice_engine::Instance) -> std::result::Result<(), String> {
+        let to_file = |inputs: Vec<NamedTensor>| match &self.exposed {
+            Some(exposed) => exposed.to_file(&inputs).map_err(|error| error.message().to_owned()),
+            None => Ok(inputs),
+        };
+        let warmups = &self.config.presentation.warmup;
+        warmup::run(instance, warmups, self.signature(), &to_file, self.config.max_batch_size)
     }
 
     /// Most rows of a batch; 0 for a model that takes none.
@@ -173,9 +207,15 @@ impl Model {
     /// Queue full, shutting down, deadline passed, model not ready, engine failed.
     pub async fn infer(&self, inputs: CheckedInputs, call: &Call) -> Result<Vec<NamedTensor>> {
         let counted = self.statistics.request(call.deadline);
-        let outcome = self.run(inputs, call).await;
+        let outcome = self.run_exposed(inputs, call).await;
         counted.finished(outcome.as_ref().map(drop).map_err(|error| failure(error.kind())));
         outcome
+    }
+
+    async fn run_exposed(&self, mut inputs: CheckedInputs, call: &Call) -> Result<Vec<NamedTensor>> {
+        let Some(exposed) = &self.exposed else { return self.run(inputs, call).await };
+        inputs.inputs = exposed.to_file(&inputs.inputs)?;
+        exposed.as_declared(&self.run(inputs, call).await?)
     }
 
     async fn run(&self, inputs: CheckedInputs, call: &Call) -> Result<Vec<NamedTensor>> {
@@ -188,7 +228,7 @@ impl Model {
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller::default());
         let (rows, shape) = (inputs.rows, scheduling::shape_key(&inputs.inputs, self.padded.as_ref()));
-        let weight = scheduling::weight(self.batching.load().weight, &inputs, &call.options);
+        let weight = scheduling::weight(self.batching.load().weight, &inputs);
         let job = Job {
             rows,
             inputs: inputs.inputs,
@@ -266,6 +306,9 @@ impl Model {
     pub(super) fn is_same_but_batching(&self, config: &config::Model, digest: &str) -> bool {
         let mut same = self.config.clone();
         same.batching.clone_from(&config.batching);
+        if same.presentation.is_batching_open && config.presentation.is_batching_open {
+            same.max_batch_size = config.max_batch_size;
+        }
         self.digest == digest && same == *config
     }
 

@@ -1,11 +1,9 @@
 //! The statistics of what is served, as both protocols show them.
 
 use super::Snapshot;
-use crate::error::{Error, Kind, Result};
+use super::versions::{PIPELINE_VERSION, unknown};
+use crate::error::Result;
 use crate::observe::ModelStatistics;
-
-/// The version of a pipeline: there is one of each.
-const PIPELINE_VERSION: &str = "1";
 
 impl Snapshot {
     /// The statistics of everything that is served, or of one name, or of one version of it.
@@ -16,8 +14,7 @@ impl Snapshot {
     pub fn statistics(&self, name: &str, version: &str) -> Result<Vec<ModelStatistics>> {
         let pipelines =
             self.pipelines.iter().map(|(name, one)| (name, PIPELINE_VERSION, one.metrics.statistics()));
-        let models =
-            self.models.iter().map(|(name, one)| (name, &*one.config().version, &**one.statistics()));
+        let models = self.all_models().map(|one| (one.name(), &*one.config().version, &**one.statistics()));
         let all = pipelines.chain(models);
         let found: Vec<ModelStatistics> = all
             .filter(|(known, _, _)| name.is_empty() || ***known == *name)
@@ -25,14 +22,8 @@ impl Snapshot {
             .map(|(name, version, statistics)| statistics.read(name, version))
             .collect();
         if found.is_empty() && !name.is_empty() {
-            return Err(unknown(name, version));
+            return Err(unknown(name, Some(version)));
         }
         Ok(found)
     }
-}
-
-fn unknown(name: &str, version: &str) -> Error {
-    let shown = |text: &str| text.chars().take(128).collect::<String>();
-    let version = if version.is_empty() { String::new() } else { format!(" version {}", shown(version)) };
-    Error::new(Kind::NotFound, format!("Request for unknown model: '{}'{version} is not found", shown(name)))
 }

@@ -18,6 +18,8 @@ pub(super) struct Checker<'a> {
     pub(super) folder: &'a Path,
     pub(super) origin: &'a Origin,
     pub(super) environment: &'a BTreeMap<String, String>,
+    /// Whether models may come from folders, whose names are known only when they are read.
+    pub(super) has_repositories: bool,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -115,6 +117,58 @@ impl Checker<'_> {
             Ok(_) => {}
         }
         path
+    }
+
+    /// A folder that must be there.
+    pub(super) fn directory(&mut self, at: At<'_>, key: &str, value: Option<&str>) -> PathBuf {
+        let Some(value) = value else {
+            self.problem(at, key, "is missing");
+            return PathBuf::new();
+        };
+        let Some(path) = self.path(at, key, value) else { return PathBuf::new() };
+        match std::fs::metadata(&path) {
+            Err(error) => self.problem(at, key, format!("cannot read {}: {error}", path.display())),
+            Ok(metadata) if !metadata.is_dir() => {
+                self.problem(at, key, format!("{} is not a folder", path.display()));
+            }
+            Ok(_) => {}
+        }
+        path
+    }
+
+    /// The name of a model. One that may come from a repository is looked for when that
+    /// is read.
+    pub(super) fn model<V>(
+        &mut self,
+        at: At<'_>,
+        key: &str,
+        name: &str,
+        known: &BTreeMap<Arc<str>, V>,
+    ) -> Option<Arc<str>> {
+        if self.has_repositories && !known.contains_key(name) && sluice_tensor::check_name(name).is_ok() {
+            return Some(name.into());
+        }
+        self.reference(at, key, name, "model", known)
+    }
+
+    /// The names of models.
+    pub(super) fn models<V>(
+        &mut self,
+        at: At<'_>,
+        key: &str,
+        names: &[String],
+        known: &BTreeMap<Arc<str>, V>,
+    ) -> Vec<Arc<str>> {
+        let mut found = Vec::new();
+        for name in names {
+            match self.model(at, key, name, known) {
+                Some(name) if found.contains(&name) => {
+                    self.problem(at, key, format!("`{name}` is there twice"));
+                }
+                name => found.extend(name),
+            }
+        }
+        found
     }
 
     /// A path: variables replaced, and relative to the folder of the configuration.

@@ -247,6 +247,13 @@ pub const BAKE_ERROR_RATE: f64 = 0.05;
 /// Calls before the share counts: fewer are an accident.
 pub const BAKE_CALLS: u64 = 20;
 
+/// How often a repository is looked at, where its changes load models: as Triton does.
+pub const REPOSITORY_POLL: u64 = 15;
+/// Bounds of the above, in seconds.
+pub const REPOSITORY_POLL_RANGE: RangeInclusive<u64> = 1..=86_400;
+/// Folders of models: names are joined into one list, so more than a few are a mistake.
+pub const REPOSITORIES_MAX: usize = 16;
+
 const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::types::{BatchWeight, EngineChoice, FailurePolicy, LogFormat, Scope};
+use super::types::{BatchWeight, EngineChoice, FailurePolicy, LogFormat, ModelControl, Scope};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -22,6 +22,7 @@ pub(super) struct ConfigFile {
     pub(super) tokens: BTreeMap<String, TokenFile>,
     pub(super) keys: BTreeMap<String, KeyFile>,
     pub(super) stores: BTreeMap<String, StoreFile>,
+    pub(super) repositories: BTreeMap<String, RepositoryFile>,
     pub(super) models: BTreeMap<String, ModelFile>,
     pub(super) plugins: BTreeMap<String, PluginFile>,
     pub(super) pipelines: BTreeMap<String, PipelineFile>,
@@ -173,6 +174,16 @@ pub(super) enum StoreKind {
     Memory,
     Embedded,
     Redis,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RepositoryFile {
+    pub(super) path: Option<String>,
+    pub(super) control: Option<ModelControl>,
+    pub(super) poll_seconds: Option<u64>,
+    pub(super) load: Vec<String>,
+    pub(super) exit_on_error: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]

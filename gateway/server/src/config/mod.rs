@@ -19,6 +19,7 @@ mod problem;
 mod read;
 #[cfg(test)]
 mod tests;
+pub mod triton;
 mod types;
 mod validate;
 pub mod watch;
@@ -27,9 +28,10 @@ pub use diff::restart_keys;
 pub use overrides::Overrides;
 pub use problem::{ConfigErrors, Problem};
 pub use types::{
-    BatchWeight, Batching, Config, Egress, Engine, EngineChoice, FailurePolicy, Limits, LogFormat, Model,
-    Oci, Padding, Pipeline, PipelineKind, Plugin, PluginSource, Rollout, Sandbox, Scope, Server, State,
-    Store, Telemetry, Tls, Token, TrustedKey, Verify,
+    BatchWeight, Batching, Config, DeclaredTensor, Egress, Engine, EngineChoice, FailurePolicy, Labels,
+    Limits, LogFormat, Model, ModelControl, Oci, Padding, Pipeline, PipelineKind, Plugin, PluginSource,
+    Presentation, Repository, Rollout, Sandbox, Scope, Server, State, Store, Telemetry, Tls, Token,
+    TrustedKey, Verify, Warmup, WarmupData, WarmupInput,
 };
 pub use watch::{WatchError, Watcher, watch};
 

@@ -9,8 +9,8 @@ use sluice_batch::{Mode, TimeoutAction};
 
 use super::file::{
     BatchingFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PaddingFile,
-    PipelineFile, PluginFile, QueuePolicyFile, SandboxFile, ServerFile, StateFile, StoreFile, TelemetryFile,
-    TlsFile, TokenFile, VerifyFile,
+    PipelineFile, PluginFile, QueuePolicyFile, RepositoryFile, SandboxFile, ServerFile, StateFile, StoreFile,
+    TelemetryFile, TlsFile, TokenFile, VerifyFile,
 };
 use super::*;
 
@@ -28,7 +28,9 @@ impl Folder {
         for name in ["cert.pem", "key.pem", "ca.pem", "config.json"] {
             folder.write(name, "x");
         }
-        std::fs::create_dir(folder.0.path().join("data")).expect("a folder");
+        for name in ["data", "models"] {
+            std::fs::create_dir(folder.0.path().join(name)).expect("a folder");
+        }
         folder
     }
 
@@ -459,6 +461,24 @@ fn batching_is_checked_key_by_key_and_a_delay_is_kept_to() {
     assert_eq!(problems.len(), 6, "{problems:#?}");
 }
 
+#[test]
+fn repositories_are_checked_and_models_may_come_from_them() {
+    let folder = Folder::new();
+    let config = folder
+        .load("[repositories.r]\npath = \"models\"\ncontrol = \"poll\"\n[pipelines.p]\nmodel = \"m\"\n")
+        .expect("is fine");
+    let repository = &config.repositories["r"];
+    assert_eq!((repository.control, repository.poll), (ModelControl::Poll, Duration::from_secs(15)));
+    assert!(repository.exit_on_error && repository.path.ends_with("models"));
+    let problems = folder.problems(
+        "[repositories.a]\n[repositories.b]\npath = \"m.onnx\"\nload = [\"*\"]\n\
+         [repositories.c]\npath = \"nowhere\"\npoll_seconds = 0\n\
+         [repositories.d]\npath = \"models\"\ncontrol = \"explicit\"\nload = [\"../m\"]\n",
+    );
+    assert_eq!(problems.len(), 7, "{problems:#?}");
+    assert!(folder.problems("[pipelines.p]\nmodel = \"m\"\n")[0].contains("no model is named"));
+}
+
 /// The example with every setting made real: `#key = …` and `#[table]` lose their `#`.
 fn uncommented() -> String {
     let text = std::fs::read_to_string(example("sluice.toml")).expect("the example");
@@ -472,7 +492,7 @@ fn uncommented() -> String {
 #[test]
 fn every_key_is_in_the_example_file() {
     let keys = locate::keys(&uncommented(), locate::Format::Toml);
-    let tables: [(&str, &[&str]); 22] = [
+    let tables: [(&str, &[&str]); 23] = [
         ("", fields::<ConfigFile>()),
         ("server", fields::<ServerFile>()),
         ("server.tls", fields::<TlsFile>()),
@@ -488,6 +508,7 @@ fn every_key_is_in_the_example_file() {
         ("tokens.*", fields::<TokenFile>()),
         ("keys.*", fields::<KeyFile>()),
         ("stores.*", fields::<StoreFile>()),
+        ("repositories.*", fields::<RepositoryFile>()),
         ("models.*", fields::<ModelFile>()),
         ("models.example.batching", fields::<BatchingFile>()),
         ("models.example.padding", fields::<PaddingFile>()),
@@ -549,6 +570,7 @@ fn the_defaults_that_the_example_file_shows_are_the_real_ones() {
     model.batching.resources.clone_from(&seen.batching.resources);
     model.padding.clone_from(&seen.padding);
     real.engine.resources.clone_from(&shown.engine.resources);
+    real.repositories.clone_from(&shown.repositories);
     real.pipelines.clone_from(&shown.pipelines);
     assert_eq!(shown, real);
 }

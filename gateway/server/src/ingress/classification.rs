@@ -18,7 +18,7 @@ use crate::tensor_json::to_error;
 /// # Errors
 /// [`Kind::BadRequest`] for an output that has no scores.
 pub(super) fn classify(output: &NamedTensor, count: usize, model: Option<&Model>) -> Result<NamedTensor> {
-    let labels: &[Arc<str>] = &[];
+    let labels: &[Arc<str>] = model.and_then(|model| model.labels(&output.name)).map_or(&[], |labels| labels);
     let is_batched =
         model.is_some_and(|model| model.max_batch_size() > 0) && output.tensor.shape().rank() > 0;
     let shape = output.tensor.shape();

@@ -73,6 +73,7 @@ pub async fn infer(
         call.shorten_deadline(timeout);
     }
     call.options = wishes.options;
+    call.version = version.map(Into::into);
     let predicted = pipeline::predict(snapshot, target, &call, raw_or_tensors(inputs)?).await?;
     let outputs = match predicted.answer {
         Answer::Tensors(outputs) => outputs,
@@ -84,7 +85,7 @@ pub async fn infer(
         }
     };
     let outputs = select(snapshot, target, outputs, &wanted)?;
-    let version = served::version(snapshot, target).to_owned();
+    let version = call.version.as_deref().unwrap_or_else(|| served::version(snapshot, target)).to_owned();
     Ok(InferResponse { version, id, outputs, shadow: predicted.shadow })
 }
 

@@ -27,7 +27,7 @@ pub fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<(
     if !snapshot.serves(name) {
         return Err(unknown(name));
     }
-    if self::version(snapshot, name) == version {
+    if snapshot.versions_of(name).contains(&version) {
         return Ok(());
     }
     let version = shown(version);

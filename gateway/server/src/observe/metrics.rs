@@ -265,6 +265,13 @@ impl Metrics {
         }
     }
 
+    /// Makes handles for a model of a repository that is about to be built.
+    pub fn add_model(&self, name: &Arc<str>) {
+        let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
+        named.pipelines.entry(name.clone()).or_insert_with(|| Arc::new(PipelineMetrics::new()));
+        named.models.entry(name.clone()).or_insert_with(|| Arc::new(ModelMetrics::new()));
+    }
+
     /// Forgets the names that a configuration does not have, once it is what is served
     /// (or served again, after a reload that failed). So the labels are bounded by one
     /// configuration, however often it changes.

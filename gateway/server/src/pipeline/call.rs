@@ -21,6 +21,8 @@ pub struct Call {
     /// What keeps a caller on one version of a plugin where several share the requests:
     /// the caller's routing key, else the request's id.
     pub key: Arc<str>,
+    /// The version that is asked for, if one is.
+    pub version: Option<Arc<str>>,
     /// Whose token the caller has, where tokens are asked for.
     pub tenant: Option<Arc<str>>,
     /// How it wants to be treated.
@@ -32,7 +34,7 @@ impl Call {
     pub fn new(request_id: Arc<str>, deadline: Instant) -> Self {
         let key = Arc::clone(&request_id);
         let options = RequestOptions::default();
-        Self { request_id, arrived: Instant::now(), deadline, key, tenant: None, options }
+        Self { request_id, arrived: Instant::now(), deadline, key, version: None, tenant: None, options }
     }
 
     /// The call of a model that a plugin makes while it works on a request.

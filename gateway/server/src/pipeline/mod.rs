@@ -59,15 +59,9 @@ pub async fn predict(snapshot: &Snapshot, target: &str, call: &Call, request: Re
         if let Some(pipeline) = snapshot.pipelines.get(target) {
             return run_beside_guests(pipeline, call, request).await;
         }
-        match snapshot.models.get(target) {
-            Some(model) => {
-                let answer = run_model(model, call, request).await.map(Answer::Tensors)?;
-                Ok(Predicted { answer, shadow: None })
-            }
-            None => {
-                Err(Error::new(Kind::NotFound, format!("Request for unknown model: '{target}' is not found")))
-            }
-        }
+        let model = snapshot.model(target, call.version.as_deref())?;
+        let answer = run_model(model, call, request).await.map(Answer::Tensors)?;
+        Ok(Predicted { answer, shadow: None })
     };
     match tokio::time::timeout_at(call.deadline, work).await {
         Ok(answer) => answer,

@@ -13,6 +13,7 @@ use sluice_sandbox::{KeyValue, Sandbox};
 use super::files;
 use super::grants::Granted;
 use super::model::{Loaded, Model};
+use super::repository::Change;
 use super::scheduling;
 use super::store::{RegistryState, Store};
 use super::{Catalog, Snapshot};
@@ -24,6 +25,7 @@ use crate::services::Services;
 mod compile;
 mod pipelines;
 mod plugins;
+mod repositories;
 
 pub use compile::Compile;
 pub(super) use compile::Compiled;
@@ -101,6 +103,8 @@ impl Built {
                 .models
                 .iter()
                 .all(|(name, model)| old.models.get(name).is_some_and(|old| Arc::ptr_eq(old, model)))
+            && next.serves_versions_like(old)
+            && next.repositories == old.repositories
             && next
                 .plugins
                 .iter()
@@ -151,9 +155,12 @@ pub struct Builder {
 /// A build under way.
 struct Build<'a> {
     builder: &'a Builder,
-    config: &'a Config,
+    config: Arc<Config>,
     previous: Option<&'a Snapshot>,
     registry: &'a RegistryState,
+    /// Whether files that the configuration names are read again. Nobody's change of a
+    /// plugin or model takes up, or fails on, a file that somebody else has changed.
+    is_reload: bool,
     policies: Vec<(Arc<Model>, config::Batching)>,
     problems: Vec<Problem>,
 }
@@ -170,22 +177,50 @@ impl Builder {
     /// # Errors
     /// All problems together. Everything built so far is released.
     pub fn build(&self, config: Arc<Config>, previous: Option<&Snapshot>) -> Result<Built, BuildError> {
+        self.build_changed(config, previous, &Change::Reload)
+    }
+
+    /// What `previous` serves, with other models of repositories. Blocks on files and
+    /// engines.
+    ///
+    /// # Errors
+    /// What keeps a plugin or pipeline from being served with them. Models that fail are no
+    /// error: the snapshot says why, and serves what it served before.
+    pub(super) fn build_models(&self, previous: &Snapshot, change: &Change) -> Result<Built, BuildError> {
+        let config = Arc::new(previous.config.without_repository_models());
+        self.build_changed(config, Some(previous), change)
+    }
+
+    fn build_changed(
+        &self,
+        config: Arc<Config>,
+        previous: Option<&Snapshot>,
+        change: &Change,
+    ) -> Result<Built, BuildError> {
         let registry = &*self.registry();
         self.metrics.add_names(&config);
         let mut build = Build {
             builder: self,
-            config: &config,
+            config,
             previous,
             registry,
+            is_reload: *change == Change::Reload,
             policies: Vec::new(),
             problems: Vec::new(),
         };
-        let tables = build.tables();
-        let models = build.models();
+        let tables = if build.is_reload { build.tables() } else { Vec::new() };
+        let mut models = build.models();
+        let from_repositories = build.repositories(change);
+        build.config = Arc::new(build.effective(&from_repositories));
+        let mut versions = from_repositories.versions;
+        for (name, of_model) in &versions {
+            models.extend(of_model.last().map(|latest| (Arc::clone(name), Arc::clone(latest))));
+        }
+        versions.extend(build.older_versions(&models));
         let plugins = build.plugins(&models);
         drop(tables);
         let pipelines = build.pipelines(&models, &plugins);
-        let Build { policies, problems, .. } = build;
+        let Build { config, policies, problems, .. } = build;
         if !problems.is_empty() {
             if let Some(previous) = previous {
                 self.metrics.keep_names(&previous.config);
@@ -197,7 +232,8 @@ impl Builder {
             self.metrics.config_digest(&digest);
         }
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
-        let snapshot = Snapshot { generation, config, models, plugins, pipelines };
+        let repositories = from_repositories.entries;
+        let snapshot = Snapshot { generation, config, models, versions, repositories, plugins, pipelines };
         Ok(Built { snapshot, policies, limiter: Arc::clone(&self.limiter) })
     }
 
@@ -210,9 +246,10 @@ impl Builder {
         let config = Arc::clone(&previous.config);
         let mut build = Build {
             builder: self,
-            config: &config,
+            config: Arc::clone(&config),
             previous: Some(previous),
             registry,
+            is_reload: false,
             policies: Vec::new(),
             problems: Vec::new(),
         };
@@ -223,7 +260,8 @@ impl Builder {
             return Err(BuildError(problems));
         }
         let (generation, models) = (previous.generation + 1, previous.models.clone());
-        let snapshot = Snapshot { generation, config, models, plugins, pipelines };
+        let (versions, repositories) = (previous.versions.clone(), previous.repositories.clone());
+        let snapshot = Snapshot { generation, config, models, versions, repositories, plugins, pipelines };
         Ok(Built { snapshot, policies: Vec::new(), limiter: Arc::clone(&self.limiter) })
     }
 }
@@ -236,7 +274,7 @@ impl Build<'_> {
     /// Tables from files, loaded even where no plugin uses one: a mistake in a file is told
     /// when it is made. Held until the plugins have taken theirs.
     fn tables(&mut self) -> Vec<Arc<dyn KeyValue>> {
-        let config = self.config;
+        let config = Arc::clone(&self.config);
         let mut tables = Vec::new();
         for (name, settings) in config.stores.iter().filter(|(_, settings)| settings.file().is_some()) {
             let opened = self.builder.services.stores().open(name, None, settings);
@@ -247,7 +285,7 @@ impl Build<'_> {
 
     /// What a plugin is granted; a store that cannot be opened is reported once.
     fn granted(&mut self, plugin: &config::Plugin, models: &BTreeMap<Arc<str>, Arc<Model>>) -> Granted {
-        match Granted::of(&self.builder.services, self.config, plugin, models) {
+        match Granted::of(&self.builder.services, &self.config, plugin, models) {
             Ok(granted) => granted,
             Err((store, what)) => {
                 let key = format!("stores.{store}");
@@ -261,8 +299,11 @@ impl Build<'_> {
 
     fn models(&mut self) -> BTreeMap<Arc<str>, Arc<Model>> {
         let mut models = BTreeMap::new();
-        for (name, config) in &self.config.models {
-            let built = self.model(config).map_err(|what| Problem::new(format!("models.{name}"), what));
+        let all = Arc::clone(&self.config);
+        for (name, config) in &all.models {
+            let known = self.previous.and_then(|snapshot| snapshot.models.get(name));
+            let built =
+                self.model(config, known).map_err(|what| Problem::new(format!("models.{name}"), what));
             if let Some(model) = self.keep(built) {
                 models.insert(Arc::clone(name), model);
             }
@@ -270,9 +311,42 @@ impl Build<'_> {
         models
     }
 
-    fn model(&mut self, config: &config::Model) -> Result<Arc<Model>, String> {
-        let digest = files::digest_file(&config.file)?;
-        let known = self.previous.and_then(|snapshot| snapshot.models.get(&config.name));
+    /// The models of the configuration that have several versions, with all of them,
+    /// ascending; `models` has the latest.
+    fn older_versions(
+        &mut self,
+        models: &BTreeMap<Arc<str>, Arc<Model>>,
+    ) -> BTreeMap<Arc<str>, Vec<Arc<Model>>> {
+        let mut versions = BTreeMap::new();
+        let all = Arc::clone(&self.config);
+        let own = all
+            .older_versions
+            .iter()
+            .filter(|(_, older)| older.iter().all(|config| config.presentation.repository.is_none()));
+        for (name, older) in own {
+            let mut built = Vec::new();
+            for config in older {
+                let known = self.previous.and_then(|snapshot| snapshot.model_version(name, &config.version));
+                let model = self.model(config, known);
+                let key = || format!("models.{name}.versions.{}", config.version);
+                built.extend(self.keep(model.map_err(|what| Problem::new(key(), what))));
+            }
+            built.extend(models.get(name).map(Arc::clone));
+            versions.insert(Arc::clone(name), built);
+        }
+        versions
+    }
+
+    /// A model, taken over if it is known and nothing but its policy differs.
+    fn model(&mut self, config: &config::Model, known: Option<&Arc<Model>>) -> Result<Arc<Model>, String> {
+        let is_own = config.presentation.repository.is_none();
+        if let Some(model) = known.filter(|_| is_own && !self.is_reload) {
+            return Ok(Arc::clone(model));
+        }
+        let digest = match &config.presentation.files_digest {
+            Some(digest) => digest.clone(),
+            None => files::digest_file(&config.file)?,
+        };
         if let Some(model) =
             known.filter(|model| model.is_ready() && model.is_same_but_batching(config, &digest))
         {
@@ -280,15 +354,22 @@ impl Build<'_> {
             return Ok(Arc::clone(model));
         }
         let engine = self.engine(config.engine)?;
-        let options = LoadOptions {
-            threads: or_half_the_cores(config.threads),
-            spinning: config.spinning,
-            max_batch_size: config.max_batch_size,
+        let mut config = config.clone();
+        let load = |rows: usize| {
+            let options = LoadOptions {
+                threads: or_half_the_cores(config.threads),
+                spinning: config.spinning,
+                max_batch_size: rows,
+            };
+            engine.load(&config.file, &options).map_err(|error| error.to_string())
         };
-        tracing::info!(model = %config.name, engine = %engine.describe(), "loading model");
-        let model = engine.load(&config.file, &options).map_err(|error| error.to_string())?;
+        tracing::info!(model = %config.name, version = config.version, engine = %engine.describe(), "loading model");
+        let mut model = load(config.max_batch_size)?;
+        if config.presentation.is_batching_open && !model.signature().is_batchable() {
+            model = load(0)?;
+            config.max_batch_size = 0;
+        }
         Model::start(Loaded {
-            config: config.clone(),
             digest,
             engine: engine.kind(),
             model,
@@ -298,6 +379,7 @@ impl Build<'_> {
             metrics: self.builder.metrics.model(&config.name),
             statistics: self.builder.metrics.statistics(&config.name, &config.version),
             request_metrics: self.builder.metrics.pipeline(&config.name),
+            config,
         })
     }
 

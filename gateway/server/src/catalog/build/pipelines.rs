@@ -31,7 +31,8 @@ impl Build<'_> {
         plugins: &Named<PluginSlot>,
     ) -> Named<Pipeline> {
         let mut pipelines = BTreeMap::new();
-        for (name, config) in &self.config.pipelines {
+        let all = Arc::clone(&self.config);
+        for (name, config) in &all.pipelines {
             let stages = self.stages(config, models, plugins);
             let stages = stages.map_err(|what| Problem::new(format!("pipelines.{name}"), what));
             // A part that is not there was reported where it failed to load.
@@ -77,6 +78,9 @@ impl Build<'_> {
                     }
                 }
                 let (post, pre) = (ends.pop().flatten(), ends.pop().flatten());
+                if !self.config.models.contains_key(model) {
+                    return Err(format!("no model is named '{model}', and no repository serves one"));
+                }
                 let Some(model) = models.get(model) else { return Ok(None) };
                 Ok(Some(Stages::Staged { pre, model: Arc::clone(model), post }))
             }

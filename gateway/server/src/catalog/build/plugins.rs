@@ -54,7 +54,7 @@ impl PluginSlot {
 
 impl Build<'_> {
     pub(super) fn plugins(&mut self, models: &Named<Model>) -> Named<PluginSlot> {
-        let config = self.config;
+        let config = Arc::clone(&self.config);
         let declared = config.plugins.keys().cloned();
         let uploaded = self.registry.plugins().map(|record| Arc::from(record.name.as_str()));
         let names: BTreeSet<Arc<str>> = declared.chain(uploaded).collect();
@@ -153,9 +153,8 @@ impl Build<'_> {
         file: &Path,
         granted: &Granted,
     ) -> Result<Arc<LoadedPlugin>, String> {
-        // A change of the registry is no reload: nobody's activation takes up, or fails on,
-        // a file that somebody else has changed.
-        let before = self.previous.filter(|snapshot| std::ptr::eq(&raw const *snapshot.config, self.config));
+        // A change of the registry or of models is no reload.
+        let before = self.previous.filter(|_| !self.is_reload);
         let before = before.and_then(|snapshot| snapshot.plugins.get(&slot.name)?.versions.get(FILE_VERSION));
         if let Some(loaded) = before {
             return Ok(Arc::clone(loaded));
@@ -182,7 +181,7 @@ impl Build<'_> {
             return Ok(Arc::clone(loaded));
         }
         tracing::info!(plugin = &*slot.name, %reference, "pulling plugin");
-        let settings = OciSettings::new(self.config);
+        let settings = OciSettings::new(&self.config);
         let pulling = oci::pull(reference, &settings, self.config.sandbox.plugin_bytes_max);
         let pulled = Handle::current().block_on(pulling).map_err(|error| error.to_string())?;
         self.check_pulled(slot, &pulled)?;

@@ -10,10 +10,14 @@ use serde::Deserialize;
 
 mod access;
 mod batching;
+mod models;
 mod plugins;
 
 pub use access::{Scope, Tls, Token, TrustedKey};
 pub use batching::{BatchWeight, Batching, Padding};
+pub use models::{
+    DeclaredTensor, Labels, ModelControl, Presentation, Repository, Warmup, WarmupData, WarmupInput,
+};
 pub use plugins::{FailurePolicy, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
 
 /// Everything the gateway is told. Two that are equal serve the same, apart from
@@ -44,8 +48,12 @@ pub struct Config {
     pub keys: BTreeMap<Arc<str>, TrustedKey>,
     /// Stores that plugins may use.
     pub stores: BTreeMap<Arc<str>, Store>,
-    /// What an engine runs.
+    /// Folders of models.
+    pub repositories: BTreeMap<Arc<str>, Repository>,
+    /// What an engine runs. In a snapshot's configuration the models of repositories too.
     pub models: BTreeMap<Arc<str>, Model>,
+    /// Versions that are served beside those, ascending.
+    pub older_versions: BTreeMap<Arc<str>, Vec<Model>>,
     /// What the sandbox runs.
     pub plugins: BTreeMap<Arc<str>, Plugin>,
     /// Public names that join plugins and a model.
@@ -61,10 +69,22 @@ impl Config {
         }))
     }
 
+    /// The configuration as the file has it: without the models that repositories brought.
+    pub fn without_repository_models(&self) -> Self {
+        let mut own = self.clone();
+        own.models.retain(|_, model| model.presentation.repository.is_none());
+        own.older_versions.retain(|name, _| own.models.contains_key(name));
+        own
+    }
+
     /// Every file that the configuration is made of: itself, and what it names.
     /// This is what [`super::watch`] watches.
     pub fn files(&self) -> Vec<PathBuf> {
-        let models = self.models.values().map(|model| &model.file);
+        let older = self.older_versions.values().flatten();
+        // Those of repositories are looked after by their repository.
+        let models =
+            self.models.values().chain(older).filter(|model| model.presentation.repository.is_none());
+        let models = models.map(|model| &model.file);
         let plugins = self.plugins.values().filter_map(|plugin| plugin.source.file());
         let stores = self.stores.values().filter_map(Store::file);
         let tls = [&self.server.tls, &self.server.admin_tls];
@@ -365,4 +385,6 @@ pub struct Model {
     pub batching: Batching,
     /// How they are padded.
     pub padding: Option<Padding>,
+    /// How it looks to clients, and what it does before it is ready.
+    pub presentation: Presentation,
 }

@@ -15,6 +15,7 @@ use super::types::Config;
 mod access;
 mod batching;
 mod plugins;
+mod repositories;
 mod server;
 mod serving;
 
@@ -27,7 +28,7 @@ pub(super) fn validate(
     environment: &BTreeMap<String, String>,
 ) -> (Config, Vec<Problem>) {
     let folder = source.parent().unwrap_or_else(|| Path::new("."));
-    let mut check = Checker { folder, origin, environment, problems: Vec::new() };
+    let mut check = Checker { folder, origin, environment, has_repositories: false, problems: Vec::new() };
     let tokens =
         named(&mut check, "tokens", file.tokens, |check, at, _, file| access::token(check, at, &file));
     let keys = named(&mut check, "keys", file.keys, |check, at, _, file| access::key(check, at, &file));
@@ -42,6 +43,13 @@ pub(super) fn validate(
     let stores = named(&mut check, "stores", file.stores, |check, at, _, file| {
         serving::store(check, at, &file, state.dir.is_some())
     });
+    let repositories = named(&mut check, "repositories", file.repositories, |check, at, _, file| {
+        repositories::repository(check, at, file)
+    });
+    if repositories.len() > d::REPOSITORIES_MAX {
+        check.problem(At(&["repositories"]), "", format!("has more than {} entries", d::REPOSITORIES_MAX));
+    }
+    check.has_repositories = !repositories.is_empty();
     let models = named(&mut check, "models", file.models, |check, at, name, file| {
         serving::model(check, at, name, file, &engine)
     });
@@ -72,7 +80,9 @@ pub(super) fn validate(
         tokens,
         keys,
         stores,
+        repositories,
         models,
+        older_versions: BTreeMap::new(),
         plugins,
         pipelines,
     };

@@ -76,7 +76,7 @@ pub(super) fn plugin(
             total,
         ),
         stores: check.references(at, "stores", &file.stores, "store", stores),
-        models: check.references(at, "models", &file.models, "model", models),
+        models: check.models(at, "models", &file.models, models),
         http_hosts: http_hosts(check, at, &file.http_hosts),
         arguments: file.arguments,
         environment: file.environment,
@@ -180,7 +180,7 @@ pub(super) fn pipeline(
         (plugin("pre", &file.pre), plugin("post", &file.post), plugin("plugin", &file.plugin));
     let kind = match (&file.model, &file.plugin) {
         (Some(model), None) => {
-            let model = check.reference(at, "model", model, "model", models)?;
+            let model = check.model(at, "model", model, models)?;
             PipelineKind::Staged { pre, model, post }
         }
         (None, Some(_)) => {

@@ -10,7 +10,9 @@ use super::super::file::{
     EgressFile, EngineFile, ModelFile, OciFile, SandboxFile, StateFile, StoreFile, StoreKind, TelemetryFile,
     VerifyFile,
 };
-use super::super::types::{Egress, Engine, Model, Oci, Sandbox, State, Store, Telemetry, Verify};
+use super::super::types::{
+    Egress, Engine, Model, Oci, Presentation, Sandbox, State, Store, Telemetry, Verify,
+};
 use crate::oci::Reference;
 
 pub(super) fn engine(check: &mut Checker<'_>, file: EngineFile) -> Engine {
@@ -219,6 +221,7 @@ pub(super) fn model(
         max_batch_size,
         batching: super::batching::batching(check, at, file.batching, own, max_batch_size, engine),
         padding: file.padding.map(|file| super::batching::padding(check, at, file)),
+        presentation: Presentation::default(),
         name,
     }
 }

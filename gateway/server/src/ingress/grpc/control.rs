@@ -43,7 +43,7 @@ pub(super) async fn answer(
         Call::ModelMetadata => {
             let (model, version) = (text("name"), text("version"));
             check_version(&snapshot, model, version)?;
-            metadata::describe(&snapshot, model).ok_or_else(|| served::unknown(model))?
+            metadata::describe(&snapshot, model, Some(version)).ok_or_else(|| served::unknown(model))?
         }
         Call::Statistics => {
             let statistics = snapshot.statistics(text("name"), text("version"))?;

@@ -10,7 +10,7 @@ use sluice_tensor::TensorSpec;
 
 use super::Front;
 use crate::catalog::{Model, Snapshot, Stages, engine_name};
-use crate::ingress::served::{check_version, unknown, version};
+use crate::ingress::served::{check_version, unknown};
 use crate::wire_error::respond;
 
 /// `GET /v2`.
@@ -19,8 +19,16 @@ pub(super) async fn server(State(front): State<Arc<Front>>) -> Response {
 }
 
 /// The extensions of the protocol that are served.
-const EXTENSIONS: [&str; 5] =
-    ["classification", "schedule_policy", "binary_tensor_data", "parameters", "statistics"];
+const EXTENSIONS: [&str; 8] = [
+    "classification",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "schedule_policy",
+    "model_configuration",
+    "binary_tensor_data",
+    "parameters",
+    "statistics",
+];
 
 /// What the server is.
 pub(in crate::ingress) fn server_json(snapshot: &Snapshot) -> Value {
@@ -38,7 +46,7 @@ pub(super) async fn v1_list(State(front): State<Arc<Front>>) -> Response {
 
 /// `GET /v2/models/{model}`.
 pub(super) async fn model(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    match describe(&front.catalog.snapshot(), &model) {
+    match describe(&front.catalog.snapshot(), &model, None) {
         Some(body) => Json(body).into_response(),
         None => respond(&unknown(&model), ""),
     }
@@ -49,13 +57,16 @@ pub(super) async fn model_version(
     State(front): State<Arc<Front>>,
     Path((name, version)): Path<(String, String)>,
 ) -> Response {
-    match check_version(&front.catalog.snapshot(), &name, &version) {
-        Ok(()) => model(State(front), Path(name)).await,
+    let snapshot = front.catalog.snapshot();
+    match check_version(&snapshot, &name, &version).map(|()| describe(&snapshot, &name, Some(&version))) {
+        Ok(Some(body)) => Json(body).into_response(),
+        Ok(None) => respond(&unknown(&name), ""),
         Err(error) => respond(&error, ""),
     }
 }
 
-pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str) -> Option<Value> {
+/// The metadata of what is served under a name, or of a version of it.
+pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str, version: Option<&str>) -> Option<Value> {
     let body = || vec![json!({ "name": "body", "datatype": "BYTES", "shape": [1] })];
     let (platform, inputs, outputs) = match snapshot.pipelines.get(name).map(|pipeline| &pipeline.stages) {
         Some(Stages::Whole { .. }) => ("sluice-pipeline".to_owned(), body(), body()),
@@ -65,11 +76,11 @@ pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str) -> Option<Va
             ("sluice-pipeline".to_owned(), inputs, outputs)
         }
         None => {
-            let model = snapshot.models.get(name)?;
+            let model = snapshot.model(name, version).ok()?;
             (platform(model), specs(&model.signature().inputs), specs(&model.signature().outputs))
         }
     };
-    let versions = [version(snapshot, name)];
+    let versions = snapshot.versions_of(name);
     Some(
         json!({ "name": name, "versions": versions, "platform": platform, "inputs": inputs, "outputs": outputs }),
     )

@@ -7,6 +7,7 @@ mod body;
 pub(super) mod exchange;
 mod health;
 pub(super) mod metadata;
+mod repository;
 mod statistics;
 mod tensors;
 mod v1;
@@ -20,6 +21,7 @@ use tokio::sync::watch;
 use crate::admission::Admission;
 use crate::auth::{self, Access, Door, Route};
 use crate::catalog::Catalog;
+use crate::catalog::repository::Repositories;
 use crate::config::Limits;
 use crate::lifecycle::drain::Phase;
 use crate::observe::Metrics;
@@ -28,6 +30,8 @@ use crate::observe::Metrics;
 pub struct Front {
     /// What is served.
     pub catalog: Arc<Catalog>,
+    /// What loads and unloads models.
+    pub repositories: Arc<Repositories>,
     /// Who may come in.
     pub admission: Arc<Admission>,
     /// Where everything counts.
@@ -54,7 +58,7 @@ impl Front {
 
 /// The table of the prediction listener's routes.
 pub fn routes() -> Vec<Route<Arc<Front>>> {
-    use Access::{Predict, Public};
+    use Access::{Models, Predict, Public};
     vec![
         Route::get("/v2", Predict, "what the server is", metadata::server),
         Route::get("/v2/health/live", Public, "whether the process is there", health::live),
@@ -88,6 +92,22 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
             "statistics of a version",
             statistics::version,
         ),
+        Route::get("/v2/models/{model}/config", Predict, "its configuration", repository::config),
+        Route::get(
+            "/v2/models/{model}/versions/{version}/config",
+            Predict,
+            "the configuration of that version",
+            repository::config_version,
+        ),
+        Route::post("/v2/repository/index", Predict, "what there is to serve", repository::index),
+        Route::post(
+            "/v2/repository/{repository}/index",
+            Predict,
+            "the same of one repository",
+            repository::index_of_repository,
+        ),
+        Route::post("/v2/repository/models/{model}/load", Models, "loads a model", repository::load),
+        Route::post("/v2/repository/models/{model}/unload", Models, "unloads a model", repository::unload),
         Route::get("/v1/models", Predict, "what is served", metadata::v1_list),
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.
         Route::get("/v1/models/{target}", Predict, "whether it can be served", v1::status),

@@ -1,0 +1,216 @@
+//! Loading and unloading while the gateway runs. Each change is the next snapshot, built
+//! beside the one that serves and swapped whole: no request fails, and what fails to load
+//! leaves what is served as it was.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::index::{IndexEntry, ModelState, UnderWay, index};
+use super::{Change, Source};
+use crate::catalog::{Builder, Catalog, Model, Snapshot};
+use crate::config::{Config, ModelControl};
+use crate::error::{Error, Kind, Result};
+
+/// What a request may say about a load.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadParameters {
+    /// The model's configuration as JSON, in place of its `config.pbtxt`.
+    pub config: Option<String>,
+}
+
+/// Models that were served by a snapshot before, by name and version.
+type Leaving = Vec<(Arc<str>, String, Weak<Model>)>;
+
+/// Loads and unloads models of repositories.
+pub struct Repositories {
+    builder: Arc<Builder>,
+    catalog: Arc<Catalog>,
+    /// Shared with whatever else swaps snapshots.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    loading: Mutex<BTreeSet<Arc<str>>>,
+    leaving: Mutex<Leaving>,
+}
+
+/// A model is being loaded until this is dropped.
+struct Loading<'a>(&'a Repositories, Arc<str>);
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        self.0.loading.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+impl Repositories {
+    /// Control over the models of a catalog. `turn` is shared with whatever else swaps
+    /// snapshots.
+    pub fn new(
+        builder: &Arc<Builder>,
+        catalog: &Arc<Catalog>,
+        turn: &Arc<tokio::sync::Mutex<()>>,
+    ) -> Arc<Self> {
+        let (loading, leaving) = (Mutex::default(), Mutex::default());
+        let (builder, catalog, turn) = (Arc::clone(builder), Arc::clone(catalog), Arc::clone(turn));
+        Arc::new(Self { builder, catalog, turn, loading, leaving })
+    }
+
+    /// What there is, and in which state: of one repository if it is named, else of
+    /// everything that is served; if `ready_only`, without what cannot take requests.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] for a repository that is not configured.
+    pub async fn index(&self, repository: Option<&str>, ready_only: bool) -> Result<Vec<IndexEntry>> {
+        let snapshot = self.catalog.snapshot();
+        let repository = repository.filter(|name| !name.is_empty()).map(str::to_owned);
+        if let Some(name) =
+            repository.as_deref().filter(|name| !snapshot.config.repositories.contains_key(*name))
+        {
+            let shown: String = name.chars().take(128).collect();
+            return Err(Error::new(Kind::NotFound, format!("there is no repository '{shown}'")));
+        }
+        let under_way = self.under_way();
+        let work = move || index(&snapshot, repository.as_deref(), &under_way);
+        let mut rows = tokio::task::spawn_blocking(work).await.map_err(|_| internal("the index panicked"))?;
+        rows.retain(|row| !ready_only || row.state == Some(ModelState::Ready));
+        Ok(rows)
+    }
+
+    /// Loads a model, or loads it again, and waits until it is served.
+    ///
+    /// # Errors
+    /// [`Kind::ModelUnavailable`] where requests load nothing; [`Kind::NotFound`] for a model
+    /// that no repository has; [`Kind::BadRequest`] with the reason why it cannot be served:
+    /// what was served before still is.
+    pub async fn load(&self, name: &str, parameters: LoadParameters) -> Result<()> {
+        check_control(&self.catalog.snapshot().config)?;
+        let shown: String = name.chars().take(128).collect();
+        let missing = || {
+            let message = format!("failed to load '{shown}', failed to poll from model repository");
+            Error::new(Kind::NotFound, message)
+        };
+        if sluice_tensor::check_name(name).is_err() {
+            return Err(missing());
+        }
+        let name: Arc<str> = name.into();
+        self.loading.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&name));
+        let _loading = Loading(self, Arc::clone(&name));
+        let source = Source { config: parameters.config.map(Into::into) };
+        let before = self.catalog.snapshot();
+        let next = self.change(Change::Load { name: Arc::clone(&name), source }).await?;
+        let is_tried =
+            |snapshot: &Snapshot| snapshot.repositories.get(&name).filter(|it| !it.is_unloaded).cloned();
+        let Some(entry) = is_tried(&next) else { return Err(missing()) };
+        if !is_explicit(&before.config, &entry.repository) {
+            return Err(not_allowed());
+        }
+        if entry.failures.is_empty() {
+            tracing::info!(model = %name, versions = ?entry.versions, "model loaded");
+            return Ok(());
+        }
+        if entry.failures.get(&0).is_some_and(|what| what.starts_with(POLL_FAILED)) {
+            return Err(missing());
+        }
+        let reasons = entry.failures.iter().map(|(version, what)| match version {
+            0 => format!("{what};"),
+            version => format!("version {version} is at UNAVAILABLE state: {what};"),
+        });
+        let reasons: String = reasons.collect::<Vec<_>>().join(" ");
+        Err(Error::new(Kind::BadRequest, format!("load failed for model '{name}': {reasons}")))
+    }
+
+    /// Unloads a model. Requests that began with it are answered; a model that is not loaded
+    /// is no error.
+    ///
+    /// # Errors
+    /// [`Kind::ModelUnavailable`] where requests unload nothing; [`Kind::InUse`] if a pipeline
+    /// or plugin of the configuration needs it.
+    pub async fn unload(&self, name: &str, _dependents: bool) -> Result<()> {
+        let snapshot = self.catalog.snapshot();
+        check_control(&snapshot.config)?;
+        let Some((name, entry)) = snapshot.repositories.get_key_value(name) else { return Ok(()) };
+        if !is_explicit(&snapshot.config, &entry.repository) {
+            return Err(not_allowed());
+        }
+        self.change(Change::Unload { names: vec![Arc::clone(name)] }).await?;
+        tracing::info!(model = %name, "model unloaded");
+        Ok(())
+    }
+
+    /// How often to look for changes, if that is what loads models.
+    pub fn poll_interval(&self) -> Option<Duration> {
+        let snapshot = self.catalog.snapshot();
+        let repositories = snapshot.config.repositories.values();
+        repositories.filter(|it| it.control == ModelControl::Poll).map(|it| it.poll).min()
+    }
+
+    /// Looks for changes of the repositories that are polled, and serves them.
+    pub async fn poll(&self) {
+        if let Err(error) = self.change(Change::Poll).await {
+            tracing::error!(error = %error, detail = error.detail().unwrap_or(""), "repositories cannot be looked at");
+        }
+    }
+
+    /// Builds the next snapshot and swaps it in, unless it is the same.
+    async fn change(&self, change: Change) -> Result<Arc<Snapshot>> {
+        let _turn = self.turn.lock().await;
+        let current = self.catalog.snapshot();
+        let (builder, previous) = (Arc::clone(&self.builder), Arc::clone(&current));
+        let work = move || builder.build_models(&previous, &change).map(|built| (built, previous));
+        let built = tokio::task::spawn_blocking(work).await.map_err(|_| internal("the build panicked"))?;
+        let (built, previous) = built.map_err(|error| {
+            let message = "something that is configured needs the model, or cannot be served with it";
+            Error::new(Kind::InUse, message).with_detail(error.to_string())
+        })?;
+        if built.changes_nothing(&previous) {
+            return Ok(current);
+        }
+        built.commit(&self.catalog, &self.builder.metrics);
+        let next = self.catalog.snapshot();
+        self.note_leaving(&current, &next);
+        Ok(next)
+    }
+
+    fn note_leaving(&self, old: &Snapshot, new: &Snapshot) {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|(_, _, model)| model.strong_count() > 0);
+        for (name, model) in
+            old.versions.iter().flat_map(|(name, versions)| versions.iter().map(move |it| (name, it)))
+        {
+            let version = &model.config().version;
+            let stays = new.model_version(name, version).is_some_and(|it| Arc::ptr_eq(it, model));
+            if !stays {
+                leaving.push((Arc::clone(name), version.clone(), Arc::downgrade(model)));
+            }
+        }
+    }
+
+    fn under_way(&self) -> UnderWay {
+        let loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        let there = leaving.iter().filter(|(_, _, model)| model.strong_count() > 0);
+        let unloading = there.map(|(name, version, _)| (Arc::clone(name), version.clone())).collect();
+        UnderWay { loading, unloading }
+    }
+}
+
+/// The failure of a model whose folder is not there.
+pub(in crate::catalog) const POLL_FAILED: &str = "failed to poll from model repository";
+
+/// Whether requests load anything at all.
+fn check_control(config: &Config) -> Result<()> {
+    let is_explicit = config.repositories.values().any(|it| it.control == ModelControl::Explicit);
+    if is_explicit { Ok(()) } else { Err(not_allowed()) }
+}
+
+fn is_explicit(config: &Config, repository: &str) -> bool {
+    config.repositories.get(repository).is_some_and(|it| it.control == ModelControl::Explicit)
+}
+
+/// In Triton's words.
+fn not_allowed() -> Error {
+    Error::new(Kind::ModelUnavailable, "explicit model load / unload is not allowed if polling is enabled")
+}
+
+fn internal(what: &str) -> Error {
+    Error::new(Kind::Internal, "internal error").with_detail(what)
+}

@@ -1,0 +1,126 @@
+//! Models as they look to clients, and folders that models come from.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use sluice_tensor::DType;
+
+/// A folder of models as Triton lays it out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Repository {
+    /// The folder.
+    pub path: PathBuf,
+    /// What loads and unloads its models.
+    pub control: ModelControl,
+    /// How often it is looked at, where that is what loads models.
+    pub poll: Duration,
+    /// The models that are loaded at the start, where requests load the others; `*` is all.
+    pub load: Vec<String>,
+    /// Whether the start, and a reload that adds the folder, fail with any of its models.
+    pub exit_on_error: bool,
+}
+
+/// What loads and unloads the models of a folder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ModelControl {
+    /// The start.
+    #[default]
+    None,
+    /// Changes of the folder.
+    Poll,
+    /// Requests.
+    Explicit,
+}
+
+impl ModelControl {
+    /// The name in configuration files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Poll => "poll",
+            Self::Explicit => "explicit",
+        }
+    }
+}
+
+/// The names of an output's classes, in order.
+pub type Labels = Arc<[Arc<str>]>;
+
+/// How a model looks to clients, and what it does before it is ready.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Presentation {
+    /// Whether the batch size is to be chosen once the model file is known.
+    pub is_batching_open: bool,
+    /// The repository it comes from, if it does.
+    pub repository: Option<Arc<str>>,
+    /// Inputs and outputs, where they are declared.
+    pub inputs: Vec<DeclaredTensor>,
+    /// The same of outputs: those that are given.
+    pub outputs: Vec<DeclaredTensor>,
+    /// Names of classes, by output.
+    pub labels: BTreeMap<Arc<str>, Labels>,
+    /// What is run before it is ready.
+    pub warmup: Vec<Warmup>,
+    /// What its `config.pbtxt` sets.
+    pub triton: Option<Arc<serde_json::Map<String, serde_json::Value>>>,
+    /// Free words of its `config.pbtxt`.
+    pub parameters: BTreeMap<String, String>,
+    /// The digest of all files of the version, where it has more than the model's own.
+    pub files_digest: Option<String>,
+}
+
+/// An input or output as the configuration declares it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredTensor {
+    /// As the model file has it.
+    pub name: Arc<str>,
+    /// The element type.
+    pub dtype: DType,
+    /// The dimensions, without that of the batch if there are batches; none is any size.
+    pub dims: Vec<Option<usize>>,
+    /// The model file's own, where they differ.
+    pub reshape: Option<Vec<Option<usize>>>,
+}
+
+/// A run before a model is ready.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Warmup {
+    /// For the log.
+    pub name: String,
+    /// Rows of the batch.
+    pub rows: usize,
+    /// How often.
+    pub count: u32,
+    /// Inputs; those that are absent are random, in the dimensions of the model's file, with
+    /// 1 for any size.
+    pub inputs: Vec<WarmupInput>,
+}
+
+/// An input of a warm-up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WarmupInput {
+    /// The input.
+    pub name: Arc<str>,
+    /// The element type.
+    pub dtype: DType,
+    /// The dimensions of a row; of the whole where there are no batches.
+    pub dims: Vec<usize>,
+    /// What is in it.
+    pub data: WarmupData,
+}
+
+/// What is in an input of a warm-up.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WarmupData {
+    /// Zeros, or empty strings.
+    Zero,
+    /// Random numbers, or random strings.
+    Random,
+    /// One row of a file.
+    File(Bytes),
+}
