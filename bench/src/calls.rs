@@ -79,6 +79,8 @@ async fn median(
             plugin_version: Arc::default(),
             routing_key: None,
             tenant: None,
+            parameters: std::sync::Arc::default(),
+            route: None,
             deadline: Instant::now() + Duration::from_secs(10),
             span: tracing::Span::none(),
         };

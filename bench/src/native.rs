@@ -150,6 +150,7 @@ fn to_context(call: &CallContext) -> Context {
         time_left: call.deadline.saturating_duration_since(tokio::time::Instant::now()),
         routing_key: text(&call.routing_key),
         tenant: text(&call.tenant),
+        ..Context::default()
     }
 }
 
@@ -160,7 +161,7 @@ fn to_answer(answer: sluice_sdk::Answer) -> HookResult<Answer> {
             content_type: body.content_type,
             data: body.data.into(),
         })),
-        sluice_sdk::Answer::Tensors(_) => unused(),
+        sluice_sdk::Answer::Tensors(_) | sluice_sdk::Answer::Sent => unused(),
     }
 }
 

@@ -16,9 +16,12 @@ use crate::contract::Results;
 use crate::error::{CallError, HostFault};
 use crate::host::command;
 use crate::host::convert::{
-    answer_from_guest, failure_from_guest, request_to_guest, results_from_guest, tensors_to_guest,
+    answer_from_guest, failure_from_guest, last_from_guest, parameter_to_guest, request_to_guest,
+    results_from_guest, route_to_guest, tensors_to_guest,
 };
 use crate::host::logging::clean;
+use crate::host::parts::CallParts;
+use crate::parts::PartSender;
 use crate::places::{self, Places};
 use crate::plugin::Inner;
 use crate::state::{self, State};
@@ -31,13 +34,15 @@ const TRAP_BYTES_MAX: usize = 8 << 10;
 pub(crate) enum Job {
     Preprocess(Request),
     Postprocess { carry: Bytes, outputs: Vec<NamedTensor> },
-    Handle(Request),
+    Handle { request: Request, parts: Option<PartSender> },
 }
 
 /// What it did.
 pub(crate) enum Done {
     Prepared(Prepared),
     Answer(Answer),
+    /// All of the answer went away in parts.
+    Sent,
 }
 
 /// Runs a job on the guest threads. Cancel-safe: see [`crate::Plugin`].
@@ -151,9 +156,11 @@ impl Instance {
     async fn run(&mut self, plugin: &Inner, job: Job) -> Result<Done, CallError> {
         self.uses_left = self.uses_left.saturating_sub(1);
         let job = match (job, &plugin.program) {
-            (Job::Handle(request), Some(program)) => {
-                let answer = command::run(&mut self.store, &self.exported, program, request).await?;
-                return Ok(Done::Answer(answer));
+            (Job::Handle { request, parts }, Some(program)) => {
+                let limits = &plugin.options.limits;
+                let answer =
+                    command::run(&mut self.store, &self.exported, program, request, (parts, limits)).await?;
+                return Ok(answer.map_or(Done::Sent, Done::Answer));
             }
             (job, _) => job,
         };
@@ -162,7 +169,10 @@ impl Instance {
             Job::Postprocess { carry, outputs } => {
                 self.postprocess(plugin, carry, outputs).await.map(Reply::Answer)
             }
-            Job::Handle(request) => self.handle(plugin, request).await.map(Reply::Answer),
+            Job::Handle { request, parts } => {
+                self.store.data_mut().parts = Some(CallParts::new(parts, &plugin.options.limits));
+                self.handle(plugin, request).await.map(Reply::Answer)
+            }
         };
         let state = self.store.data_mut();
         match answered {
@@ -171,7 +181,16 @@ impl Instance {
             Ok(Reply::Prepared(Err(failure)) | Reply::Answer(Err(failure))) => {
                 Err(failure_from_guest(failure))
             }
-            Ok(Reply::Answer(Ok(answer))) => Ok(Done::Answer(answer_from_guest(state, answer)?)),
+            Ok(Reply::Answer(Ok(answer))) => {
+                let last = last_from_guest(state, answer)?;
+                let answer = match &mut state.parts {
+                    Some(parts) => parts.finish(last)?,
+                    None => Some(last.ok_or_else(|| {
+                        CallError::Output("says that its answer was sent, and is no handler".to_owned())
+                    })?),
+                };
+                Ok(answer.map_or(Done::Sent, Done::Answer))
+            }
             Ok(Reply::Prepared(Ok(prepared))) => Ok(Done::Prepared(match prepared {
                 preprocess::Prepared::Answer(answer) => Prepared::Answer(answer_from_guest(state, answer)?),
                 preprocess::Prepared::Run(run) => Prepared::Run {
@@ -192,6 +211,9 @@ impl Instance {
             deadline_ms: u32::try_from(left_ms).unwrap_or(u32::MAX),
             routing_key: call.routing_key.as_deref().map(str::to_owned),
             tenant: call.tenant.as_deref().map(str::to_owned),
+            in_parts: self.store.data().parts.as_ref().is_some_and(CallParts::is_streamed),
+            parameters: call.parameters.iter().map(parameter_to_guest).collect(),
+            route: call.route.as_deref().map(route_to_guest),
         }
     }
 

@@ -108,6 +108,13 @@ pub struct PluginLimits {
     /// the largest tensor and room for names. Exceeding it answers 502
     /// `plugin_output`.
     pub hostcall_bytes: usize,
+    /// Parts that one answer may have. 100,000 is more than any generated text has
+    /// words, and little enough that a guest which sends without an end ends. Exceeding
+    /// it answers 502 `plugin_output`, or breaks the answer off.
+    pub answer_parts_max: usize,
+    /// Bytes that all parts of one answer may have together. 64 MiB is what an answer
+    /// in one part may have. Exceeding it is as above.
+    pub answer_bytes_max: usize,
     /// Handles (tensors, writers, buckets, streams) that an instance may hold.
     /// 1,000 is above the inputs of any model. Exceeding it answers 502
     /// `plugin_output`.
@@ -126,6 +133,8 @@ impl Default for PluginLimits {
             permit_wait_max: Duration::from_secs(1),
             log_bytes_per_call: 8 << 10,
             hostcall_bytes: sluice_tensor::TENSOR_BYTES_MAX + (1 << 20),
+            answer_parts_max: 100_000,
+            answer_bytes_max: sluice_tensor::TENSOR_BYTES_MAX,
             resources: 1000,
         }
     }

@@ -20,6 +20,7 @@ mod host;
 mod limiter;
 mod load;
 mod memory_store;
+mod parts;
 mod places;
 mod plugin;
 mod profile;
@@ -41,11 +42,12 @@ pub use host::{
     check_imports,
 };
 pub use memory_store::MemoryStore;
+pub use parts::{Gone, Part, PartReceiver, PartSender, parts};
 pub use plugin::{Plugin, PluginInfo, PluginOptions};
 pub use spawn::GuestThreads;
 pub use types::{
-    Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Prepared,
-    RETRY_AFTER_SECONDS_MAX, Request,
+    Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Parameter, ParameterValue,
+    Prepared, RETRY_AFTER_SECONDS_MAX, Request, RouteCall,
 };
 pub use verify::{ComponentFacts, Verified, VerifyLimits};
 pub use world::World;

@@ -159,6 +159,8 @@ async fn canary(plugin: &Arc<Inner>) -> Result<(), LoadError> {
         plugin_version: Arc::default(),
         routing_key: None,
         tenant: None,
+        parameters: Arc::default(),
+        route: None,
         deadline,
         span: tracing::Span::none(),
     };

@@ -14,12 +14,13 @@ use wasmtime_wasi::p2::bindings::exports::wasi::cli::run;
 use crate::account::{Account, PluginUsage};
 use crate::call::{self, Done, Instance, Job};
 use crate::config::{PluginLimits, WasiPolicy};
-use crate::contract::Exports;
+use crate::contract::{self, Exports};
 use crate::engine::Shared;
 use crate::error::{CallError, ProfileError};
 use crate::host::Grants;
 use crate::host::files::Files;
 use crate::host::logging::LogSink;
+use crate::parts::PartSender;
 use crate::profile::{self, Profiling};
 use crate::state::State;
 use crate::types::{Answer, CallContext, Prepared, Request};
@@ -153,7 +154,7 @@ impl Plugin {
     pub async fn preprocess(&self, call: CallContext, request: Request) -> Result<Prepared, CallError> {
         match call::call(&self.0, call, Job::Preprocess(request)).await? {
             Done::Prepared(prepared) => Ok(prepared),
-            Done::Answer(_) => Err(mixed_up()),
+            Done::Answer(_) | Done::Sent => Err(mixed_up()),
         }
     }
 
@@ -169,19 +170,42 @@ impl Plugin {
     ) -> Result<Answer, CallError> {
         match call::call(&self.0, call, Job::Postprocess { carry, outputs }).await? {
             Done::Answer(answer) => Ok(answer),
-            Done::Prepared(_) => Err(mixed_up()),
+            Done::Prepared(_) | Done::Sent => Err(mixed_up()),
         }
     }
 
-    /// Answers a request, calling models on the way.
+    /// Answers a request, calling models on the way. Parts are put together.
     ///
     /// # Errors
     /// See [`CallError`]; [`CallError::Internal`] if the world has no such hook.
     pub async fn handle(&self, call: CallContext, request: Request) -> Result<Answer, CallError> {
-        match call::call(&self.0, call, Job::Handle(request)).await? {
+        match call::call(&self.0, call, Job::Handle { request, parts: None }).await? {
             Done::Answer(answer) => Ok(answer),
+            Done::Prepared(_) | Done::Sent => Err(mixed_up()),
+        }
+    }
+
+    /// The same, and sends parts on while it runs. What comes back is the whole answer,
+    /// or the last part of it; `None` if all of them have been sent.
+    ///
+    /// # Errors
+    /// See [`CallError`]; after the first part they break the answer off.
+    pub async fn handle_in_parts(
+        &self,
+        call: CallContext,
+        request: Request,
+        parts: PartSender,
+    ) -> Result<Option<Answer>, CallError> {
+        match call::call(&self.0, call, Job::Handle { request, parts: Some(parts) }).await? {
+            Done::Answer(answer) => Ok(Some(answer)),
+            Done::Sent => Ok(None),
             Done::Prepared(_) => Err(mixed_up()),
         }
+    }
+
+    /// Whether it imports what sends parts. A program sends what it writes.
+    pub fn sends_parts(&self) -> bool {
+        self.0.info.imports.iter().any(|name| contract::interface_of(name) == Some("parts"))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::host::http::Http;
 use crate::host::inference::Pending;
 use crate::host::logging::CallLog;
 use crate::host::nn;
+use crate::host::parts::CallParts;
 use crate::host::spans::{CallSpans, GuestSpan};
 use crate::host::tensors::Writer;
 use crate::limiter::Limiter;
@@ -46,6 +47,8 @@ pub(crate) struct State {
     pub(crate) spans: CallSpans,
     /// The places of the present call.
     pub(crate) places: Option<Arc<Places>>,
+    /// What the present call sends, if it is one of `handle`.
+    pub(crate) parts: Option<CallParts>,
     /// Made on first use, for one call.
     pub(crate) http: Option<Http>,
     /// Model calls that were submitted and not yet waited for.
@@ -67,6 +70,7 @@ impl State {
     /// and missing from its trace, until the instance is used again.
     pub(crate) fn end_call(&mut self) {
         self.spans.next_call();
+        self.parts = None;
         self.call.span = tracing::Span::none();
     }
 
@@ -110,6 +114,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
         spans: CallSpans::new(plugin.shared.spans.clone()),
         http: None,
         places: None,
+        parts: None,
         pending: 0,
     };
     let mut store = Store::new(&plugin.shared.engine, state);
@@ -141,5 +146,6 @@ pub(crate) fn next_call(store: &mut Store<State>, call: CallContext, budget: Arc
     state.budget = budget;
     state.call = call;
     state.pending = 0;
+    state.parts = None;
     state.http = None;
 }

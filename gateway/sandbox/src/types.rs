@@ -78,6 +78,41 @@ pub enum Prepared {
     Answer(Answer),
 }
 
+/// A value that the caller set.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ParameterValue {
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Any other number.
+    Number(f64),
+    /// Text.
+    Text(String),
+}
+
+/// A parameter of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: ParameterValue,
+}
+
+/// A call of a pipeline's own route.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteCall {
+    /// In capitals.
+    pub method: String,
+    /// As the caller wrote it, without the query.
+    pub path: String,
+    /// What comes behind the question mark.
+    pub query: Option<String>,
+    /// The parts of the path that the route names, decoded.
+    pub path_parameters: Vec<(String, String)>,
+}
+
 /// What a call knows beside its data.
 #[derive(Debug, Clone)]
 pub struct CallContext {
@@ -91,6 +126,10 @@ pub struct CallContext {
     pub routing_key: Option<Arc<str>>,
     /// Whom the caller's token belongs to.
     pub tenant: Option<Arc<str>>,
+    /// What the caller set beside the data, bounded by who made them.
+    pub parameters: Arc<[Parameter]>,
+    /// How a route of the pipeline's own was called.
+    pub route: Option<Arc<RouteCall>>,
     /// When the whole request must be answered.
     pub deadline: Instant,
     /// The request's span: the guest's work is recorded in it.

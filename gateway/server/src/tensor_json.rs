@@ -418,6 +418,23 @@ pub(crate) fn encode_all(
     Ok(())
 }
 
+/// Writes a tensor as one value if it has one element, else as a flat array.
+///
+/// # Errors
+/// As [`encode_all`].
+pub(crate) fn encode_flat(named: &NamedTensor, out: &mut Vec<u8>) -> Result<()> {
+    let is_one = named.tensor.shape().elements() == 1;
+    if !is_one {
+        out.push(b'[');
+    }
+    encode(&named.tensor, out)
+        .map_err(|what| Error::new(Kind::Engine, format!("output '{}' {what}", named.name)))?;
+    if !is_one {
+        out.push(b']');
+    }
+    Ok(())
+}
+
 /// Writes the elements, flat.
 fn encode(tensor: &Tensor, out: &mut Vec<u8>) -> std::result::Result<(), &'static str> {
     let data = tensor.bytes();

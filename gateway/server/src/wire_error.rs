@@ -143,17 +143,22 @@ fn refused(status: u16) -> WireError {
     }
 }
 
-/// Writes the answer: `{"error": …, "code": …, "request_id": …}`.
-pub fn respond(error: &Error, request_id: &str) -> Response {
+/// Writes the error as JSON: `{"error": …, "code": …, "request_id": …}`.
+pub fn body(error: &Error, request_id: &str) -> Vec<u8> {
     #[derive(serde::Serialize)]
     struct Body<'a> {
         error: &'a str,
         code: &'a str,
         request_id: &'a str,
     }
+    let body = Body { error: error.message(), code: wire_error(error.kind()).code, request_id };
+    serde_json::to_vec(&body).unwrap_or_else(|_| b"{\"error\":\"internal\"}".to_vec())
+}
+
+/// Writes the answer: [`body`], with the status and headers of the error's row.
+pub fn respond(error: &Error, request_id: &str) -> Response {
     let row = wire_error(error.kind());
-    let body = Body { error: error.message(), code: row.code, request_id };
-    let body = serde_json::to_vec(&body).unwrap_or_else(|_| b"{\"error\":\"internal\"}".to_vec());
+    let body = body(error, request_id);
     let json = HeaderValue::from_static("application/json");
     let mut response = (row.status, [(CONTENT_TYPE, json)], Bytes::from(body)).into_response();
     if let Some(seconds) = error.retry_after_seconds() {

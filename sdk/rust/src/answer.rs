@@ -15,13 +15,16 @@ pub struct HttpAnswer {
     pub data: Vec<u8>,
 }
 
-/// What the caller gets: a body, or the tensors of a V2 answer.
+/// What the caller gets: a body, or the tensors of a V2 answer. After
+/// [`parts`](crate::parts) it is one more part, the last.
 #[derive(Debug)]
 pub enum Answer {
     /// A body.
     Body(HttpAnswer),
     /// Named tensors, for callers of V2 `infer`.
     Tensors(Vec<(String, Tensor)>),
+    /// Everything was sent with [`parts`](crate::parts); for pipelines.
+    Sent,
 }
 
 impl Answer {
@@ -61,7 +64,7 @@ impl Answer {
     pub fn data(&self) -> Option<&[u8]> {
         match self {
             Self::Body(body) => Some(&body.data),
-            Self::Tensors(_) => None,
+            Self::Tensors(_) | Self::Sent => None,
         }
     }
 }

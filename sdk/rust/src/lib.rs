@@ -56,10 +56,10 @@ pub use answer::{Answer, HttpAnswer};
 pub use carry::{Carry, CarryReader, CarryWriter};
 pub use config::Config;
 pub use error::{Error, Result};
-pub use host::{deadline, inference, kv, log, trace};
+pub use host::{deadline, inference, kv, log, parts, trace};
 pub use plugin::{Pipeline, Postprocessor, Preprocessor, Transformer};
 pub use prepared::{Inputs, Prepared};
-pub use request::{Body, Context, Payload, Request};
+pub use request::{Body, Context, Parameter, Payload, Request, Route};
 pub use tensor::{
     DType, Element, HostTensor, Ranked, SparseRows, Tensor, TensorValue, TensorWriter, Tensors,
 };

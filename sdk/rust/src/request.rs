@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::{Error, Result, Tensors};
 
 /// What is known of a call beside its data.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Context {
     /// The caller's request id, or one that the gateway made.
     pub request_id: String,
@@ -23,6 +23,46 @@ pub struct Context {
     pub routing_key: Option<String>,
     /// Whom the caller's token belongs to, where tokens are asked for.
     pub tenant: Option<String>,
+    /// Whether the caller gets parts of an answer as they are sent: see
+    /// [`parts`](crate::parts).
+    pub in_parts: bool,
+    /// What the caller set beside the data, in the order it was sent.
+    pub parameters: Vec<(String, Parameter)>,
+    /// How a route of the pipeline's own was called; none on every other route.
+    pub route: Option<Route>,
+}
+
+/// A value that the caller set.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Parameter {
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Any other number.
+    Number(f64),
+    /// Text.
+    Text(String),
+}
+
+/// A call of a pipeline's own route.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// In capitals.
+    pub method: String,
+    /// As the caller wrote it, without the query.
+    pub path: String,
+    /// What comes behind the question mark, as the caller wrote it.
+    pub query: Option<String>,
+    /// The parts of the path that the route names, decoded.
+    pub path_parameters: Vec<(String, String)>,
+}
+
+impl Context {
+    /// The parameter of that name.
+    pub fn parameter(&self, name: &str) -> Option<&Parameter> {
+        self.parameters.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+    }
 }
 
 /// Nobody's request with plenty of time, for tests and native callers.
@@ -35,6 +75,9 @@ impl Default for Context {
             time_left: Duration::from_secs(60),
             routing_key: None,
             tenant: None,
+            in_parts: false,
+            parameters: Vec::new(),
+            route: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 #![allow(missing_docs, unreachable_pub, unsafe_code, clippy::all, reason = "generated code")]
 
 wasmtime::component::bindgen!({
-    path: "../../wit/plugin-0.2.0/deps/keyvalue",
+    path: "../../wit/plugin-0.3.0/deps/keyvalue",
     inline: "
         package sluice:host;
         world atomics {

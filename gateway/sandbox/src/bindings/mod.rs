@@ -12,5 +12,6 @@ pub(crate) mod config;
 pub(crate) mod nn;
 pub mod v0_1;
 pub mod v0_2;
+pub mod v0_3;
 
-pub use v0_2::{exports, sluice, wasi};
+pub use v0_3::{exports, sluice, wasi};

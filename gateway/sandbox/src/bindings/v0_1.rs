@@ -15,7 +15,7 @@ wasmtime::component::bindgen!({
     world: "sluice:host/host",
     exports: { default: async },
     with: {
-        "sluice:plugin/tensors": crate::bindings::v0_2::sluice::plugin::tensors,
+        "sluice:plugin/tensors": crate::bindings::v0_3::sluice::plugin::tensors,
         "sluice:plugin/types": crate::bindings::v0_1::types,
     },
     require_store_data_send: true,
@@ -25,7 +25,8 @@ wasmtime::component::bindgen!({
 pub mod types {
     use wasmtime::component::{ComponentType, Lift, Lower};
 
-    pub use crate::bindings::v0_2::sluice::plugin::types::*;
+    pub use crate::bindings::v0_2::types::Answer;
+    pub use crate::bindings::v0_3::sluice::plugin::types::*;
 
     #[derive(Debug, Clone, ComponentType, Lift, Lower)]
     #[component(record)]

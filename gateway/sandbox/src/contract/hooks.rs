@@ -3,7 +3,7 @@
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
-use super::{Version, v0_1, v0_2};
+use super::{Version, v0_1, v0_2, v0_3};
 use crate::bindings::exports::sluice::plugin::preprocess::Prepared;
 use crate::bindings::sluice::plugin::types::{Answer, Context, Failure, NamedTensor, Request};
 use crate::error::LoadError;
@@ -37,6 +37,7 @@ pub(super) fn whole<T>(
 pub(crate) enum Exports {
     V0_1(v0_1::Exports),
     V0_2(v0_2::Exports),
+    V0_3(v0_3::Exports),
 }
 
 /// The same call for every version.
@@ -45,6 +46,7 @@ macro_rules! each {
         match $self {
             Exports::V0_1($exports) => $call,
             Exports::V0_2($exports) => $call,
+            Exports::V0_3($exports) => $call,
         }
     };
 }
@@ -63,6 +65,7 @@ impl Exports {
         Ok(match version {
             Version::V0_1 => Self::V0_1(v0_1::Exports::find(pre, names)?),
             Version::V0_2 => Self::V0_2(v0_2::Exports::find(pre, names)?),
+            Version::V0_3 => Self::V0_3(v0_3::Exports::find(pre, names)?),
         })
     }
 
@@ -199,7 +202,7 @@ macro_rules! exports {
                 let guest = hook.load(&mut *store, instance)?;
                 let items = [postprocess::Item { context: context.into(), carry, outputs }];
                 let results = guest.call_process(store, &items).await?;
-                Ok(Some(results.into_iter().map(|one| one.map_err(Into::into)).collect()))
+                Ok(Some(results.into_iter().map(|one| one.map(Into::into).map_err(Into::into)).collect()))
             }
 
             pub(super) async fn handle(
@@ -212,7 +215,7 @@ macro_rules! exports {
                 let Some(hook) = &self.handler else { return Ok(None) };
                 let guest: handler::Guest = hook.load(&mut *store, instance)?;
                 let result = guest.call_handle(store, &context.into(), &request).await?;
-                Ok(Some(result.map_err(Into::into)))
+                Ok(Some(result.map(Into::into).map_err(Into::into)))
             }
         }
     };

@@ -6,8 +6,10 @@
 //! take and give.
 
 mod hooks;
+mod links;
 mod v0_1;
 mod v0_2;
+mod v0_3;
 
 use std::fmt;
 
@@ -29,16 +31,18 @@ const NAME_BYTES_MAX: usize = 128;
 pub(crate) enum Version {
     V0_1,
     V0_2,
+    V0_3,
 }
 
 impl Version {
-    const ALL: [Self; 2] = [Self::V0_1, Self::V0_2];
-    const LATEST: Self = Self::V0_2;
+    const ALL: [Self; 3] = [Self::V0_1, Self::V0_2, Self::V0_3];
+    const LATEST: Self = Self::V0_3;
 
     fn number(self) -> (u64, u64) {
         match self {
             Self::V0_1 => (0, 1),
             Self::V0_2 => (0, 2),
+            Self::V0_3 => (0, 3),
         }
     }
 }
@@ -118,9 +122,18 @@ fn not_served(found: (u64, u64, u64)) -> LoadError {
     LoadError::World(format!(
         "this component was built for sluice:plugin {}; this gateway serves {}: {remedy} with sluice-sdk {}",
         shown(found),
-        served.join(" and "),
+        listed(&served),
         Version::LATEST,
     ))
+}
+
+/// `a, b and c`.
+fn listed(words: &[String]) -> String {
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        Some((only, _)) => only.clone(),
+        None => String::new(),
+    }
 }
 
 /// The three numbers of a release. Names of pre-releases have no compatible ones.
@@ -140,7 +153,8 @@ fn shown((major, minor, patch): (u64, u64, u64)) -> String {
 
 /// Links the older versions. The latest is linked by its capabilities.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    v0_1::link(linker)
+    v0_1::link(linker)?;
+    v0_2::link(linker)
 }
 
 #[cfg(test)]
@@ -172,9 +186,9 @@ mod tests {
     #[test]
     fn a_newer_version_says_what_to_do() {
         assert_eq!(
-            refusal(&["sluice:plugin/handler@0.3.0"]),
-            "this component was built for sluice:plugin 0.3.0; this gateway serves 0.1 and 0.2: \
-             update the gateway or build with sluice-sdk 0.2"
+            refusal(&["sluice:plugin/handler@0.4.0"]),
+            "this component was built for sluice:plugin 0.4.0; this gateway serves 0.1, 0.2 and 0.3: \
+             update the gateway or build with sluice-sdk 0.3"
         );
         let older = refusal(&["sluice:plugin/handler@0.0.7"]);
         assert!(older.contains("0.0.7") && !older.contains("update"), "{older}");

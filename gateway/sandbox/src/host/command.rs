@@ -15,8 +15,11 @@ use wasmtime_wasi::p2::bindings::exports::wasi::cli::run::GuestIndices;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+use super::program_output::StreamedOutput;
 use crate::call;
+use crate::config::PluginLimits;
 use crate::error::{CallError, HostFault, LoadError};
+use crate::parts::PartSender;
 use crate::state::State;
 use crate::types::{Answer, Failure, HttpAnswer, Request};
 
@@ -35,13 +38,15 @@ pub(crate) fn check(pre: &InstancePre<State>) -> Result<(), LoadError> {
     GuestIndices::new(pre).map(drop).map_err(incomplete)
 }
 
-/// Runs the program once.
+/// Runs the program once. What it writes is its answer, or, with `parts`, goes there as
+/// it is written and what is left in the end comes back.
 pub(crate) async fn run(
     store: &mut Store<State>,
     exported: &Instance,
     program: &GuestIndices,
     request: Request,
-) -> Result<Answer, CallError> {
+    (parts, limits): (Option<PartSender>, &PluginLimits),
+) -> Result<Option<Answer>, CallError> {
     let body = match request {
         Request::Body(body) => body.data,
         Request::Tensors(_) => {
@@ -53,14 +58,30 @@ pub(crate) async fn run(
             }));
         }
     };
-    let output = Output::new(store.data().hostcall_bytes);
-    store.data_mut().connect(MemoryInputPipe::new(body), output.clone());
+    let input = MemoryInputPipe::new(body);
+    let Some(parts) = parts else {
+        let output = Output::new(store.data().hostcall_bytes);
+        store.data_mut().connect(input, output.clone());
+        ended(store, exported, program).await?;
+        return Ok(Some(Answer::Body(answer(output.take()))));
+    };
+    let output = StreamedOutput::new(parts, Arc::clone(&store.data().budget), limits);
+    store.data_mut().connect(input, output.clone());
+    ended(store, exported, program).await?;
+    Ok(output.finish().map(Answer::Body))
+}
+
+async fn ended(
+    store: &mut Store<State>,
+    exported: &Instance,
+    program: &GuestIndices,
+) -> Result<(), CallError> {
     let ended = match program.load(&mut *store, exported) {
         Ok(program) => program.call_run(&mut *store).await,
         Err(error) => Err(error),
     };
     match exit_code(ended) {
-        Ok(0) => Ok(Answer::Body(answer(output.take()))),
+        Ok(0) => Ok(()),
         Ok(code) => Err(CallError::Trap(format!("program ended with exit code {code}"))),
         Err(error) => Err(call::classify(error, store.data())),
     }

@@ -11,7 +11,8 @@ use crate::bindings::sluice::plugin::types;
 use crate::error::CallError;
 use crate::state::State;
 use crate::types::{
-    Answer, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, RETRY_AFTER_SECONDS_MAX, Request,
+    Answer, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, Parameter, ParameterValue,
+    RETRY_AFTER_SECONDS_MAX, Request, RouteCall,
 };
 
 /// Most tensors that a plugin may give at once. No model has as many inputs.
@@ -23,6 +24,9 @@ const TENSOR_NAME_BYTES_MAX: usize = 256;
 
 /// Most bytes of an answer's content type.
 const CONTENT_TYPE_BYTES_MAX: usize = 256;
+
+/// The status of an answer that says none.
+pub(crate) const STATUS_OK: u16 = 200;
 
 /// Why tensors that a guest gave were not taken.
 pub(crate) enum SourceError {
@@ -95,6 +99,27 @@ pub(crate) fn request_to_guest(state: &mut State, request: Request) -> wasmtime:
     })
 }
 
+/// A parameter as the guest sees it.
+pub(crate) fn parameter_to_guest(parameter: &Parameter) -> types::Parameter {
+    let value = match &parameter.value {
+        ParameterValue::Bool(value) => types::ParameterValue::Bool(*value),
+        ParameterValue::Integer(number) => types::ParameterValue::Integer(*number),
+        ParameterValue::Number(number) => types::ParameterValue::Number(*number),
+        ParameterValue::Text(text) => types::ParameterValue::Text(text.clone()),
+    };
+    types::Parameter { name: parameter.name.clone(), value }
+}
+
+/// The call of an own route as the guest sees it.
+pub(crate) fn route_to_guest(route: &RouteCall) -> types::Route {
+    types::Route {
+        method: route.method.clone(),
+        path: route.path.clone(),
+        query: route.query.clone(),
+        path_parameters: route.path_parameters.clone(),
+    }
+}
+
 /// Tensors as handles.
 pub(crate) fn tensors_to_guest(
     state: &mut State,
@@ -159,25 +184,38 @@ fn tensor_from_guest(state: &mut State, source: types::TensorSource) -> Result<T
     }
 }
 
-/// The answer that a hook returned, checked.
+/// Whether a content type can be a header; if not, why.
+pub(crate) fn check_content_type(value: &str) -> Result<(), String> {
+    let printable = value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if value.is_empty() || value.len() > CONTENT_TYPE_BYTES_MAX || !printable {
+        return Err("content type is empty, too long or not printable".to_owned());
+    }
+    Ok(())
+}
+
+/// The answer that a hook returned whole, checked.
 pub(crate) fn answer_from_guest(state: &mut State, answer: types::Answer) -> Result<Answer, CallError> {
+    let nothing = || CallError::Output("says that its answer was sent, and is no handler".to_owned());
+    last_from_guest(state, answer)?.ok_or_else(nothing)
+}
+
+/// What `handle` returned, checked: the whole answer, or the last of its parts; `None`
+/// if it has sent all of them.
+pub(crate) fn last_from_guest(state: &mut State, answer: types::Answer) -> Result<Option<Answer>, CallError> {
     match answer {
         types::Answer::Body(body) => {
             if !(200..=299).contains(&body.status) {
                 return Err(CallError::Output(format!("answer has status {}", body.status)));
             }
-            let printable = body.content_type.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-            if body.content_type.is_empty() || body.content_type.len() > CONTENT_TYPE_BYTES_MAX || !printable
-            {
-                return Err(CallError::Output("content type is empty, too long or not printable".to_owned()));
-            }
-            Ok(Answer::Body(HttpAnswer {
+            check_content_type(&body.content_type).map_err(CallError::Output)?;
+            Ok(Some(Answer::Body(HttpAnswer {
                 status: body.status,
                 content_type: body.content_type,
                 data: Bytes::from(body.data),
-            }))
+            })))
         }
-        types::Answer::Tensors(sources) => Ok(Answer::Tensors(results_from_guest(state, sources)?)),
+        types::Answer::Tensors(sources) => Ok(Some(Answer::Tensors(results_from_guest(state, sources)?))),
+        types::Answer::Sent => Ok(None),
     }
 }
 

@@ -59,6 +59,8 @@ enum Need {
     Nothing,
     /// A granted model, and the pipeline world.
     Models,
+    /// The pipeline world.
+    Handler,
     /// A granted model, in any world.
     AnyModels,
     /// A granted store.
@@ -131,6 +133,7 @@ fn need(name: &str) -> Option<Need> {
         _ => match contract::interface_of(name)? {
             "inference" => Need::Models,
             "types" | "tensors" | "deadline" | "spans" => Need::Nothing,
+            "parts" => Need::Handler,
             _ => return None,
         },
     })
@@ -145,6 +148,8 @@ fn is_granted(name: &str, world: World, grants: &Grants, wasi: WasiPolicy) -> Re
     let granted = |yes: bool, why| if yes { Ok(()) } else { Err(why) };
     match need(name).ok_or(NOT_OFFERED)? {
         Need::Nothing => Ok(()),
+        Need::Handler if world.is_pipeline() => Ok(()),
+        Need::Handler => Err("which only a plugin that exports sluice:plugin/handler may call"),
         Need::Models if !world.is_pipeline() => {
             Err("which only a plugin that exports sluice:plugin/handler may call")
         }

@@ -106,7 +106,7 @@ impl State {
         models.infer(&call, model, inputs).instrument(span).await
     }
 
-    fn park(&self) -> Option<Parked> {
+    pub(crate) fn park(&self) -> Option<Parked> {
         self.places.as_ref().map(Places::park)
     }
 

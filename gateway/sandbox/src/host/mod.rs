@@ -16,6 +16,8 @@ pub(crate) mod keyvalue;
 pub(crate) mod logging;
 pub(crate) mod nn;
 mod outgoing;
+pub(crate) mod parts;
+mod program_output;
 pub(crate) mod spans;
 pub(crate) mod tensors;
 pub(crate) mod wasi;
@@ -42,6 +44,7 @@ pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     logging::link(linker)?;
     keyvalue::link(linker)?;
     inference::link(linker)?;
+    parts::link(linker)?;
     deadline::link(linker)?;
     spans::link(linker)?;
     config::link(linker)?;

@@ -42,7 +42,7 @@ impl Writer {
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     tensors::add_to_linker::<State, HasSelf<State>>(linker, |state| state)?;
     linker.allow_shadowing(true);
-    linker.instance("sluice:plugin/tensors@0.2.0")?.func_wrap("[method]writer.write", write)?;
+    linker.instance("sluice:plugin/tensors@0.3.0")?.func_wrap("[method]writer.write", write)?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -12,8 +12,8 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
+use super::Grants;
 use super::logging::{CallLog, LogLevel};
-use super::{Grants, command};
 use crate::state::State;
 
 /// The packages of WASI 0.2 that are linked and empty.
@@ -64,7 +64,7 @@ impl WasiView for State {
 
 impl State {
     /// Gives a program its input, output and arguments.
-    pub(crate) fn connect(&mut self, input: MemoryInputPipe, output: command::Output) {
+    pub(crate) fn connect(&mut self, input: MemoryInputPipe, output: impl StdoutStream + 'static) {
         let mut builder = context(&self.log, &self.grants);
         builder.stdin(input).stdout(output).arg(self.log.plugin()).args(&self.grants.arguments);
         let mut context = builder.build();

@@ -248,12 +248,12 @@ async fn patches_of_a_served_version_are_served_and_told_apart() {
 
 #[test]
 fn a_version_that_is_not_served_says_which_are() {
-    let component = of_version(&importing(), "0.3.0");
+    let component = of_version(&importing(), "0.4.0");
     let LoadError::World(message) = refused(&component) else { panic!("{:?}", refused(&component)) };
     assert_eq!(
         message,
-        "this component was built for sluice:plugin 0.3.0; this gateway serves 0.1 and 0.2: \
-         update the gateway or build with sluice-sdk 0.2"
+        "this component was built for sluice:plugin 0.4.0; this gateway serves 0.1, 0.2 and 0.3: \
+         update the gateway or build with sluice-sdk 0.3"
     );
 }
 

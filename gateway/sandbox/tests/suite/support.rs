@@ -75,6 +75,8 @@ pub(crate) fn context_within(time: Duration) -> CallContext {
         plugin_version: "file".into(),
         routing_key: None,
         tenant: None,
+        parameters: std::sync::Arc::default(),
+        route: None,
         deadline: Instant::now() + time,
         span: tracing::Span::none(),
     }

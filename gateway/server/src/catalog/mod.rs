@@ -67,6 +67,8 @@ pub struct Pipeline {
     pub stages: Stages,
     /// The deadline of requests that name none, if it is not the gateway's.
     pub timeout: Option<std::time::Duration>,
+    /// Whether what a program writes goes out as it is written.
+    pub streams: bool,
     /// Where its durations go.
     pub metrics: Arc<PipelineMetrics>,
     /// Where it runs, if it has plugins: next to its guests.

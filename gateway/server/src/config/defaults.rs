@@ -179,6 +179,17 @@ pub const INIT_TIMEOUT: Duration = Duration::from_secs(1);
 pub const LOG_BYTES: u64 = 8 * KIB;
 /// Bounds of the above.
 pub const LOG_BYTES_RANGE: RangeInclusive<u64> = 0..=MIB;
+/// Parts that one answer may have; exceeding it is answered 502, or breaks the answer
+/// off. 100,000 is more than any generated text has words, and a guest that sends without
+/// an end ends.
+pub const ANSWER_PARTS: u64 = 100_000;
+/// Bounds of the above.
+pub const ANSWER_PARTS_RANGE: RangeInclusive<u64> = 1..=1_000_000_000;
+/// Bytes that the parts of one answer may have together; exceeding it is as above. 64 MiB
+/// is what an answer in one part may have.
+pub const ANSWER_BYTES: u64 = 64 * MIB;
+/// Bounds of the above. What is sent is not kept, so this may be above any memory.
+pub const ANSWER_BYTES_RANGE: RangeInclusive<u64> = KIB..=1024 * 1024 * MIB;
 /// Handles (tensors, writers, buckets, streams) that an instance may hold; exceeding
 /// it is answered 502. A thousand is above the inputs of any model.
 pub const RESOURCES: u64 = 1000;

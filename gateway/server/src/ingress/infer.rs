@@ -2,15 +2,16 @@
 //! function that runs it.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use sluice_sandbox::{Answer, HttpBody, Request};
+use sluice_sandbox::{Answer, HttpBody, Part, Request};
 use sluice_tensor::{DType, NamedTensor, Shape, Tensor, find};
 
 use super::parameters::Wishes;
 use super::{classification, served};
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::{self, Call, ShadowRun};
+use crate::pipeline::{self, Call, PartStream, Predicted, ShadowRun, Streamed};
 use crate::tensor_json::{self, TENSORS_MAX};
 
 /// The tensor that stands for the raw body of a pipeline with plugins of its own.
@@ -62,31 +63,131 @@ pub async fn infer(
     mut call: Call,
     request: InferRequest,
 ) -> Result<InferResponse> {
-    let InferRequest { version, id, inputs, wishes, outputs: wanted } = request;
+    let (inputs, asked) = begin(snapshot, target, &mut call, request)?;
+    let predicted = pipeline::predict(snapshot, target, &call, inputs).await?;
+    asked.answer(snapshot, target, predicted)
+}
+
+/// What came of a request that may be answered several times.
+pub enum Inferred {
+    /// One answer.
+    One(InferResponse),
+    /// The first of several has come.
+    Many(Box<InferStream>),
+}
+
+/// The answers to one request. Dropping it ends the plugin's call.
+pub struct InferStream {
+    stream: Box<PartStream>,
+    asked: Asked,
+    snapshot: Arc<Snapshot>,
+    target: Box<str>,
+}
+
+/// As [`infer`], for protocols that carry several answers to one request. Returns when the
+/// first answer, or the error that is the only one, is there.
+///
+/// # Errors
+/// As [`infer`].
+pub async fn infer_stream(
+    snapshot: Arc<Snapshot>,
+    target: &str,
+    mut call: Call,
+    request: InferRequest,
+) -> Result<Inferred> {
+    let (inputs, asked) = begin(&snapshot, target, &mut call, request)?;
+    match pipeline::predict_stream(&snapshot, target, &call, inputs).await? {
+        Streamed::Whole(predicted) => asked.answer(&snapshot, target, predicted).map(Inferred::One),
+        Streamed::Parts(stream) => {
+            Ok(Inferred::Many(Box::new(InferStream { stream, asked, snapshot, target: target.into() })))
+        }
+    }
+}
+
+impl InferStream {
+    /// The next answer, and whether it is known to be the last; `None` when there are no
+    /// more. A stream may end without an answer that says so (see
+    /// [`pipeline::StreamedPart`]), and ends after an error. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Result<(InferResponse, bool)>> {
+        let next = match self.stream.next().await? {
+            Ok(next) => next,
+            Err(error) => return Some(Err(error)),
+        };
+        let outputs = match next.part {
+            Part::Tensors(outputs) => Ok(outputs),
+            Part::Body { data, .. } => as_tensor(&data),
+        };
+        let response = outputs.and_then(|outputs| {
+            let shadow = if next.is_last { self.stream.take_shadow() } else { None };
+            self.asked.respond(&self.snapshot, &self.target, outputs, shadow)
+        });
+        Some(response.map(|response| (response, next.is_last)))
+    }
+
+    /// The copy for a candidate, once the stream has ended well.
+    pub fn take_shadow(&mut self) -> Option<Box<ShadowRun>> {
+        self.stream.take_shadow()
+    }
+}
+
+/// What a caller wants to have of an answer.
+struct Asked {
+    version: String,
+    id: Option<String>,
+    outputs: Vec<RequestedOutput>,
+}
+
+/// Checks a request, and takes what it wants into the call.
+fn begin(
+    snapshot: &Snapshot,
+    target: &str,
+    call: &mut Call,
+    request: InferRequest,
+) -> Result<(Request, Asked)> {
+    let InferRequest { version, id, inputs, wishes, outputs } = request;
     match &version {
         Some(version) => served::check_version(snapshot, target, version)?,
         None if !snapshot.serves(target) => return Err(served::unknown(target)),
         None => {}
     }
-    check_names(&inputs, &wanted)?;
+    check_names(&inputs, &outputs)?;
     if let Some(timeout) = wishes.timeout {
         call.shorten_deadline(timeout);
     }
     call.options = wishes.options;
     call.version = version.map(Into::into);
-    let predicted = pipeline::predict(snapshot, target, &call, raw_or_tensors(inputs)?).await?;
-    let outputs = match predicted.answer {
-        Answer::Tensors(outputs) => outputs,
-        Answer::Body(answer) => {
-            let shape = Shape::new(&[1]).map_err(|error| tensor_json::to_error(&error))?;
-            let data = std::iter::once(&*answer.data);
-            let tensor = Tensor::from_strings(shape, data).map_err(|error| tensor_json::to_error(&error))?;
-            vec![NamedTensor { name: BODY_TENSOR.into(), tensor }]
-        }
-    };
-    let outputs = select(snapshot, target, outputs, &wanted)?;
     let version = call.version.as_deref().unwrap_or_else(|| served::version(snapshot, target)).to_owned();
-    Ok(InferResponse { version, id, outputs, shadow: predicted.shadow })
+    Ok((raw_or_tensors(inputs)?, Asked { version, id, outputs }))
+}
+
+impl Asked {
+    fn answer(self, snapshot: &Snapshot, target: &str, predicted: Predicted) -> Result<InferResponse> {
+        let outputs = match predicted.answer {
+            Answer::Tensors(outputs) => outputs,
+            Answer::Body(answer) => as_tensor(&answer.data)?,
+        };
+        self.respond(snapshot, target, outputs, predicted.shadow)
+    }
+
+    fn respond(
+        &self,
+        snapshot: &Snapshot,
+        target: &str,
+        outputs: Vec<NamedTensor>,
+        shadow: Option<Box<ShadowRun>>,
+    ) -> Result<InferResponse> {
+        let outputs = select(snapshot, target, outputs, &self.outputs)?;
+        let (version, id) = (self.version.clone(), self.id.clone());
+        Ok(InferResponse { version, id, outputs, shadow })
+    }
+}
+
+/// A plugin's body as the one element of a tensor.
+fn as_tensor(data: &[u8]) -> Result<Vec<NamedTensor>> {
+    let shape = Shape::new(&[1]).map_err(|error| tensor_json::to_error(&error))?;
+    let tensor = Tensor::from_strings(shape, std::iter::once(data));
+    let tensor = tensor.map_err(|error| tensor_json::to_error(&error))?;
+    Ok(vec![NamedTensor { name: BODY_TENSOR.into(), tensor }])
 }
 
 /// Inputs and wanted outputs are few, and none is named twice.

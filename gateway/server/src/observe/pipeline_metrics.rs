@@ -62,6 +62,7 @@ impl PipelineMetrics {
                 self.statistics.answered();
                 Ok(())
             }
+            ("cancelled", _) => Err(Failure::Cancelled),
             (_, "engine") => Err(Failure::Backend),
             ("internal", _) => Err(Failure::Other),
             (_, "gateway") => Err(Failure::Rejected),

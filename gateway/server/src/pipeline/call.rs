@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_sandbox::CallContext;
+use sluice_sandbox::{CallContext, ParameterValue};
 use tokio::time::Instant;
 
-use super::RequestOptions;
+use super::{Parameter, RequestOptions};
 use crate::catalog::{LoadedPlugin, Pipeline};
 
 /// One request's identity and its one deadline.
@@ -74,8 +74,28 @@ impl Call {
             plugin_version: Arc::clone(&plugin.version),
             routing_key: (self.key != self.request_id).then(|| Arc::clone(&self.key)),
             tenant: self.tenant.clone(),
+            parameters: match &self.options.parameters[..] {
+                [] => Arc::default(),
+                given => given.iter().map(seen_parameter).collect(),
+            },
+            route: None,
             deadline: self.deadline,
             span,
         }
     }
+}
+
+fn seen_parameter((name, value): &(Arc<str>, Parameter)) -> sluice_sandbox::Parameter {
+    let value = match value {
+        Parameter::Bool(value) => ParameterValue::Bool(*value),
+        Parameter::Integer(number) => ParameterValue::Integer(*number),
+        Parameter::Unsigned(number) => match i64::try_from(*number) {
+            Ok(number) => ParameterValue::Integer(number),
+            // The contract's whole numbers have a sign.
+            Err(_) => ParameterValue::Text(number.to_string()),
+        },
+        Parameter::Float(number) => ParameterValue::Number(*number),
+        Parameter::Text(text) => ParameterValue::Text(text.to_string()),
+    };
+    sluice_sandbox::Parameter { name: name.to_string(), value }
 }

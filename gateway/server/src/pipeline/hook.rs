@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sluice_sandbox::{Answer, CallContext, CallError, Plugin, Prepared, Request};
+use sluice_sandbox::{Answer, CallContext, CallError, PartSender, Plugin, Prepared, Request};
 use sluice_tensor::NamedTensor;
 
 use crate::error::{Error, Kind};
@@ -30,6 +30,22 @@ pub trait Hook: Send + Sync {
 
     /// Owns the whole request.
     async fn handle(&self, call: CallContext, request: Request) -> HookResult<Answer>;
+
+    /// The same, and sends parts on while it runs: what comes back is the whole answer or
+    /// the last part of it, and `None` if all of them have been sent.
+    async fn handle_in_parts(
+        &self,
+        call: CallContext,
+        request: Request,
+        _parts: PartSender,
+    ) -> HookResult<Option<Answer>> {
+        self.handle(call, request).await.map(Some)
+    }
+
+    /// Whether it may send parts, so that somebody should receive them.
+    fn sends_parts(&self) -> bool {
+        false
+    }
 
     /// The most memory that an instance held since this was last asked, in bytes; none
     /// for native code.
@@ -59,6 +75,19 @@ impl Hook for Plugin {
 
     async fn handle(&self, call: CallContext, request: Request) -> HookResult<Answer> {
         Plugin::handle(self, call, request).await
+    }
+
+    async fn handle_in_parts(
+        &self,
+        call: CallContext,
+        request: Request,
+        parts: PartSender,
+    ) -> HookResult<Option<Answer>> {
+        Plugin::handle_in_parts(self, call, request, parts).await
+    }
+
+    fn sends_parts(&self) -> bool {
+        Plugin::sends_parts(self)
     }
 
     fn take_memory_peak(&self) -> Option<usize> {

@@ -21,17 +21,19 @@ mod call;
 mod hook;
 mod options;
 mod shadow;
+mod stream;
 mod versions;
 
 pub use call::Call;
 pub use hook::{Hook, HookResult};
 pub use options::{Parameter, RequestOptions, Sequence, SequenceId};
 pub use shadow::ShadowRun;
+pub use stream::{PartStream, Streamed, StreamedPart, predict_stream};
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_sandbox::{Answer, CallError, Prepared, Request};
+use sluice_sandbox::{Answer, CallError, PartSender, Prepared, Request};
 use sluice_tensor::NamedTensor;
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -57,24 +59,40 @@ pub struct Predicted {
 pub async fn predict(snapshot: &Snapshot, target: &str, call: &Call, request: Request) -> Result<Predicted> {
     let work = async {
         if let Some(pipeline) = snapshot.pipelines.get(target) {
-            return run_beside_guests(pipeline, call, request).await;
+            return run_beside_guests(pipeline, call, request, None).await.and_then(Predicted::try_from);
         }
         let model = snapshot.model(target, call.version.as_deref())?;
         let answer = run_model(model, call, request).await.map(Answer::Tensors)?;
         Ok(Predicted { answer, shadow: None })
     };
-    match tokio::time::timeout_at(call.deadline, work).await {
-        Ok(answer) => answer,
+    on_time(call.deadline, work).await
+}
+
+async fn on_time<T>(deadline: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout_at(deadline, work).await {
+        Ok(outcome) => outcome,
         Err(_) => Err(Error::new(Kind::Deadline, "the request's deadline has passed")),
     }
 }
 
+/// What a pipeline made of a request: its whole answer, or the last part of it, or nothing
+/// more than the parts that it sent.
+struct Ran {
+    answer: Option<Answer>,
+    shadow: Option<Box<ShadowRun>>,
+}
+
 /// A pipeline with plugins runs on the guests' threads from its first plugin to its
 /// last: one hop there and one back, however many plugins it calls.
-async fn run_beside_guests(pipeline: &Arc<Pipeline>, call: &Call, request: Request) -> Result<Predicted> {
-    let Some(threads) = &pipeline.threads else { return run_pipeline(pipeline, call, request).await };
+async fn run_beside_guests(
+    pipeline: &Arc<Pipeline>,
+    call: &Call,
+    request: Request,
+    parts: Option<PartSender>,
+) -> Result<Ran> {
+    let Some(threads) = &pipeline.threads else { return run_pipeline(pipeline, call, request, parts).await };
     let (pipeline, call) = (Arc::clone(pipeline), call.clone());
-    let work = async move { run_pipeline(&pipeline, &call, request).await }.in_current_span();
+    let work = async move { run_pipeline(&pipeline, &call, request, parts).await }.in_current_span();
     match threads.run(work).await {
         Ok(answer) => answer,
         Err(error) => Err(Error::new(Kind::Internal, "internal error").with_detail(error.to_string())),
@@ -82,25 +100,32 @@ async fn run_beside_guests(pipeline: &Arc<Pipeline>, call: &Call, request: Reque
 }
 
 /// Runs the request with the versions that are chosen for it; and if one of them fails
-/// where the policy is to fall back, from the start with the version before.
-async fn run_pipeline(pipeline: &Arc<Pipeline>, call: &Call, request: Request) -> Result<Predicted> {
+/// where the policy is to fall back, from the start with the version before: unless a part
+/// of its answer is out already.
+async fn run_pipeline(
+    pipeline: &Arc<Pipeline>,
+    call: &Call,
+    request: Request,
+    parts: Option<PartSender>,
+) -> Result<Ran> {
     let started = Instant::now();
     let mut versions = Versions::choose(pipeline, call)?;
     // Bodies and tensors are shared, so a copy is cheap; most requests need none.
     let copy =
         (shadow::is_wanted(pipeline, call) || versions::may_fall_back(pipeline)).then(|| request.clone());
-    let mut outcome = run_stages(pipeline, call, request, &versions).await;
+    let mut outcome = run_stages(pipeline, call, request, &versions, parts.as_ref()).await;
     if let (Err(Failed { stage: Some(stage), .. }), Some(copy)) = (&outcome, &copy)
         && let Some(before) = versions.before(pipeline, *stage)
+        && !parts.as_ref().is_some_and(PartSender::has_sent)
     {
         pipeline.metrics.fallback("previous");
         versions = before;
-        outcome = run_stages(pipeline, call, copy.clone(), &versions).await;
+        outcome = run_stages(pipeline, call, copy.clone(), &versions, parts.as_ref()).await;
     }
     let answer = outcome.map_err(|failed| failed.error)?;
     let shadow =
-        copy.and_then(|request| shadow::prepare(pipeline, call, request, &answer, started.elapsed()));
-    Ok(Predicted { answer, shadow })
+        copy.and_then(|request| shadow::prepare(pipeline, call, request, answer.as_ref(), started.elapsed()));
+    Ok(Ran { answer, shadow })
 }
 
 /// A request that failed, and the stage whose plugin is to blame.
@@ -120,15 +145,16 @@ async fn run_stages(
     call: &Call,
     request: Request,
     versions: &Versions,
-) -> Result<Answer, Failed> {
+    parts: Option<&PartSender>,
+) -> Result<Option<Answer>, Failed> {
     let (pre, model, post) = match &pipeline.stages {
         Stages::Staged { pre, model, post } => (pre, model, post),
-        Stages::Whole { .. } => return handle(pipeline, call, request, versions).await,
+        Stages::Whole { .. } => return handle(pipeline, call, request, versions, parts).await,
     };
     let (rows, carry) = match pre {
         None => (check(model, tensors_of(request)?)?, Bytes::new()),
         Some(pre) => match preprocess(pipeline, pre, model, call, request, versions).await? {
-            Ready::Answer(answer) => return Ok(answer),
+            Ready::Answer(answer) => return Ok(Some(answer)),
             Ready::Run { rows, carry } => (rows, carry),
         },
     };
@@ -147,8 +173,8 @@ async fn run_stages(
         pipeline.metrics.stage(Stage::Infer, started.elapsed());
     }
     match post {
-        None => Ok(Answer::Tensors(outputs)),
-        Some(post) => postprocess(pipeline, post, call, carry, outputs, versions).await,
+        None => Ok(Some(Answer::Tensors(outputs))),
+        Some(post) => postprocess(pipeline, post, call, carry, outputs, versions).await.map(Some),
     }
 }
 
@@ -259,10 +285,18 @@ async fn handle(
     call: &Call,
     request: Request,
     versions: &Versions,
-) -> Result<Answer, Failed> {
+    parts: Option<&PartSender>,
+) -> Result<Option<Answer>, Failed> {
     let plugin = versions.of(Stage::Post)?;
     let span = tracing::debug_span!("handle", plugin = &*plugin.name, version = &*plugin.version);
-    let work = plugin.hook.handle(call.context(pipeline, plugin, &span), request).instrument(span);
+    let context = call.context(pipeline, plugin, &span);
+    let work = async {
+        match parts {
+            None => plugin.hook.handle(context, request).await.map(Some),
+            Some(parts) => plugin.hook.handle_in_parts(context, request, parts.clone()).await,
+        }
+    };
+    let work = work.instrument(span);
     timed(pipeline, Stage::Post, plugin, call, versions, work).await
 }
 

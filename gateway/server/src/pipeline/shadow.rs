@@ -24,7 +24,8 @@ pub struct ShadowRun {
     stage: Arc<ShadowStage>,
     call: Call,
     request: Request,
-    answer: Answer,
+    /// What the caller got; `None` while that goes out in parts.
+    answer: Option<Answer>,
     /// How long what serves took.
     active_took: Duration,
     /// How long the copy may take: what the request had.
@@ -45,16 +46,27 @@ pub(super) fn prepare(
     pipeline: &Arc<Pipeline>,
     call: &Call,
     request: Request,
-    answer: &Answer,
+    answer: Option<&Answer>,
     active_took: Duration,
 ) -> Option<Box<ShadowRun>> {
     let stage = Arc::clone(wanted(pipeline, call)?);
     let patience = call.deadline.saturating_duration_since(Instant::now()) + active_took;
-    let (pipeline, call, answer) = (Arc::clone(pipeline), call.clone(), answer.clone());
+    let (pipeline, call, answer) = (Arc::clone(pipeline), call.clone(), answer.cloned());
     Some(Box::new(ShadowRun { pipeline, stage, call, request, answer, active_took, patience }))
 }
 
 impl ShadowRun {
+    /// With the answer that went out in parts; without one that can be compared, the copy
+    /// is counted as dropped.
+    pub(super) fn with_answer(mut self: Box<Self>, answer: Option<Answer>) -> Option<Box<Self>> {
+        if answer.is_none() {
+            self.count(ShadowOutcome::Dropped, Duration::ZERO);
+            return None;
+        }
+        self.answer = answer;
+        Some(self)
+    }
+
     /// Starts the copy on the guests' threads, unless too many are under way.
     pub fn start(mut self: Box<Self>) {
         let Ok(place) = PLACES.try_acquire() else {
@@ -74,9 +86,9 @@ impl ShadowRun {
     async fn run(&self) -> ShadowOutcome {
         let Ok(versions) = Versions::choose(&self.pipeline, &self.call) else { return ShadowOutcome::Failed };
         let versions = versions.try_out(&self.stage.candidate);
-        let run = run_stages(&self.pipeline, &self.call, self.request.clone(), &versions);
+        let run = run_stages(&self.pipeline, &self.call, self.request.clone(), &versions, None);
         match tokio::time::timeout_at(self.call.deadline, run).await {
-            Ok(Ok(answer)) if is_same(&answer, &self.answer) => ShadowOutcome::Agreed,
+            Ok(Ok(answer)) if is_same(answer.as_ref(), self.answer.as_ref()) => ShadowOutcome::Agreed,
             Ok(Ok(_)) => ShadowOutcome::Differed,
             Ok(Err(_)) | Err(_) => ShadowOutcome::Failed,
         }
@@ -91,7 +103,8 @@ impl ShadowRun {
 
 /// Whether a caller would see no difference: the same bytes, or the same JSON whatever
 /// the order of its keys.
-fn is_same(one: &Answer, other: &Answer) -> bool {
+fn is_same(one: Option<&Answer>, other: Option<&Answer>) -> bool {
+    let (Some(one), Some(other)) = (one, other) else { return false };
     match (one, other) {
         (Answer::Body(one), Answer::Body(other)) => {
             one.status == other.status

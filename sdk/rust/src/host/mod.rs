@@ -4,4 +4,5 @@ pub mod deadline;
 pub mod inference;
 pub mod kv;
 pub mod log;
+pub mod parts;
 pub mod trace;

@@ -5,6 +5,7 @@
 
 mod float16;
 mod models;
+mod parts;
 mod spans;
 mod stores;
 mod tensor;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 pub(crate) use models::{Pending, infer, submit};
 pub use models::{set_model, submitted_models};
+pub use parts::{SentPart, sent_parts};
+pub(crate) use parts::{content_type, pause, send_bytes, send_tensors};
 pub(crate) use spans::Span;
 pub use spans::{EndedSpan, spans};
 pub use stores::set_store;

@@ -12,15 +12,16 @@
 
 pub mod platform {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.2.0",
+        path: "../../wit/plugin-0.3.0",
         inline: "
             package sluice:sdk-platform;
             world platform {
-                import sluice:plugin/types@0.2.0;
-                import sluice:plugin/tensors@0.2.0;
-                import sluice:plugin/inference@0.2.0;
-                import sluice:plugin/deadline@0.2.0;
-                import sluice:plugin/spans@0.2.0;
+                import sluice:plugin/types@0.3.0;
+                import sluice:plugin/tensors@0.3.0;
+                import sluice:plugin/inference@0.3.0;
+                import sluice:plugin/deadline@0.3.0;
+                import sluice:plugin/parts@0.3.0;
+                import sluice:plugin/spans@0.3.0;
                 import wasi:logging/logging@0.1.0-draft;
             }
         ",
@@ -33,7 +34,7 @@ pub mod platform {
 /// Look-ups take their keys by reference, which spares a copy of every key.
 pub mod keyvalue {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.2.0",
+        path: "../../wit/plugin-0.3.0",
         inline: "
             package sluice:sdk-keyvalue;
             world keyvalue {
@@ -49,8 +50,8 @@ pub mod keyvalue {
 
 pub mod lifecycle {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.2.0",
-        inline: "package sluice:sdk-lifecycle; world lifecycle { export sluice:plugin/lifecycle@0.2.0; }",
+        path: "../../wit/plugin-0.3.0",
+        inline: "package sluice:sdk-lifecycle; world lifecycle { export sluice:plugin/lifecycle@0.3.0; }",
         world: "sluice:sdk-lifecycle/lifecycle",
         generate_all,
         pub_export_macro: true,
@@ -59,12 +60,12 @@ pub mod lifecycle {
 
 pub mod preprocess {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.2.0",
-        inline: "package sluice:sdk-preprocess; world preprocess { export sluice:plugin/preprocess@0.2.0; }",
+        path: "../../wit/plugin-0.3.0",
+        inline: "package sluice:sdk-preprocess; world preprocess { export sluice:plugin/preprocess@0.3.0; }",
         world: "sluice:sdk-preprocess/preprocess",
         with: {
-            "sluice:plugin/tensors@0.2.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
-            "sluice:plugin/types@0.2.0": crate::wasm::bindings::platform::sluice::plugin::types,
+            "sluice:plugin/tensors@0.3.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
+            "sluice:plugin/types@0.3.0": crate::wasm::bindings::platform::sluice::plugin::types,
         },
         generate_all,
         pub_export_macro: true,
@@ -73,12 +74,12 @@ pub mod preprocess {
 
 pub mod postprocess {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.2.0",
-        inline: "package sluice:sdk-postprocess; world postprocess { export sluice:plugin/postprocess@0.2.0; }",
+        path: "../../wit/plugin-0.3.0",
+        inline: "package sluice:sdk-postprocess; world postprocess { export sluice:plugin/postprocess@0.3.0; }",
         world: "sluice:sdk-postprocess/postprocess",
         with: {
-            "sluice:plugin/tensors@0.2.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
-            "sluice:plugin/types@0.2.0": crate::wasm::bindings::platform::sluice::plugin::types,
+            "sluice:plugin/tensors@0.3.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
+            "sluice:plugin/types@0.3.0": crate::wasm::bindings::platform::sluice::plugin::types,
         },
         generate_all,
         pub_export_macro: true,
@@ -87,12 +88,12 @@ pub mod postprocess {
 
 pub mod handler {
     wit_bindgen::generate!({
-        path: "../../wit/plugin-0.2.0",
-        inline: "package sluice:sdk-handler; world handler { export sluice:plugin/handler@0.2.0; }",
+        path: "../../wit/plugin-0.3.0",
+        inline: "package sluice:sdk-handler; world handler { export sluice:plugin/handler@0.3.0; }",
         world: "sluice:sdk-handler/handler",
         with: {
-            "sluice:plugin/tensors@0.2.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
-            "sluice:plugin/types@0.2.0": crate::wasm::bindings::platform::sluice::plugin::types,
+            "sluice:plugin/tensors@0.3.0": crate::wasm::bindings::platform::sluice::plugin::tensors,
+            "sluice:plugin/types@0.3.0": crate::wasm::bindings::platform::sluice::plugin::types,
         },
         generate_all,
         pub_export_macro: true,

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::bindings::keyvalue::wasi::keyvalue::{batch, store};
-use super::bindings::platform::sluice::plugin::{deadline, inference as wit, spans};
+use super::bindings::platform::sluice::plugin::{deadline, inference as wit, parts as wit_parts, spans};
 use super::bindings::platform::wasi::logging::logging;
 use super::convert;
 use crate::log::Level;
 use crate::trace::Value;
-use crate::{Inputs, Tensors, inference, kv};
+use crate::{Inputs, Tensor, Tensors, inference, kv, parts};
 
 pub(crate) fn log(level: Level, message: &str) {
     let level = match level {
@@ -80,6 +80,29 @@ pub(crate) fn submit(model: &str, inputs: Inputs) -> Result<Pending, inference::
 
 pub(crate) fn time_left() -> Duration {
     Duration::from_millis(deadline::left_ms().into())
+}
+
+pub(crate) fn content_type(value: &str) {
+    wit_parts::content_type(value);
+}
+
+fn send(part: wit_parts::Part) -> Result<(), parts::Error> {
+    wit_parts::send(part).map_err(|error| match error {
+        wit_parts::Error::Gone => parts::Error::Gone,
+        wit_parts::Error::Refused => parts::Error::Refused,
+    })
+}
+
+pub(crate) fn send_bytes(bytes: Vec<u8>) -> Result<(), parts::Error> {
+    send(wit_parts::Part::Body(bytes))
+}
+
+pub(crate) fn send_tensors(tensors: Vec<(String, Tensor)>) -> Result<(), parts::Error> {
+    send(wit_parts::Part::Tensors(convert::sources(tensors)))
+}
+
+pub(crate) fn pause(time: Duration) {
+    wit_parts::pause(u32::try_from(time.as_millis()).unwrap_or(u32::MAX));
 }
 
 impl From<Value> for spans::Value {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::Tensor;
 use super::bindings::platform::sluice::plugin::{tensors, types};
 use crate::{
-    Answer, Body, Context, DType, Error, HostTensor, HttpAnswer, Inputs, Payload, Request, Tensor as Source,
-    Tensors,
+    Answer, Body, Context, DType, Error, HostTensor, HttpAnswer, Inputs, Parameter, Payload, Request, Route,
+    Tensor as Source, Tensors,
 };
 
 macro_rules! dtypes {
@@ -36,6 +36,25 @@ impl From<types::Context> for Context {
             time_left: Duration::from_millis(context.deadline_ms.into()),
             routing_key: context.routing_key,
             tenant: context.tenant,
+            in_parts: context.in_parts,
+            parameters: context.parameters.into_iter().map(|one| (one.name, one.value.into())).collect(),
+            route: context.route.map(|route| Route {
+                method: route.method,
+                path: route.path,
+                query: route.query,
+                path_parameters: route.path_parameters,
+            }),
+        }
+    }
+}
+
+impl From<types::ParameterValue> for Parameter {
+    fn from(value: types::ParameterValue) -> Self {
+        match value {
+            types::ParameterValue::Bool(value) => Self::Bool(value),
+            types::ParameterValue::Integer(number) => Self::Integer(number),
+            types::ParameterValue::Number(number) => Self::Number(number),
+            types::ParameterValue::Text(text) => Self::Text(text),
         }
     }
 }
@@ -58,7 +77,7 @@ pub(super) fn inputs(inputs: Inputs) -> Vec<types::NamedSource> {
     sources(inputs.into_vec())
 }
 
-fn sources(named: Vec<(String, Source)>) -> Vec<types::NamedSource> {
+pub(super) fn sources(named: Vec<(String, Source)>) -> Vec<types::NamedSource> {
     named.into_iter().map(|(name, tensor)| types::NamedSource { name, source: source(tensor) }).collect()
 }
 
@@ -88,6 +107,7 @@ impl From<Answer> for types::Answer {
                 Self::Body(types::HttpAnswer { status, content_type, data })
             }
             Answer::Tensors(tensors) => Self::Tensors(sources(tensors)),
+            Answer::Sent => Self::Sent,
         }
     }
 }

@@ -6,7 +6,10 @@ mod convert;
 mod export;
 mod tensor;
 
-pub(crate) use calls::{Bucket, Pending, Span, infer, log, open_bucket, submit, time_left};
+pub(crate) use calls::{
+    Bucket, Pending, Span, content_type, infer, log, open_bucket, pause, send_bytes, send_tensors, submit,
+    time_left,
+};
 pub use export::{PipelineExport, PostprocessorExport, PreprocessorExport, Slot, TransformerExport};
 pub(crate) use tensor::{Tensor, Writer};
 

@@ -21,7 +21,8 @@ fn main() -> Result<(), String> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["args", ..] => {
-            let environment: Vec<_> = std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
+            let environment: Vec<_> =
+                std::env::vars().map(|(name, value)| format!("{name}={value}")).collect();
             println!("{} {}", arguments[1..].join(","), environment.join(","));
             Ok(())
         }
@@ -34,7 +35,9 @@ fn main() -> Result<(), String> {
             Ok(_) => Err("a model was loaded".to_owned()),
             Err(error) => Err(told(error)),
         },
-        [model, input, dimensions, ref file @ ..] => classify(model, input, dimensions, file.first().copied()),
+        [model, input, dimensions, ref file @ ..] => {
+            classify(model, input, dimensions, file.first().copied())
+        }
         _ => Err("model, input and dimensions are wanted".to_owned()),
     }
 }
@@ -56,7 +59,8 @@ fn classify(model: &str, input: &str, dimensions: &str, file: Option<&str>) -> R
     let outputs = context.compute(vec![(input.to_owned(), tensor)]).map_err(told)?;
     for (name, tensor) in &outputs {
         let data = tensor.data();
-        let values = data.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
+        let values =
+            data.chunks_exact(4).map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]));
         let mut ranked: Vec<(usize, f32)> = values.enumerate().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         println!("{name} {:?} {:?}: {:?}", tensor.ty(), tensor.dimensions(), &ranked[..ranked.len().min(5)]);

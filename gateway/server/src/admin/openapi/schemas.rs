@@ -228,6 +228,8 @@ fn limits() -> Value {
         "reuse": count(),
         "resources": count(),
         "log_bytes_per_call": count(),
+        "answer_parts_max": count(),
+        "answer_bytes_max": count(),
         "http_hosts": list(text()),
     }))
 }

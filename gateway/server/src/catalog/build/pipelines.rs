@@ -43,6 +43,7 @@ impl Build<'_> {
                 name: Arc::clone(name),
                 stages,
                 timeout: config.timeout,
+                streams: config.stream,
                 metrics: self.builder.metrics.pipeline(name),
                 threads: has_guests.then(|| self.builder.sandbox.threads()),
             };

@@ -389,6 +389,8 @@ pub(in crate::catalog) fn options(
         concurrency: config.concurrency,
         init_timeout: config.init_timeout,
         log_bytes_per_call: config.log_bytes_per_call,
+        answer_parts_max: config.answer_parts_max,
+        answer_bytes_max: config.answer_bytes_max,
         resources: config.resources,
         memory_total_bytes: config.memory_total_bytes,
         ..PluginLimits::default()

@@ -112,6 +112,10 @@ pub struct LimitsView {
     pub resources: usize,
     /// Log of one call.
     pub log_bytes_per_call: usize,
+    /// Parts of one answer.
+    pub answer_parts_max: usize,
+    /// Bytes of one answer's parts.
+    pub answer_bytes_max: usize,
     /// Servers that it may call.
     pub http_hosts: Vec<String>,
 }
@@ -426,6 +430,8 @@ fn limits(config: &config::Plugin) -> LimitsView {
         reuse: config.reuse,
         resources: config.resources,
         log_bytes_per_call: config.log_bytes_per_call,
+        answer_parts_max: config.answer_parts_max,
+        answer_bytes_max: config.answer_bytes_max,
         http_hosts: config.http_hosts.iter().map(ToString::to_string).collect(),
     }
 }

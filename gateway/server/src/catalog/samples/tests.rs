@@ -65,6 +65,8 @@ fn context() -> CallContext {
         plugin_version: "".into(),
         routing_key: None,
         tenant: None,
+        parameters: std::sync::Arc::default(),
+        route: None,
         deadline: tokio::time::Instant::now() + Duration::from_secs(5),
         span: tracing::Span::none(),
     }

@@ -126,6 +126,8 @@ async fn run_all(
             plugin_version: Arc::from("test"),
             routing_key: None,
             tenant: None,
+            parameters: std::sync::Arc::default(),
+            route: None,
             deadline: Instant::now() + deadline,
             span: tracing::Span::none(),
         };

@@ -31,6 +31,10 @@ pub struct Plugin {
     pub init_timeout: Duration,
     /// Bytes that one call may log.
     pub log_bytes_per_call: usize,
+    /// Parts that one answer may have.
+    pub answer_parts_max: usize,
+    /// Bytes that the parts of one answer may have together.
+    pub answer_bytes_max: usize,
     /// Handles that an instance may hold.
     pub resources: usize,
     /// Calls at a time.
@@ -81,6 +85,8 @@ impl super::Config {
             call_timeout: d::CALL_TIMEOUT,
             init_timeout: d::INIT_TIMEOUT,
             log_bytes_per_call: bytes(d::LOG_BYTES),
+            answer_parts_max: count(d::ANSWER_PARTS),
+            answer_bytes_max: bytes(d::ANSWER_BYTES),
             resources: count(d::RESOURCES),
             concurrency: count(d::CONCURRENCY),
             stores: Vec::new(),
@@ -179,6 +185,8 @@ pub struct Pipeline {
     pub kind: PipelineKind,
     /// The deadline of a request that names none; the server's if absent.
     pub timeout: Option<Duration>,
+    /// Whether what a program writes goes to the caller as it is written.
+    pub stream: bool,
     /// When the plugin before the model fails.
     pub pre_on_failure: FailurePolicy,
     /// When the plugin after the model fails, or the one that is the whole pipeline.

@@ -66,6 +66,20 @@ pub(super) fn plugin(
             d::LOG_BYTES,
             &d::LOG_BYTES_RANGE,
         ),
+        answer_parts_max: check.number(
+            at,
+            "answer_parts_max",
+            file.answer_parts_max,
+            d::ANSWER_PARTS,
+            &d::ANSWER_PARTS_RANGE,
+        ),
+        answer_bytes_max: check.number(
+            at,
+            "answer_bytes_max",
+            file.answer_bytes_max,
+            d::ANSWER_BYTES,
+            &d::ANSWER_BYTES_RANGE,
+        ),
         resources: check.number(at, "resources", file.resources, d::RESOURCES, &d::COUNT_RANGE),
         concurrency: check.number(at, "concurrency", file.concurrency, d::CONCURRENCY, &d::COUNT_RANGE),
         memory_total_bytes: check.number(
@@ -203,7 +217,11 @@ pub(super) fn pipeline(
         }
     };
     let (pre_on_failure, post_on_failure) = on_failure(check, at, file, &kind);
-    Some(Pipeline { name, kind, timeout, pre_on_failure, post_on_failure })
+    if file.stream.is_some() && file.plugin.is_none() {
+        check.problem(at, "stream", "is for pipelines of one plugin, which is a program");
+    }
+    let stream = file.stream.unwrap_or(false);
+    Some(Pipeline { name, kind, timeout, stream, pre_on_failure, post_on_failure })
 }
 
 /// What each plugin's failure means; `on_failure` is for both, and for the one that

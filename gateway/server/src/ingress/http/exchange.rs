@@ -14,15 +14,16 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::parts::{Count, Outgoing};
 use super::{Front, after, body};
 use crate::admission::Permit;
 use crate::auth::Identity;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
-use crate::observe::{self, OTHER, PipelineMetrics};
+use crate::observe::{self, InFlight, OTHER};
 use crate::pipeline::{Call, ShadowRun};
 use crate::refusal::{self, REQUEST_ID, request_id};
-use crate::wire_error::{self, wire_error};
+use crate::wire_error;
 
 /// How long the caller is willing to wait, in milliseconds.
 pub(super) const REQUEST_TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout-ms");
@@ -43,9 +44,17 @@ pub(super) struct Admitted {
 }
 
 /// An answer as it goes out, and what is to be run when it is out.
-pub(super) struct Encoded {
-    pub(super) response: Response,
-    pub(super) shadow: Option<Box<ShadowRun>>,
+pub(super) enum Encoded {
+    /// All of it.
+    Whole { response: Response, shadow: Option<Box<ShadowRun>> },
+    /// What comes in parts.
+    Parts(Box<Outgoing>),
+}
+
+/// What a request holds while it is inside: a drain waits for it.
+pub(super) struct Inside {
+    _permit: Permit,
+    _in_flight: InFlight,
 }
 
 /// Runs one prediction for `target`: admits it, reads its body, hands both to
@@ -73,11 +82,14 @@ where
         let admitted =
             admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request, &mut permit).await?;
         in_flight.set_bytes(admitted.body.len());
-        work(admitted).await
+        // What is answered in parts stays inside until the last of them is out.
+        let encoded = work(admitted).await?;
+        Ok((encoded, Inside { _permit: permit, _in_flight: in_flight }))
     };
     let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "internal error")));
-    let mut response = finish(outcome, &request_id, &metrics, arrived.elapsed(), &span);
+    let count = Count { metrics, arrived, span, request_id: Arc::clone(&request_id) };
+    let mut response = finish(outcome, count);
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }
@@ -114,27 +126,19 @@ async fn admit(
     Ok(Admitted { snapshot, call, headers: parts.headers, body })
 }
 
-fn finish(
-    outcome: Result<Encoded>,
-    request_id: &str,
-    metrics: &PipelineMetrics,
-    took: Duration,
-    span: &tracing::Span,
-) -> Response {
+fn finish(outcome: Result<(Encoded, Inside)>, count: Count) -> Response {
     match outcome {
-        Ok(Encoded { response, shadow }) => {
-            metrics.request_finished("ok", "none", took);
+        Ok((Encoded::Parts(outgoing), inside)) => outgoing.respond(inside, count),
+        Ok((Encoded::Whole { response, shadow }, _inside)) => {
+            count.ok();
             match shadow {
                 Some(shadow) => after::run_after(response, shadow),
                 None => response,
             }
         }
         Err(error) => {
-            let row = wire_error(error.kind());
-            span.record("code", row.code);
-            metrics.request_finished(row.code, row.fault.as_str(), took);
-            log(&error, row, request_id);
-            wire_error::respond(&error, request_id)
+            count.failed(&error);
+            wire_error::respond(&error, &count.request_id)
         }
     }
 }

@@ -5,9 +5,13 @@ mod after;
 mod binary;
 mod body;
 pub(super) mod exchange;
+mod framing;
+mod generate;
 mod health;
 pub(super) mod metadata;
+mod parts;
 mod repository;
+mod sse;
 mod statistics;
 mod tensors;
 mod v1;
@@ -108,6 +112,20 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
         ),
         Route::post("/v2/repository/models/{model}/load", Models, "loads a model", repository::load),
         Route::post("/v2/repository/models/{model}/unload", Models, "unloads a model", repository::unload),
+        Route::post("/v2/models/{model}/generate", Predict, "one answer, in flat JSON", generate::one),
+        Route::post(
+            "/v2/models/{model}/versions/{version}/generate",
+            Predict,
+            "one answer of that version, in flat JSON",
+            generate::one_version,
+        ),
+        Route::post("/v2/models/{model}/generate_stream", Predict, "answers as events", generate::stream),
+        Route::post(
+            "/v2/models/{model}/versions/{version}/generate_stream",
+            Predict,
+            "answers of that version as events",
+            generate::stream_version,
+        ),
         Route::get("/v1/models", Predict, "what is served", metadata::v1_list),
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.
         Route::get("/v1/models/{target}", Predict, "whether it can be served", v1::status),

@@ -22,18 +22,7 @@ pub(super) fn respond(
     outputs: &[NamedTensor],
     is_binary: impl Fn(usize) -> bool,
 ) -> Result<Response> {
-    let mut out = Vec::with_capacity(256);
-    out.extend_from_slice(b"{\"model_name\":");
-    put(&mut out, model);
-    out.extend_from_slice(b",\"model_version\":");
-    put(&mut out, version);
-    if let Some(id) = id {
-        out.extend_from_slice(b",\"id\":");
-        put(&mut out, id);
-    }
-    out.extend_from_slice(b",\"outputs\":");
-    encode_all(outputs, &is_binary, &mut out)?;
-    out.push(b'}');
+    let out = json(model, version, id, outputs, &is_binary)?;
     let behind =
         || outputs.iter().enumerate().filter(|(index, _)| is_binary(*index)).map(|(_, output)| output);
     if behind().next().is_none() {
@@ -48,4 +37,30 @@ pub(super) fn respond(
     }
     let binary = HeaderValue::from_static("application/octet-stream");
     Ok(([(CONTENT_TYPE, binary), (HEADER_LENGTH, length)], body.freeze()).into_response())
+}
+
+/// Writes the JSON of a V2 answer.
+///
+/// # Errors
+/// As [`encode_all`].
+pub(super) fn json(
+    model: &str,
+    version: &str,
+    id: Option<&str>,
+    outputs: &[NamedTensor],
+    is_binary: impl Fn(usize) -> bool,
+) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(256);
+    out.extend_from_slice(b"{\"model_name\":");
+    put(&mut out, model);
+    out.extend_from_slice(b",\"model_version\":");
+    put(&mut out, version);
+    if let Some(id) = id {
+        out.extend_from_slice(b",\"id\":");
+        put(&mut out, id);
+    }
+    out.extend_from_slice(b",\"outputs\":");
+    encode_all(outputs, &is_binary, &mut out)?;
+    out.push(b'}');
+    Ok(out)
 }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use http::header::CONTENT_TYPE;
-use http::{HeaderValue, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
-use sluice_sandbox::{Answer, HttpAnswer, HttpBody};
+use sluice_sandbox::{Answer, HttpAnswer, HttpBody, Part};
 
 use super::exchange::{self, Admitted, Encoded};
-use super::{Front, tensors};
+use super::framing::Framing;
+use super::parts::Outgoing;
+use super::{Front, sse, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
-use crate::pipeline;
+use crate::pipeline::{self, Streamed};
 use crate::refusal;
 use crate::wire_error::respond;
 
@@ -50,7 +52,17 @@ async fn answer(model: &str, admitted: Admitted) -> Result<Encoded> {
         admitted.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = HttpBody { content_type, data: admitted.body };
     let request = sluice_sandbox::Request::Body(body);
-    let predicted = pipeline::predict(&admitted.snapshot, model, &admitted.call, request).await?;
+    let predicted = match pipeline::predict_stream(&admitted.snapshot, model, &admitted.call, request).await?
+    {
+        Streamed::Whole(predicted) => predicted,
+        Streamed::Parts(stream) => {
+            let events = wants_events(&admitted.headers);
+            let version = served::version(&admitted.snapshot, model);
+            let frame = |first: &Part| Framing::of_body(events, first, model, version);
+            let outgoing = Outgoing::new(stream, admitted.call.deadline, frame)?;
+            return Ok(Encoded::Parts(Box::new(outgoing)));
+        }
+    };
     let response = match predicted.answer {
         Answer::Body(answer) => tracing::debug_span!("encode").in_scope(|| encode(answer)),
         // No plugin shaped the answer: the tensors as V2 writes them.
@@ -59,7 +71,15 @@ async fn answer(model: &str, admitted: Admitted) -> Result<Encoded> {
             tensors::respond(model, version, None, &outputs, |_| false)
         }
     }?;
-    Ok(Encoded { response, shadow: predicted.shadow })
+    Ok(Encoded::Whole { response, shadow: predicted.shadow })
+}
+
+/// Whether the caller asks for an answer in events.
+fn wants_events(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|kind| {
+        kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(sse::CONTENT_TYPE))
+    })
 }
 
 fn encode(answer: HttpAnswer) -> Result<Response> {

@@ -80,7 +80,7 @@ async fn answer(
     let is_binary = |index: usize| forms.each.get(index).copied().flatten().unwrap_or(forms.all);
     let encode = || tensors::respond(model, &version, id.as_deref(), &outputs, is_binary);
     let response = tracing::debug_span!("encode").in_scope(encode)?;
-    Ok(Encoded { response: body::compress(response, &headers).await?, shadow })
+    Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow })
 }
 
 /// Which outputs are wanted in binary.

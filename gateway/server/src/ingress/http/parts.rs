@@ -1,0 +1,175 @@
+//! An answer in parts as the body of a response. The request's place stays taken until the
+//! last part is out, the caller has gone, or the deadline has passed.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue};
+use hyper::body::{Body as HttpBody, Frame};
+use sluice_sandbox::Part;
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::exchange::{self, Inside};
+use super::framing::Framing;
+use crate::error::{Error, Kind, Result};
+use crate::observe::PipelineMetrics;
+use crate::pipeline::{PartStream, ShadowRun};
+use crate::wire_error::wire_error;
+
+/// Keeps proxies from collecting a stream before they pass it on.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// An answer whose parts are still coming.
+pub(super) struct Outgoing {
+    stream: Box<PartStream>,
+    framing: Framing,
+    content_type: HeaderValue,
+    deadline: Instant,
+}
+
+impl Outgoing {
+    /// # Errors
+    /// [`Kind::PluginOutput`] for a content type that is none.
+    pub(super) fn new(
+        stream: Box<PartStream>,
+        deadline: Instant,
+        frame: impl FnOnce(&Part) -> Framing,
+    ) -> Result<Self> {
+        let internal = || Error::new(Kind::Internal, "internal error").with_detail("a stream without a part");
+        let first = stream.first().ok_or_else(internal)?;
+        let framing = frame(first);
+        let content_type = HeaderValue::from_str(&framing.content_type(first))
+            .map_err(|_| Error::new(Kind::PluginOutput, "the plugin's content type is not valid"))?;
+        Ok(Self { stream, framing, content_type, deadline })
+    }
+
+    /// The response; what is `inside` goes when it is over.
+    pub(super) fn respond(self, inside: Inside, count: Count) -> Response {
+        let held = Arc::new(Mutex::new(Some(inside)));
+        let release = {
+            let (held, deadline) = (Arc::clone(&held), self.deadline);
+            tokio::spawn(async move {
+                // A connection that takes nothing would hold everybody's place for ever.
+                tokio::time::sleep_until(deadline).await;
+                drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
+            })
+        };
+        let body = Parts {
+            stream: Some(self.stream),
+            framing: self.framing,
+            count: Some(count),
+            shadow: None,
+            _held: held,
+            _release: AbortOnDropHandle::new(release),
+        };
+        let headers = [
+            (CONTENT_TYPE, self.content_type),
+            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            (ACCEL_BUFFERING, HeaderValue::from_static("no")),
+        ];
+        (headers, Body::new(body)).into_response()
+    }
+}
+
+/// Where the end of a stream is counted and logged.
+pub(super) struct Count {
+    pub(super) metrics: Arc<PipelineMetrics>,
+    pub(super) arrived: Instant,
+    pub(super) span: tracing::Span,
+    pub(super) request_id: Arc<str>,
+}
+
+impl Count {
+    pub(super) fn ok(&self) {
+        self.metrics.request_finished("ok", "none", self.arrived.elapsed());
+    }
+
+    pub(super) fn failed(&self, error: &Error) {
+        let row = wire_error(error.kind());
+        self.span.record("code", row.code);
+        self.metrics.request_finished(row.code, row.fault.as_str(), self.arrived.elapsed());
+        exchange::log(error, row, &self.request_id);
+    }
+}
+
+struct Parts {
+    /// `None` once it is over.
+    stream: Option<Box<PartStream>>,
+    framing: Framing,
+    count: Option<Count>,
+    shadow: Option<Box<ShadowRun>>,
+    _held: Arc<Mutex<Option<Inside>>>,
+    _release: AbortOnDropHandle<()>,
+}
+
+impl Parts {
+    /// Ends well: what is left to write, and then nothing.
+    fn end(&mut self) -> Option<Bytes> {
+        if let Some(mut stream) = self.stream.take() {
+            self.shadow = stream.take_shadow();
+        }
+        if let Some(count) = self.count.take() {
+            count.ok();
+        }
+        self.framing.end()
+    }
+
+    /// Ends badly: with an event that says so, or by breaking the connection off.
+    fn fail(&mut self, error: &Error) -> std::result::Result<Bytes, axum::Error> {
+        self.stream = None;
+        let count = self.count.take();
+        if let Some(count) = &count {
+            count.failed(error);
+        }
+        let request_id = count.as_ref().map_or("", |count| &count.request_id);
+        self.framing.error(error, request_id).ok_or_else(|| axum::Error::new(error.clone()))
+    }
+}
+
+impl HttpBody for Parts {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        loop {
+            let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
+            let next = std::task::ready!(stream.poll_next(cx));
+            let written = match next {
+                None => match this.end() {
+                    Some(rest) => Ok(rest),
+                    None => return Poll::Ready(None),
+                },
+                Some(Err(error)) => this.fail(&error),
+                Some(Ok(next)) => match this.framing.part(next.part) {
+                    Ok(bytes) if bytes.is_empty() => continue,
+                    Ok(bytes) => Ok(bytes),
+                    Err(error) => this.fail(&error),
+                },
+            };
+            return Poll::Ready(Some(written.map(Frame::data)));
+        }
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        if let Some(count) = self.count.take() {
+            // The caller went away, which ends the plugin's call: 499 in the log of a proxy.
+            count.span.record("code", "cancelled");
+            count.metrics.request_finished("cancelled", "caller", count.arrived.elapsed());
+        }
+        if let Some(shadow) = self.shadow.take() {
+            shadow.start();
+        }
+    }
+}
