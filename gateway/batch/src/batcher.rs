@@ -268,6 +268,18 @@ impl<T> Batcher<T> {
         self.settle_all();
     }
 
+    /// Whether nothing more is admitted.
+    #[must_use]
+    pub const fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// Whether this instance is gone for good.
+    #[must_use]
+    pub fn is_gone(&self, instance: usize) -> bool {
+        !self.draining && self.gone.contains(&instance)
+    }
+
     /// Entries that wait.
     #[must_use]
     pub const fn len(&self) -> usize {

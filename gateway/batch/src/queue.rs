@@ -10,6 +10,10 @@ use crate::limiter::{Limiter, Permit, User};
 use crate::policy::Policy;
 use crate::time::{Clock, Time};
 
+mod borrow;
+
+pub use borrow::Borrowed;
+
 /// What a thread gets from [`Queue::next`].
 #[derive(Debug)]
 pub enum Work<T> {
@@ -31,6 +35,10 @@ pub enum Work<T> {
 ///
 /// While something waits that one instance alone may run, all of this is suspended:
 /// everybody is woken, and everybody watches the clock.
+///
+/// # Instances that are lent
+/// Waking a thread costs more than many a run. So a caller may borrow an instance whose
+/// thread sleeps, and run what is due itself ([`Queue::borrow`]): the thread sleeps on.
 pub struct Queue<T> {
     state: Mutex<State<T>>,
     wake: Condvar,
@@ -41,8 +49,10 @@ pub struct Queue<T> {
 
 struct State<T> {
     batcher: Batcher<T>,
-    /// Threads asleep in `next`.
-    idle: usize,
+    /// Instances whose threads are asleep in `next`.
+    asleep: Vec<usize>,
+    /// Those of them that are lent.
+    lent: Vec<usize>,
     /// When a sleeping thread will wake by itself, at the latest.
     watch: Option<Time>,
     /// A thread was told to wake and has not come round yet.
@@ -53,7 +63,13 @@ impl<T> Queue<T> {
     /// An empty queue. Deadlines and delays are times of `clock`.
     #[must_use]
     pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
-        let state = State { batcher: Batcher::new(policy), idle: 0, watch: None, waking: false };
+        let state = State {
+            batcher: Batcher::new(policy),
+            asleep: Vec::new(),
+            lent: Vec::new(),
+            watch: None,
+            waking: false,
+        };
         Self { state: Mutex::new(state), wake: Condvar::new(), clock, limit: None }
     }
 
@@ -72,21 +88,43 @@ impl<T> Queue<T> {
     /// # Errors
     /// The entry itself, with the reason, when it is not admitted.
     pub fn submit(self: &Arc<Self>, entry: Entry<T>) -> Result<Admitted<T>, (Rejected, Entry<T>)> {
+        let (admitted, state) = self.push(entry)?;
+        self.wake_for(state);
+        Ok(admitted)
+    }
+
+    fn push(
+        self: &Arc<Self>,
+        entry: Entry<T>,
+    ) -> Result<(Admitted<T>, MutexGuard<'_, State<T>>), (Rejected, Entry<T>)> {
         let now = self.clock.now();
         let mut state = self.lock();
-        let idle = state.idle;
-        state.batcher.set_idle(idle);
+        let free = state.free();
+        state.batcher.set_idle(free);
         let ticket = state.batcher.push(now, entry)?;
-        self.wake_for(state);
-        Ok(Admitted { queue: Arc::clone(self), ticket: Some(ticket) })
+        Ok((Admitted { queue: Arc::clone(self), ticket: Some(ticket) }, state))
     }
 
     /// Blocks the calling thread, the instance of this number, which is free, until there
-    /// is work for it. `None` once the queue has drained: the instance may end.
+    /// is work for it. `None` once the queue has drained, or the instance was given up:
+    /// its thread may end.
     pub fn next(&self, instance: usize) -> Option<Work<T>> {
         let mut permit = None;
         let mut state = self.lock();
         loop {
+            if state.lent.contains(&instance) {
+                // Whoever has it looks at the queue when giving it back. If the wake was
+                // for somebody else, it is passed on.
+                if state.should_wake() {
+                    self.wake.notify_one();
+                }
+                permit = None;
+                state = self.sleep(state, instance, None);
+                continue;
+            }
+            if state.batcher.is_gone(instance) {
+                return None;
+            }
             let now = self.clock.now();
             if permit.is_none()
                 && let Some((limiter, user)) = &self.limit
@@ -99,7 +137,7 @@ impl<T> Queue<T> {
                 state = self.lock();
                 continue;
             }
-            let free = state.idle + 1;
+            let free = state.free() + 1;
             state.batcher.set_idle(free);
             let until = match state.batcher.poll(now, instance) {
                 Step::Release(batch) => {
@@ -116,7 +154,7 @@ impl<T> Queue<T> {
             };
             // Another instance was faster: nobody sleeps on a permit.
             permit = None;
-            state = self.sleep(state, until);
+            state = self.sleep(state, instance, until);
         }
     }
 
@@ -142,7 +180,10 @@ impl<T> Queue<T> {
     /// The instance of this number is gone for good: gives back what it alone could run,
     /// to be answered.
     pub fn abandon(&self, instance: usize) -> Vec<Entry<T>> {
-        self.lock().batcher.abandon(instance)
+        let bound = self.lock().batcher.abandon(instance);
+        // Its thread may sleep, if it is somebody else who noticed.
+        self.wake.notify_all();
+        bound
     }
 
     /// Batches by another policy from now on. Nothing that waits is lost.
@@ -171,7 +212,7 @@ impl<T> Queue<T> {
 
     /// Threads that wait for work in [`Queue::next`].
     pub fn idle(&self) -> usize {
-        self.lock().idle
+        self.lock().free()
     }
 
     /// When a sleeping thread will wake by itself, for tests that must not run
@@ -193,7 +234,7 @@ impl<T> Queue<T> {
 
     /// Releases the lock, then wakes a thread if one should look at the queue.
     fn wake_for(&self, mut state: MutexGuard<'_, State<T>>) {
-        let wakes_all = state.idle > 0 && state.batcher.has_bound();
+        let wakes_all = state.free() > 0 && state.batcher.has_bound();
         let wakes_one = !wakes_all && state.should_wake();
         drop(state);
         if wakes_all {
@@ -208,6 +249,7 @@ impl<T> Queue<T> {
     fn sleep<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<T>>,
+        instance: usize,
         until: Option<Time>,
     ) -> MutexGuard<'a, State<T>> {
         let watched = until.filter(|&until| state.watch.is_none_or(|watch| until < watch));
@@ -215,12 +257,14 @@ impl<T> Queue<T> {
         let waits = if state.batcher.has_bound() { until } else { watched };
         let timeout = waits.map(|until| until.since(self.clock.now()));
         state.watch = watched.or(state.watch);
-        state.idle += 1;
+        state.asleep.push(instance);
         state = match timeout {
             Some(timeout) => self.wake.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0,
             None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
         };
-        state.idle -= 1;
+        if let Some(at) = state.asleep.iter().position(|asleep| *asleep == instance) {
+            state.asleep.swap_remove(at);
+        }
         state.waking = false;
         // Another thread may watch an earlier time by now: that stays. If one
         // still sleeps until the same time, it wakes once for nothing.
@@ -235,9 +279,14 @@ impl<T> Queue<T> {
 const NOBODY: usize = usize::MAX;
 
 impl<T> State<T> {
+    /// Instances that have nothing to do.
+    fn free(&self) -> usize {
+        self.asleep.len().saturating_sub(self.lent.len())
+    }
+
     fn should_wake(&mut self) -> bool {
         let Some(due) = self.batcher.due(NOBODY) else { return false };
-        if self.idle == 0 || self.waking || self.watch.is_some_and(|watch| watch <= due) {
+        if self.free() == 0 || self.waking || self.watch.is_some_and(|watch| watch <= due) {
             return false;
         }
         self.waking = true;
@@ -251,7 +300,7 @@ impl<T> fmt::Debug for Queue<T> {
         f.debug_struct("Queue")
             .field("policy", state.batcher.policy())
             .field("depth", &state.batcher.len())
-            .field("idle", &state.idle)
+            .field("free", &state.free())
             .finish_non_exhaustive()
     }
 }

@@ -36,6 +36,11 @@ impl Budget {
         u64::try_from(now.saturating_duration_since(self.started).as_nanos()).unwrap_or(NOT_WAITING - 1)
     }
 
+    /// The whole of it.
+    pub(crate) fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// What is left; zero when the budget is used up.
     pub(crate) fn left(&self) -> Duration {
         self.left_at(Instant::now())

@@ -45,16 +45,14 @@ pub(crate) enum Done {
     Sent,
 }
 
-/// Runs a job on the guest threads. Cancel-safe: see [`crate::Plugin`].
+/// Runs a job: here while it is quick, else on the guests' threads. Cancel-safe: see
+/// [`crate::Plugin`].
 pub(crate) async fn call(plugin: &Arc<Inner>, call: CallContext, job: Job) -> Result<Done, CallError> {
     // Before the store: a full pool fails at once, a semaphore waits.
     let places = places::admit(plugin, call.deadline).await?;
     let span = call.span.clone();
     let work = run(places, Arc::clone(plugin), call, job).instrument(span);
-    if plugin.shared.threads.is_here() {
-        return work.await;
-    }
-    plugin.shared.threads.run(work).await?
+    plugin.shared.threads.call(&plugin.pace, work).await?
 }
 
 /// Serves the job within its budget and the request's deadline. `places` is the
@@ -69,6 +67,7 @@ async fn run(places: Places, plugin: Arc<Inner>, call: CallContext, job: Job) ->
     let places = Arc::new(places);
     let served = Box::pin(serve(&plugin, &places, call, &budget, job));
     let outcome = within(&budget, deadline, served).await;
+    plugin.pace.note(budget.used(), plugin.shared.tick);
     drop(places);
     outcome
 }

@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) engine: Engine,
     pub(crate) linker: Linker<State>,
     pub(crate) threads: GuestThreads,
+    /// How long a guest runs before it yields.
+    pub(crate) tick: Duration,
     runtime: Option<Runtime>,
     /// Calls under way, over all plugins.
     pub(crate) calls: Arc<Semaphore>,
@@ -104,7 +106,8 @@ impl Shared {
         Ok(Self {
             engine,
             linker,
-            threads: GuestThreads::new(runtime.handle().clone()),
+            threads: GuestThreads::new(runtime.handle().clone(), config.guest_threads),
+            tick: config.epoch_tick,
             runtime: Some(runtime),
             calls: Arc::new(Semaphore::new(config.instances_max)),
             waiting: Arc::new(Semaphore::new(waiting_max)),

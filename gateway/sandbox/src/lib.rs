@@ -71,7 +71,7 @@ impl Sandbox {
         Ok(Self { shared: Arc::new(engine::Shared::new(config)?) })
     }
 
-    /// Where guests run, for work that calls several of them.
+    /// The threads that slow guests run on, for work that nobody waits for.
     pub fn threads(&self) -> GuestThreads {
         self.shared.threads.clone()
     }

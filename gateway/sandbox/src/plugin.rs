@@ -22,6 +22,7 @@ use crate::host::files::Files;
 use crate::host::logging::LogSink;
 use crate::parts::PartSender;
 use crate::profile::{self, Profiling};
+use crate::spawn::Pace;
 use crate::state::State;
 use crate::types::{Answer, CallContext, Prepared, Request};
 use crate::verify::ComponentFacts;
@@ -99,6 +100,7 @@ pub(crate) struct Inner {
     pub(crate) calls: Arc<Semaphore>,
     pub(crate) account: Arc<Account>,
     pub(crate) profiling: Arc<Profiling>,
+    pub(crate) pace: Pace,
     idle: Mutex<Vec<Idle>>,
 }
 
@@ -238,6 +240,7 @@ impl Inner {
             calls,
             account,
             profiling,
+            pace: Pace::default(),
             idle: Mutex::default(),
         }
     }

@@ -25,6 +25,7 @@ use crate::limiter::Limiter;
 use crate::places::Places;
 use crate::plugin::{Inner, PluginOptions};
 use crate::profile::Profiling;
+use crate::spawn;
 
 /// The data of one store.
 pub(crate) struct State {
@@ -121,15 +122,22 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(limits.hostcall_bytes);
     store.set_max_component_handles(limits.resources);
-    store.epoch_deadline_callback(|store| {
+    let tick = plugin.shared.tick;
+    store.epoch_deadline_callback(move |store| {
         if store.data().profiling.is_on() {
             let profiling = Arc::clone(&store.data().profiling);
             profiling.sample(&store);
         }
-        if store.data().budget.left().is_zero() {
+        let (limit, used) = (store.data().budget.limit(), store.data().budget.used());
+        if used >= limit {
             return Ok(UpdateDeadline::Interrupt);
         }
+        // The tick comes at any time: whoever has just begun goes on until the next.
+        if used < tick {
+            return Ok(UpdateDeadline::Continue(1));
+        }
         // One tick of computing, then the others' turn.
+        spawn::tick_is_over();
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     store.set_epoch_deadline(1);

@@ -70,7 +70,8 @@ async fn refuse_all(plugin: &str, cases: Vec<Case>) {
         let reply = gateway.upload(plugin, what, &component).await;
         println!("{what}: {} {} after {:?}", reply.status, reply.code(), begun.elapsed());
         let text = String::from_utf8(reply.body.to_vec()).expect("text");
-        assert_eq!((reply.status.as_u16(), reply.code().as_str()), (status, code), "{what}: {text}");
+        let (answer, log) = ((reply.status.as_u16(), reply.code()), gateway.log());
+        assert_eq!((answer.0, answer.1.as_str()), (status, code), "{what}: {text}\n{log}");
         assert!(text.contains(word), "{what} does not say {word:?}: {text}");
         assert_tells_nothing(what, &text, &gateway);
         assert_eq!(counted(&gateway).await, count + 1.0, "{what} is counted once");

@@ -71,8 +71,8 @@ pub struct Pipeline {
     pub streams: bool,
     /// Where its durations go.
     pub metrics: Arc<PipelineMetrics>,
-    /// Where it runs, if it has plugins: next to its guests.
-    pub threads: Option<GuestThreads>,
+    /// Where it runs: next to its guests.
+    pub threads: GuestThreads,
 }
 
 /// What a pipeline does.

@@ -82,18 +82,17 @@ struct Ran {
     shadow: Option<Box<ShadowRun>>,
 }
 
-/// A pipeline with plugins runs on the guests' threads from its first plugin to its
-/// last: one hop there and one back, however many plugins it calls.
+/// A pipeline runs next to its guests, wherever that is: one hop there and one back at
+/// most, however many plugins it calls.
 async fn run_beside_guests(
     pipeline: &Arc<Pipeline>,
     call: &Call,
     request: Request,
     parts: Option<PartSender>,
 ) -> Result<Ran> {
-    let Some(threads) = &pipeline.threads else { return run_pipeline(pipeline, call, request, parts).await };
-    let (pipeline, call) = (Arc::clone(pipeline), call.clone());
-    let work = async move { run_pipeline(&pipeline, &call, request, parts).await }.in_current_span();
-    match threads.run(work).await {
+    let (own, call) = (Arc::clone(pipeline), call.clone());
+    let work = async move { run_pipeline(&own, &call, request, parts).await }.in_current_span();
+    match pipeline.threads.run(work).await {
         Ok(answer) => answer,
         Err(error) => Err(Error::new(Kind::Internal, "internal error").with_detail(error.to_string())),
     }

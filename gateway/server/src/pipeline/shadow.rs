@@ -73,7 +73,7 @@ impl ShadowRun {
             self.count(ShadowOutcome::Dropped, Duration::ZERO);
             return;
         };
-        let Some(threads) = self.pipeline.threads.clone() else { return };
+        let threads = self.pipeline.threads.clone();
         threads.spawn(async move {
             let started = Instant::now();
             self.call.deadline = started + self.patience;

@@ -37,15 +37,13 @@ impl Build<'_> {
             let stages = stages.map_err(|what| Problem::new(format!("pipelines.{name}"), what));
             // A part that is not there was reported where it failed to load.
             let Some(Some(stages)) = self.keep(stages) else { continue };
-            let has_guests =
-                stages.plugins().any(|stage| stage.slot.versions.values().any(|it| it.plugin.is_some()));
             let pipeline = Pipeline {
                 name: Arc::clone(name),
                 stages,
                 timeout: config.timeout,
                 streams: config.stream,
                 metrics: self.builder.metrics.pipeline(name),
-                threads: has_guests.then(|| self.builder.sandbox.threads()),
+                threads: self.builder.sandbox.threads(),
             };
             pipelines.insert(Arc::clone(name), Arc::new(pipeline));
         }
