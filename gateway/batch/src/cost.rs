@@ -116,6 +116,12 @@ impl Costs {
         self.seen(class).filter(|seen| seen.count >= RUNS_TRUSTED).map(|seen| seen.median)
     }
 
+    /// Runs of this class that are remembered, and the least that a row cost in them.
+    pub(crate) fn so_far(&self, class: Class) -> Option<(usize, f64)> {
+        let seen = self.seen(class)?;
+        Some((seen.count, seen.per_row.iter().take(seen.count).copied().fold(f64::INFINITY, f64::min)))
+    }
+
     /// The rows that a run of this class usually has.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an average of sizes")]
     pub(crate) fn usual_rows(&self, class: Class) -> usize {

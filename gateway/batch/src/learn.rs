@@ -27,6 +27,9 @@ const BUDGET_STEP: f64 = 0.001;
 /// What an entry may cost in a batch, against a run of its own, to be waited for: where
 /// batching saves little, latency is not spent on it.
 const JOINED_COST_MAX: f64 = 0.75;
+/// What putting a thread to sleep and waking it costs, with a timer's lateness: a wait that is
+/// worth less is none.
+const SLEEP_COST: Duration = Duration::from_micros(60);
 /// Gaps between arrivals that are waited for: beyond them the next one is not coming soon.
 const GAPS_WAITED: u32 = 3;
 
@@ -131,8 +134,9 @@ impl Learner {
     /// Waiting for the next entry delays the n that wait by the gap to it, and each of all
     /// n + 1 by what the larger run costs more; without it, the next one waits for the run
     /// that begins now, and has a run of its own. Compared by the sum of all latencies, it
-    /// pays when `gap < cost(1) / (n + 1) - (cost(n + 1) - cost(n))`. Where another
-    /// instance is free the next one would not wait, so it never pays.
+    /// pays when `gap < cost(1) / (n + 1) - (cost(n + 1) - cost(n))`, and by more than a
+    /// sleep costs. Where another instance is free the next one would not wait, so it never
+    /// pays.
     fn holds_for_the_mean(&self, now: Time, held: &Held) -> Option<Time> {
         let gap = held.gap?;
         if held.idle > 1 {
@@ -144,7 +148,7 @@ impl Learner {
         let more = seconds(held.rows + entry_rows)? - seconds(held.rows)?;
         let worth = nanos((alone / (held.entries + 1) as f64 - more) * 1e9);
         let latest = held.oldest.after(nanos(alone * 1e9));
-        (gap < worth && now < latest).then(|| latest.min(now.after(gap * GAPS_WAITED)))
+        (gap + SLEEP_COST < worth && now < latest).then(|| latest.min(now.after(gap * GAPS_WAITED)))
     }
 
     /// Rows of the next entry: what those that wait have on average.

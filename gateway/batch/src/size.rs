@@ -1,9 +1,9 @@
 //! The best size of a batch: the one beyond which a row gets no cheaper.
 //!
-//! The costs of sizes are learned while serving. Where enough has queued, a size next to the
-//! best one that is not known, or not any more, is tried for a few runs: first whole octaves
-//! down and up, for as long as they are not much worse, then the half octaves around the
-//! best. So a trial never costs much, and what has become cheaper is found again.
+//! The costs of sizes are learned while serving. Where enough has queued, sizes above and below
+//! the best one that are not known, or not any more, are tried for a few runs, half an octave
+//! after the other, until one is much worse. So a trial never costs much, and what has become
+//! cheaper is found again.
 
 use std::collections::BTreeMap;
 
@@ -20,15 +20,23 @@ const LEAD: f64 = 0.02;
 /// A size whose row costs so much more than the best one's ends the search on its side.
 const MUCH_WORSE: f64 = 1.25;
 
+/// A size whose row costs so much more in each of its first two runs ends the search too.
+const HOPELESS: f64 = 1.5;
+const HOPELESS_RUNS: usize = 2;
+/// Runs between trials that do not look good.
+const REST_RUNS: u64 = 8;
+
 /// Trials of a size after which its upper end is tried, because entries may be too large to
 /// add up to its lower one; and after twice as many it is let be for as long as a size is
 /// remembered.
-const TRIALS: u32 = 8;
+const TRIALS: u32 = 5;
 
 /// The best size, as far as it is known.
 #[derive(Debug, Default)]
 pub(crate) struct BestSize {
     best: Option<Class>,
+    /// The run before which nothing is tried: what a bad trial has left behind is worked off.
+    rests_until: u64,
     trials: BTreeMap<Class, Trials>,
 }
 
@@ -60,8 +68,14 @@ impl BestSize {
     pub(crate) fn rows(&mut self, costs: &Costs, waiting: usize, rows_max: usize) -> usize {
         let Some(best) = self.best else { return rows_max };
         let most = Class::of(waiting.min(rows_max));
-        let rows = match self.trial(costs, best, most) {
-            Some(class) => self.rows_of_trial(costs, class),
+        let trial = self.trial(costs, best, most).filter(|_| costs.runs() >= self.rests_until);
+        let rows = match trial {
+            Some(class) => {
+                let looks_good = costs.so_far(class).zip(costs.per_row(best));
+                let looks_good = looks_good.is_some_and(|((_, cost), least)| cost <= least * (1.0 + LEAD));
+                self.rests_until = costs.runs() + if looks_good { 0 } else { REST_RUNS };
+                self.rows_of_trial(costs, class)
+            }
             // The class's sizes cost much the same.
             None if most <= best => rows_max,
             None => costs.usual_rows(best),
@@ -93,21 +107,21 @@ impl BestSize {
 
     /// A size that should be measured, if there is one up to `most`.
     fn trial(&self, costs: &Costs, best: Class, most: Class) -> Option<Class> {
-        let limit = costs.per_row(best)? * MUCH_WORSE;
-        let bad = |class: Class| costs.per_row(class).is_some_and(|cost| cost > limit);
+        let least = costs.per_row(best)?;
+        let is_hopeless = |class: Class| {
+            costs.so_far(class).is_some_and(|(runs, cost)| runs >= HOPELESS_RUNS && cost > least * HOPELESS)
+        };
+        let is_worse = |class: Class| costs.per_row(class).is_some_and(|cost| cost > least * MUCH_WORSE);
+        let bad = |class: Class| is_worse(class) || is_hopeless(class);
         let unknown = |class: Class| {
             let exists = class.exists() && class <= most;
-            exists && !costs.is_trusted(class) && !self.is_out_of_reach(costs, class)
+            exists && !costs.is_trusted(class) && !bad(class) && !self.is_out_of_reach(costs, class)
         };
-        let search = |octave: &mut dyn Iterator<Item = usize>| {
-            let on_the_way = octave.map(Class).take_while(|class| !bad(*class));
-            on_the_way.filter(|class| class.exists()).find(|class| unknown(*class))
+        let search = |classes: &mut dyn Iterator<Item = usize>| {
+            let on_the_way = classes.map(Class).filter(|class| class.exists());
+            on_the_way.take_while(|class| !bad(*class)).find(|class| unknown(*class))
         };
-        let up = search(&mut (best.0 + 2..=most.0).step_by(2));
-        let down = || search(&mut (0..best.0.saturating_sub(1)).rev().step_by(2));
-        let halves =
-            || [best.0.wrapping_sub(1), best.0 + 1].map(Class).into_iter().find(|half| unknown(*half));
-        up.or_else(down).or_else(halves)
+        search(&mut (best.0 + 1..=most.0)).or_else(|| search(&mut (0..best.0).rev()))
     }
 }
 
@@ -194,7 +208,7 @@ mod tests {
     #[test]
     fn entries_too_large_for_some_sizes_do_not_have_them_tried_for_ever() {
         let (mut best, mut costs) = (BestSize::default(), Costs::new());
-        let sizes: Vec<_> = (0..1000)
+        let sizes: Vec<_> = (0..2000)
             .map(|_| {
                 // Entries of 60 rows, so that none add up to 64 or 256.
                 let rows = (best.rows(&costs, 960, 960) / 60).max(1) * 60;
@@ -203,9 +217,9 @@ mod tests {
                 rows
             })
             .collect();
-        assert!((120..=300).contains(&usual(&sizes[300..])), "{}", usual(&sizes[300..]));
-        let others = sizes[300..].iter().filter(|rows| **rows != usual(&sizes[300..])).count();
-        assert!(others < 50, "{others} runs of other sizes");
+        assert!((120..=300).contains(&usual(&sizes[1000..])), "{}", usual(&sizes[1000..]));
+        let others = sizes[1000..].iter().filter(|rows| **rows != usual(&sizes[1000..])).count();
+        assert!(others < 80, "{others} runs of other sizes");
     }
 
     #[test]

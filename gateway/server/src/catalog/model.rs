@@ -252,7 +252,7 @@ impl Model {
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller::default());
         let (rows, shape) = (inputs.rows, scheduling::shape_key(&inputs.inputs, self.padded.as_ref()));
-        let weight = scheduling::weight(self.batching.load().weight, &inputs);
+        let weight = scheduling::weight(self.batching.load().weight, &inputs, &call.options);
         let job = Job {
             rows,
             inputs: inputs.inputs,

@@ -9,7 +9,7 @@ use sluice_tensor::{DType, NamedTensor, Shape, Signature, Tensor};
 
 use crate::config::{self, BatchWeight, Batching};
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::CheckedInputs;
+use crate::pipeline::{CheckedInputs, Parameter, RequestOptions};
 
 /// The name of what [`config::Engine`]'s `runs_max` counts. No resource of the
 /// configuration has an empty name.
@@ -49,12 +49,21 @@ pub(super) fn demand(engine: &config::Engine, batching: &Batching) -> Demand {
 }
 
 /// What a request costs beside others.
-pub(super) fn weight(weight: BatchWeight, inputs: &CheckedInputs) -> usize {
+pub(super) fn weight(weight: BatchWeight, inputs: &CheckedInputs, options: &RequestOptions) -> usize {
     match weight {
         BatchWeight::Rows => inputs.rows,
         BatchWeight::Elements => {
             let elements = inputs.inputs.iter().map(|input| input.tensor.shape().elements());
             elements.fold(0, usize::saturating_add).min(ENTRY_ROWS_MAX)
+        }
+        BatchWeight::Cost => {
+            let declared = match options.parameter("cost") {
+                Some(Parameter::Integer(cost)) => usize::try_from(*cost).unwrap_or(0),
+                Some(Parameter::Unsigned(cost)) => usize::try_from(*cost).unwrap_or(usize::MAX),
+                _ => 0,
+            };
+            // Nobody gets more than a share by declaring less.
+            declared.max(inputs.rows).min(ENTRY_ROWS_MAX)
         }
     }
 }

@@ -52,6 +52,8 @@ pub enum BatchWeight {
     Rows,
     /// The elements of all its inputs: for models whose cost goes with the length of texts.
     Elements,
+    /// The request's parameter `cost`, and its rows at least: whoever knows better says so.
+    Cost,
 }
 
 /// How requests of different lengths share a batch.
