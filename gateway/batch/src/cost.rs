@@ -16,7 +16,7 @@ const RUNS_TRUSTED: usize = 4;
 /// Runs of the model after which a class without one is forgotten. Some seconds at the
 /// speed of a small model: long enough that measuring anew costs nothing, short enough that
 /// the sizes follow when the machine or the inputs change.
-pub(crate) const RUNS_FORGOTTEN: u64 = 2048;
+pub(crate) const RUNS_FORGOTTEN: u64 = 4096;
 
 /// Classes: two for each octave up to the largest entry, 2^32 rows.
 const CLASSES: usize = 64;
@@ -66,6 +66,8 @@ struct Seen {
     next: usize,
     last_run: u64,
     median: f64,
+    /// Of the costs of a row, the middle half lies within so much, as a share of the median.
+    spread: f64,
 }
 
 /// The costs of one model.
@@ -129,6 +131,11 @@ impl Costs {
         usual.clamp(class.rows(), class.rows_max())
     }
 
+    /// How much the costs of a row in this class differ, as a share.
+    pub(crate) fn spread(&self, class: Class) -> f64 {
+        self.seen(class).map_or(0.0, |seen| seen.spread)
+    }
+
     /// The classes that are known, smallest first.
     pub(crate) fn known(&self) -> impl DoubleEndedIterator<Item = Class> {
         (0..CLASSES).map(Class).filter(|class| self.is_trusted(*class))
@@ -178,6 +185,8 @@ impl Seen {
         let sorted = &mut sorted[..self.count];
         sorted.sort_unstable_by(f64::total_cmp);
         self.median = sorted[self.count / 2];
+        self.spread =
+            (sorted[self.count * 3 / 4] - sorted[self.count / 4]) / self.median.max(f64::MIN_POSITIVE);
     }
 }
 
