@@ -42,7 +42,7 @@ async fn a_good_component_comes_back_with_facts_and_code() {
     let verified = verifier.verify(echo.clone()).await.expect("it is good");
     println!("echo.wasm was verified and compiled in {:?}", start.elapsed());
     let facts = verified.facts;
-    assert_eq!((facts.world.to_string().as_str(), facts.contract.as_str()), ("preprocessor", "0.2.0"));
+    assert_eq!((facts.world.to_string().as_str(), facts.contract.as_str()), ("preprocessor", "0.3.0"));
     assert_eq!(facts.size_bytes, echo.len());
     assert!(facts.metadata.processed_by.iter().any(|tool| tool.name == "wit-bindgen-rust"), "{facts:?}");
     assert!(verified.code.len() > 10_000);

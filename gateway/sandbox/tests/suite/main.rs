@@ -10,6 +10,7 @@ mod faults;
 mod guest;
 mod isolation;
 mod loading;
+mod parts;
 mod places;
 mod programs;
 mod services;

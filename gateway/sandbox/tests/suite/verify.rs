@@ -81,7 +81,7 @@ fn another_version_of_the_contract_is_named_with_those_that_are_served() {
         (instance $h (export "handle" (func $f)))
         (export "sluice:plugin/handler@9.9.9" (instance $h)))"#;
     let LoadError::World(message) = refused(&from_text(text)) else { panic!("another version") };
-    assert!(message.contains("9.9.9") && message.contains("serves 0.1 and 0.2"), "{message}");
+    assert!(message.contains("9.9.9") && message.contains("serves 0.1, 0.2 and 0.3"), "{message}");
     let empty = from_text("(component)");
     assert!(matches!(refused(&empty), LoadError::World(_)));
 }
