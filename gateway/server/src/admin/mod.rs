@@ -23,6 +23,7 @@ use crate::catalog::plugins::Plugins;
 use crate::lifecycle::drain::Phase;
 use crate::lifecycle::reload::{Outcome, Reloader};
 use crate::observe::{self, Metrics};
+use crate::refusal;
 
 const PLUGIN: &str = "/admin/v1/plugins/{plugin}";
 const ACTIVATE: &str = "/admin/v1/plugins/{plugin}/activate";
@@ -87,7 +88,7 @@ pub fn routes() -> Vec<Route<Arc<Admin>>> {
 /// The routes of the admin listener, behind its door.
 pub fn router(admin: Arc<Admin>, door: &Arc<Door>) -> Router {
     let no_browser = middleware::from_fn_with_state(Arc::clone(door), auth::no_browser);
-    auth::router(routes(), door).layer(no_browser).with_state(admin)
+    auth::router(routes(), refusal::no_route, door).layer(no_browser).with_state(admin)
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> Response {

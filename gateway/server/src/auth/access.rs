@@ -115,15 +115,21 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 }
 
-/// A listener's router: every row behind its own check, and everything else behind one.
-pub fn router<S: Clone + Send + Sync + 'static>(routes: Vec<Route<S>>, door: &Arc<Door>) -> Router<S> {
+/// A listener's router: every row behind its own check, and everything else behind one, as
+/// `other` answers it.
+pub fn router<S, H, T>(routes: Vec<Route<S>>, other: H, door: &Arc<Door>) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    H: Handler<T, S>,
+    T: 'static,
+{
     let check = |access| from_fn_with_state((Arc::clone(door), access), enter);
     routes
         .into_iter()
         .fold(Router::new(), |router, route| {
             router.route(route.path, route.service.route_layer(check(route.access)))
         })
-        .fallback(Handler::<_, S>::layer(refusal::no_route, check(Access::Known)))
+        .fallback(other.layer(check(Access::Known)))
         .method_not_allowed_fallback(Handler::<_, S>::layer(refusal::no_method, check(Access::Known)))
         .layer(from_fn(refusal::in_the_table))
 }

@@ -22,6 +22,11 @@ pub const ENTRIES_MAX: usize = 1024;
 
 /// What the server's metadata calls it.
 pub const SERVER_NAME: &str = "sluice";
+/// Most routes of one pipeline's own, and of all pipelines together: a request that no
+/// protocol takes is compared with each.
+pub const PIPELINE_ROUTES_MAX: usize = 16;
+/// See above.
+pub const ROUTES_MAX: usize = 256;
 
 /// Predictions over HTTP: Triton's port, on the machine itself only.
 pub const HTTP: SocketAddr = loopback(8000);

@@ -293,6 +293,7 @@ pub(super) struct PluginFile {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct PipelineFile {
+    pub(super) routes: Vec<RouteFile>,
     pub(super) pre: Option<String>,
     pub(super) model: Option<String>,
     pub(super) post: Option<String>,
@@ -302,4 +303,11 @@ pub(super) struct PipelineFile {
     pub(super) on_failure: Option<FailurePolicy>,
     pub(super) pre_on_failure: Option<FailurePolicy>,
     pub(super) post_on_failure: Option<FailurePolicy>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RouteFile {
+    pub(super) method: String,
+    pub(super) path: String,
 }

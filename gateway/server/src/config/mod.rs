@@ -17,6 +17,7 @@ mod locate;
 mod overrides;
 mod problem;
 mod read;
+mod route;
 #[cfg(test)]
 mod tests;
 pub mod triton;
@@ -27,9 +28,10 @@ pub mod watch;
 pub use diff::restart_keys;
 pub use overrides::Overrides;
 pub use problem::{ConfigErrors, Problem};
+pub use route::{PathParameters, PathTemplate};
 pub use types::{
     BatchWeight, Batching, Config, DeclaredTensor, Egress, Engine, EngineChoice, FailurePolicy, Labels,
-    Limits, LogFormat, Model, ModelControl, Oci, Padding, Pipeline, PipelineKind, Plugin, PluginSource,
+    Limits, LogFormat, Model, ModelControl, Oci, OwnRoute, Padding, Pipeline, PipelineKind, Plugin, PluginSource,
     Presentation, Repository, Rollout, Sandbox, Scope, Server, State, Store, Telemetry, Tls, Token,
     TrustedKey, Verify, Warmup, WarmupData, WarmupInput,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_sandbox::{CallContext, ParameterValue};
+use sluice_sandbox::{CallContext, ParameterValue, RouteCall};
 use tokio::time::Instant;
 
 use super::{Parameter, RequestOptions};
@@ -27,6 +27,8 @@ pub struct Call {
     pub tenant: Option<Arc<str>>,
     /// How it wants to be treated.
     pub options: RequestOptions,
+    /// How a route of the pipeline's own was called; none on every other route.
+    pub route: Option<Arc<RouteCall>>,
 }
 
 impl Call {
@@ -34,7 +36,9 @@ impl Call {
     pub fn new(request_id: Arc<str>, deadline: Instant) -> Self {
         let key = Arc::clone(&request_id);
         let options = RequestOptions::default();
-        Self { request_id, arrived: Instant::now(), deadline, key, version: None, tenant: None, options }
+        let arrived = Instant::now();
+        let (version, tenant, route) = (None, None, None);
+        Self { request_id, arrived, deadline, key, version, tenant, options, route }
     }
 
     /// The call of a model that a plugin makes while it works on a request.
@@ -78,7 +82,7 @@ impl Call {
                 [] => Arc::default(),
                 given => given.iter().map(seen_parameter).collect(),
             },
-            route: None,
+            route: self.route.clone(),
             deadline: self.deadline,
             span,
         }

@@ -18,7 +18,7 @@ pub use batching::{BatchWeight, Batching, Padding};
 pub use models::{
     DeclaredTensor, Labels, ModelControl, Presentation, Repository, Warmup, WarmupData, WarmupInput,
 };
-pub use plugins::{FailurePolicy, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
+pub use plugins::{FailurePolicy, OwnRoute, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
 
 /// Everything the gateway is told. Two that are equal serve the same, apart from
 /// the contents of the files they name.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::config::PathTemplate;
 use crate::oci::Reference;
 use crate::services::egress::AllowedHost;
 
@@ -187,10 +188,34 @@ pub struct Pipeline {
     pub timeout: Option<Duration>,
     /// Whether what a program writes goes to the caller as it is written.
     pub stream: bool,
+    /// Paths that it answers beside the protocols' own.
+    pub routes: Vec<OwnRoute>,
     /// When the plugin before the model fails.
     pub pre_on_failure: FailurePolicy,
     /// When the plugin after the model fails, or the one that is the whole pipeline.
     pub post_on_failure: FailurePolicy,
+}
+
+/// A path that a pipeline answers by itself. No request fits two of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnRoute {
+    /// The method.
+    pub method: http::Method,
+    /// The path, with places for parameters.
+    pub path: PathTemplate,
+}
+
+impl OwnRoute {
+    /// Whether a request could fit both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.method == other.method && self.path.overlaps(&other.path)
+    }
+}
+
+impl std::fmt::Display for OwnRoute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.method, self.path)
+    }
 }
 
 /// What a pipeline is made of. Every name in it exists.

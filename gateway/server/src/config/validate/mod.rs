@@ -16,6 +16,7 @@ mod access;
 mod batching;
 mod plugins;
 mod repositories;
+mod routes;
 mod server;
 mod serving;
 
@@ -66,6 +67,7 @@ pub(super) fn validate(
     });
     let pipelines = pipelines.iter_mut().filter_map(|(name, found)| Some((name.clone(), found.take()?)));
     let pipelines = pipelines.collect();
+    routes::check_overlaps(&mut check, &pipelines);
     let source = source.to_owned();
     let config = Config {
         source,

@@ -221,7 +221,8 @@ pub(super) fn pipeline(
         check.problem(at, "stream", "is for pipelines of one plugin, which is a program");
     }
     let stream = file.stream.unwrap_or(false);
-    Some(Pipeline { name, kind, timeout, stream, pre_on_failure, post_on_failure })
+    let routes = super::routes::routes(check, at, file);
+    Some(Pipeline { name, kind, timeout, stream, routes, pre_on_failure, post_on_failure })
 }
 
 /// What each plugin's failure means; `on_failure` is for both, and for the one that

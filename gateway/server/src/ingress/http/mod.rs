@@ -9,6 +9,7 @@ mod framing;
 mod generate;
 mod health;
 pub(super) mod metadata;
+mod own;
 mod parts;
 mod repository;
 mod sse;
@@ -135,5 +136,5 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
 
 /// The routes of the prediction listener, behind its door.
 pub fn router(front: Arc<Front>, door: &Arc<Door>) -> Router {
-    auth::router(routes(), door).with_state(front)
+    auth::router(routes(), own::serve, door).with_state(front)
 }

@@ -44,10 +44,11 @@ pub(super) async fn predict(
     if verb != "predict" {
         return refusal::no_route(request).await;
     }
-    exchange::predict(front, model, request, |admitted| answer(model, admitted)).await
+    exchange::predict(front, model, request, |admitted| hand_over(model, admitted)).await
 }
 
-async fn answer(model: &str, admitted: Admitted) -> Result<Encoded> {
+/// Hands a body to whoever serves the name, and gives back what comes of it.
+pub(super) async fn hand_over(model: &str, admitted: Admitted) -> Result<Encoded> {
     let content_type =
         admitted.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let body = HttpBody { content_type, data: admitted.body };
