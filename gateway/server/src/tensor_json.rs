@@ -1,6 +1,9 @@
 //! Tensors in JSON as KServe V2 has them, both ways. Data goes straight between the
 //! text and the packed bytes; nothing is built in between.
 
+pub(crate) mod nested;
+pub(crate) mod nested_write;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -298,7 +301,7 @@ impl Sink {
         Some(())
     }
 
-    fn text<E: serde::de::Error>(&mut self, value: &str) -> std::result::Result<(), E> {
+    fn text<E: serde::de::Error>(&mut self, value: &[u8]) -> std::result::Result<(), E> {
         self.take_one()?;
         if self.dtype != DType::Bytes {
             return Err(self.misfit(&"a string"));
@@ -308,7 +311,7 @@ impl Sink {
         }
         let Ok(length) = u32::try_from(value.len()) else { return Err(self.misfit(&"a string")) };
         self.out.extend_from_slice(&length.to_le_bytes());
-        self.out.extend_from_slice(value.as_bytes());
+        self.out.extend_from_slice(value);
         Ok(())
     }
 
@@ -375,7 +378,7 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(mut self, value: &str) -> std::result::Result<(), E> {
-        self.element().ok_or_else(|| E::custom(NOT_AN_ARRAY))?.text(value)
+        self.element().ok_or_else(|| E::custom(NOT_AN_ARRAY))?.text(value.as_bytes())
     }
 }
 

@@ -611,3 +611,31 @@ fn lines_are_found_behind_long_values_and_quoted_names() {
         assert_eq!(locate::line_of(&found, &path.map(str::to_owned)), Some(line));
     }
 }
+
+#[test]
+fn routes_that_could_be_taken_for_others_are_refused() {
+    let folder = Folder::new();
+    let with = |first: &str, second: &str| {
+        format!(
+            "[models.m]\nfile = \"m.onnx\"\n[plugins.p]\nfile = \"p.wasm\"\n[pipelines.a]\nplugin = \"p\"\n\
+             routes = [{first}]\n[pipelines.b]\npre = \"p\"\nmodel = \"m\"\nroutes = [{second}]\n"
+        )
+    };
+    let route = |method: &str, path: &str| format!("{{ method = \"{method}\", path = \"{path}\" }}");
+    let fine = with(&route("GET", "/a/{x}"), &route("POST", "/a/b"));
+    let config = folder.load(&fine).expect("is fine");
+    assert_eq!(config.pipelines["a"].routes[0].to_string(), "GET /a/{x}");
+    for (first, second, word) in [
+        (route("GET", "/a/{x}"), route("GET", "/a/b"), "cannot be told from"),
+        (route("GET", "/v2/x"), String::new(), "which the protocols own"),
+        (route("GET", "/{any}/models"), String::new(), "which the protocols own"),
+        (route("TRACE", "/a"), String::new(), "method must be"),
+        (route("GET", "a"), String::new(), "must begin with"),
+        (vec![route("GET", "/v2/x"); 17].join(","), String::new(), "more than 16"),
+    ] {
+        let problems = folder.problems(&with(&first, &second)).join("\n");
+        assert!(problems.contains(word), "{first} {second}: {problems}");
+    }
+    let bare = "[models.m]\nfile = \"m.onnx\"\n[pipelines.a]\nmodel = \"m\"\nroutes = [{ method = \"GET\", path = \"/a\" }]\n";
+    assert!(folder.problems(bare).join("\n").contains("need a plugin"));
+}

@@ -15,6 +15,7 @@ mod repository;
 mod sse;
 mod statistics;
 mod tensors;
+mod tf_serving;
 mod v1;
 mod v2;
 
@@ -131,10 +132,45 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.
         Route::get("/v1/models/{target}", Predict, "whether it can be served", v1::status),
         Route::post("/v1/models/{target}", Predict, "a prediction", v1::predict),
+        Route::get("/v1/models/{model}/metadata", Predict, "its signature", tf_serving::metadata),
+        Route::get(
+            "/v1/models/{model}/versions/{target}",
+            Predict,
+            "whether that version can be served",
+            v1::version_status,
+        ),
+        Route::post(
+            "/v1/models/{model}/versions/{target}",
+            Predict,
+            "a prediction by that version",
+            v1::predict_version,
+        ),
+        Route::get(
+            "/v1/models/{model}/versions/{target}/metadata",
+            Predict,
+            "the signature of that version",
+            tf_serving::version_metadata,
+        ),
+        Route::get("/v1/models/{model}/labels/{target}", Predict, "no version has a label", v1::label),
+        Route::post("/v1/models/{model}/labels/{target}", Predict, "no version has a label", v1::label),
     ]
 }
 
 /// The routes of the prediction listener, behind its door.
 pub fn router(front: Arc<Front>, door: &Arc<Door>) -> Router {
     auth::router(routes(), own::serve, door).with_state(front)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::PathTemplate;
+
+    #[test]
+    fn no_pipeline_can_have_a_route_of_the_protocols() {
+        for route in routes() {
+            let path = route.path.replace("{target}", "x").replace("{*", "{");
+            assert!(PathTemplate::parse(&path).is_err(), "{path}");
+        }
+    }
 }

@@ -1,35 +1,34 @@
-//! KServe V1: `POST /v1/models/{model}:predict`. The body belongs to the
-//! pipeline's plugin, both ways.
+//! The routes of KServe V1 and TF-Serving, and bodies that belong to a pipeline's plugin,
+//! both ways.
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::json;
 use sluice_sandbox::{Answer, HttpAnswer, HttpBody, Part};
 
 use super::exchange::{self, Admitted, Encoded};
 use super::framing::Framing;
 use super::parts::Outgoing;
-use super::{Front, sse, tensors};
+use super::{Front, sse, tensors, tf_serving};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
 use crate::pipeline::{self, Streamed};
 use crate::refusal;
-use crate::wire_error::respond;
 
 /// `GET /v1/models/{model}`.
 pub(super) async fn status(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    let snapshot = front.catalog.snapshot();
-    if !snapshot.serves(&model) {
-        return respond(&served::unknown(&model), "");
-    }
-    let ready = snapshot.is_ready(&model) && front.is_serving();
-    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "name": model, "ready": ready }))).into_response()
+    tf_serving::status(&front, &model, None)
+}
+
+/// `GET /v1/models/{model}/versions/{version}`.
+pub(super) async fn version_status(
+    State(front): State<Arc<Front>>,
+    Path((model, version)): Path<(String, String)>,
+) -> Response {
+    tf_serving::status(&front, &model, Some(&version))
 }
 
 /// `POST /v1/models/{model}:predict`.
@@ -38,13 +37,53 @@ pub(super) async fn predict(
     Path(target): Path<String>,
     request: Request,
 ) -> Response {
-    let Some((model, verb)) = target.rsplit_once(':') else {
-        return refusal::no_method(request).await;
-    };
-    if verb != "predict" {
-        return refusal::no_route(request).await;
+    match verb(&target) {
+        Verb::Predict(model) => run(front, model, None, request).await,
+        Verb::None => refusal::no_method(request).await,
+        Verb::Other => refusal::no_route(request).await,
     }
-    exchange::predict(front, model, request, |admitted| hand_over(model, admitted)).await
+}
+
+/// `POST /v1/models/{model}/versions/{version}:predict`.
+pub(super) async fn predict_version(
+    State(front): State<Arc<Front>>,
+    Path((model, target)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    match verb(&target) {
+        Verb::Predict(version) => run(front, &model, Some(version), request).await,
+        Verb::None => refusal::no_method(request).await,
+        Verb::Other => refusal::no_route(request).await,
+    }
+}
+
+/// `/v1/models/{model}/labels/{label}`, with whatever method and verb: no version has a
+/// label here.
+pub(super) async fn label(Path((_, target)): Path<(String, String)>, request: Request) -> Response {
+    let label = target.split(':').next().unwrap_or_default();
+    let message = format!("Unrecognized servable version label: {}", served::shown(label));
+    refusal::respond(Error::new(Kind::NotFound, message), request).await
+}
+
+/// What comes behind the last colon.
+enum Verb<'a> {
+    Predict(&'a str),
+    Other,
+    None,
+}
+
+fn verb(target: &str) -> Verb<'_> {
+    match target.rsplit_once(':') {
+        Some((name, "predict")) => Verb::Predict(name),
+        Some(_) => Verb::Other,
+        None => Verb::None,
+    }
+}
+
+async fn run(front: Arc<Front>, model: &str, version: Option<&str>, request: Request) -> Response {
+    let depth_max = front.limits.json_depth_max;
+    let work = |admitted| tf_serving::predict(model, version, admitted, depth_max);
+    exchange::predict(front, model, request, work).await
 }
 
 /// Hands a body to whoever serves the name, and gives back what comes of it.
@@ -83,7 +122,8 @@ fn wants_events(headers: &HeaderMap) -> bool {
     })
 }
 
-fn encode(answer: HttpAnswer) -> Result<Response> {
+/// A plugin's body as a response.
+pub(super) fn encode(answer: HttpAnswer) -> Result<Response> {
     let fault = |what| Error::new(Kind::PluginOutput, what);
     let status =
         StatusCode::from_u16(answer.status).map_err(|_| fault("the plugin's status is not valid"))?;
