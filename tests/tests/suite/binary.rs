@@ -234,4 +234,9 @@ async fn bodies_may_be_compressed_both_ways_and_bombs_are_refused() {
     let accepted = [("accept-encoding", "gzip;q=0, br")];
     let reply = gateway.client.try_send(Method::POST, "/v2/models/fp32/infer", &accepted, many).await;
     assert!(reply.expect("an answer").headers.get("content-encoding").is_none());
+    let unknown = [("content-encoding", "br")];
+    let reply = gateway.client.try_send(Method::POST, "/v2/models/fp32/infer", &unknown, "x").await;
+    let reply = reply.expect("an answer");
+    assert_eq!(reply.status, 415);
+    assert_eq!(reply.headers["accept-encoding"], "gzip, deflate");
 }

@@ -59,6 +59,9 @@ async fn status_and_metadata_have_the_shapes_of_both_protocols() {
         }]);
         assert_eq!(status["model_version_status"], version);
     }
+    for path in ["/v1/models", "/v2/models"] {
+        assert_eq!(gateway.client.get(path).await.ok(), json!({ "models": ["bare", "add", "words"] }));
+    }
     for path in ["/v1/models/add/metadata", "/v1/models/add/versions/3/metadata"] {
         let metadata = gateway.client.get(path).await.ok();
         let expected = json!({ "name": "add", "signature_name": "", "version": "3" });

@@ -137,6 +137,15 @@ impl Snapshot {
         self.pipelines.contains_key(name) || self.models.contains_key(name)
     }
 
+    /// The model whose inputs callers of this name give, if no plugin takes the body.
+    pub fn asked_model(&self, name: &str) -> Option<&Arc<Model>> {
+        match self.pipelines.get(name).map(|pipeline| &pipeline.stages) {
+            Some(Stages::Staged { pre: None, model, .. }) => Some(model),
+            Some(_) => None,
+            None => self.models.get(name),
+        }
+    }
+
     /// The model whose outputs answer requests for this name unchanged, if there is one.
     pub fn answering_model(&self, name: &str) -> Option<&Model> {
         match self.pipelines.get(name).map(|pipeline| &pipeline.stages) {

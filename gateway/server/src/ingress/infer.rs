@@ -157,7 +157,7 @@ fn begin(
     call.options = wishes.options;
     call.version = version.map(Into::into);
     let version = call.version.as_deref().unwrap_or_else(|| served::version(snapshot, target)).to_owned();
-    Ok((raw_or_tensors(inputs)?, Asked { version, id, outputs }))
+    Ok((raw_or_tensors(snapshot, target, inputs), Asked { version, id, outputs }))
 }
 
 impl Asked {
@@ -213,17 +213,18 @@ fn check_names(inputs: &[NamedTensor], wanted: &[RequestedOutput]) -> Result<()>
     }
 }
 
-/// A single BYTES element called `body` is a raw body for the plugin.
-fn raw_or_tensors(inputs: Vec<NamedTensor>) -> Result<Request> {
+/// A single BYTES element called `body` is a raw body, where a plugin takes it.
+fn raw_or_tensors(snapshot: &Snapshot, target: &str, inputs: Vec<NamedTensor>) -> Request {
     let is_body = inputs.len() == 1
+        && snapshot.asked_model(target).is_none()
         && find(&inputs, BODY_TENSOR)
             .is_some_and(|tensor| tensor.dtype() == DType::Bytes && tensor.shape().elements() == 1);
     if !is_body {
-        return Ok(Request::Tensors(inputs));
+        return Request::Tensors(inputs);
     }
     // One element: everything behind its length.
     let data = inputs[0].tensor.to_dense();
-    Ok(Request::Body(HttpBody { content_type: None, data: data.slice(size_of::<u32>()..) }))
+    Request::Body(HttpBody { content_type: None, data: data.slice(size_of::<u32>()..) })
 }
 
 /// The outputs in the order asked for; all of them when none was named.

@@ -321,11 +321,10 @@ mod tests {
         of.iter().map(spec).collect()
     }
 
-    fn read(
-        rows: bool,
-        of: &[(&str, DType)],
-        json: &str,
-    ) -> std::result::Result<Vec<(Vec<usize>, Vec<u8>)>, Kind> {
+    /// Dimensions and bytes.
+    type Packed = (Vec<usize>, Vec<u8>);
+
+    fn read(rows: bool, of: &[(&str, DType)], json: &str) -> std::result::Result<Vec<Packed>, Kind> {
         let raw: &RawValue = serde_json::from_str(json).expect("JSON");
         let read = if rows { super::rows(&specs(of), raw) } else { columns(&specs(of), raw) };
         let each =

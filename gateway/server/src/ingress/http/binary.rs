@@ -5,7 +5,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
 use sluice_tensor::{DType, Dim, NamedTensor, Shape, Tensor, TensorSpec};
 
-use crate::catalog::{Snapshot, Stages};
+use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::infer::{BODY_TENSOR, InferRequest};
 use crate::ingress::parameters::Wishes;
@@ -46,13 +46,13 @@ pub(super) fn header_length(headers: &HeaderMap, body_bytes: usize) -> Result<Op
 /// # Errors
 /// [`Kind::NotFound`], or [`Kind::BadRequest`] where the shape does not follow.
 pub(super) fn raw_request(snapshot: &Snapshot, target: &str, body: Bytes) -> Result<InferRequest> {
-    let input = match snapshot.pipelines.get(target).map(|pipeline| &pipeline.stages) {
-        // The plugin takes any body.
-        Some(Stages::Whole { .. } | Stages::Staged { pre: Some(_), .. }) => {
+    let input = match snapshot.asked_model(target) {
+        None if snapshot.serves(target) => {
+            // The plugin takes any body.
             bytes_of_one(BODY_TENSOR.into(), &[1], &body)?
         }
-        _ => {
-            let model = snapshot.answering_model(target).ok_or_else(|| served::unknown(target))?;
+        None => return Err(served::unknown(target)),
+        Some(model) => {
             let [only] = model.signature().inputs.as_slice() else {
                 let count = model.signature().inputs.len();
                 return Err(Error::new(

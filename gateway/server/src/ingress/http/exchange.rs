@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -138,7 +139,13 @@ fn finish(outcome: Result<(Encoded, Inside)>, count: Count) -> Response {
         }
         Err(error) => {
             count.failed(&error);
-            wire_error::respond(&error, &count.request_id)
+            let mut response = wire_error::respond(&error, &count.request_id);
+            if error.kind() == Kind::UnsupportedMedia {
+                // What a body may be packed with.
+                let packed = HeaderValue::from_static("gzip, deflate");
+                response.headers_mut().insert(ACCEPT_ENCODING, packed);
+            }
+            response
         }
     }
 }

@@ -128,6 +128,7 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
             "answers of that version as events",
             generate::stream_version,
         ),
+        Route::get("/v2/models", Predict, "what is served", metadata::v1_list),
         Route::get("/v1/models", Predict, "what is served", metadata::v1_list),
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.
         Route::get("/v1/models/{target}", Predict, "whether it can be served", v1::status),

@@ -18,7 +18,7 @@ use sluice_tensor::{DType, Dim, TensorSpec};
 
 use super::exchange::{Admitted, Encoded};
 use super::{Front, body, v1};
-use crate::catalog::{Model, Snapshot, Stages};
+use crate::catalog::{Model, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
 use crate::pipeline;
@@ -42,13 +42,14 @@ struct PredictRequest<'a> {
 pub(super) async fn predict(
     name: &str,
     version: Option<&str>,
-    admitted: Admitted,
+    mut admitted: Admitted,
     depth_max: usize,
 ) -> Result<Encoded> {
     if let Some(version) = version {
         served::check_version(&admitted.snapshot, name, version)?;
+        admitted.call.version = Some(version.into());
     }
-    match taking_tensors(&admitted.snapshot, name) {
+    match asked_model(&admitted.snapshot, name, version) {
         Some(model) => {
             let model = Arc::clone(model);
             rows_or_columns(name, &model, admitted, depth_max).await
@@ -57,13 +58,11 @@ pub(super) async fn predict(
     }
 }
 
-/// The model whose inputs a caller of this name gives, if no plugin takes the body.
-fn taking_tensors<'a>(snapshot: &'a Snapshot, name: &str) -> Option<&'a Arc<Model>> {
-    match snapshot.pipelines.get(name).map(|pipeline| &pipeline.stages) {
-        Some(Stages::Staged { pre: None, model, .. }) => Some(model),
-        Some(_) => None,
-        None => snapshot.models.get(name),
-    }
+/// The model whose inputs a caller of this name and version gives, if no plugin takes the
+/// body.
+fn asked_model<'a>(snapshot: &'a Snapshot, name: &str, version: Option<&str>) -> Option<&'a Arc<Model>> {
+    let latest = snapshot.asked_model(name)?;
+    Some(version.and_then(|version| snapshot.model_version(name, version)).unwrap_or(latest))
 }
 
 async fn rows_or_columns(name: &str, model: &Model, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
@@ -117,16 +116,13 @@ pub(super) fn status(front: &Front, name: &str, version: Option<&str>) -> Respon
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "UNLOADING", "UNAVAILABLE", "not ready")
     };
-    let version = served::version(&snapshot, name);
-    let body = json!({
-        "name": name,
-        "ready": ready,
-        "model_version_status": [{
-            "version": version,
-            "state": state,
-            "status": { "error_code": code, "error_message": message },
-        }],
-    });
+    let versions = version.map_or_else(|| snapshot.versions_of(name), |version| vec![version]);
+    let one = |version: &&str| {
+        let status = json!({ "error_code": code, "error_message": message });
+        json!({ "version": version, "state": state, "status": status })
+    };
+    let versions: Vec<Value> = versions.iter().map(one).collect();
+    let body = json!({ "name": name, "ready": ready, "model_version_status": versions });
     (status, Json(body)).into_response()
 }
 
@@ -154,8 +150,12 @@ fn described(front: &Front, name: &str, version: Option<&str>) -> Response {
         return respond(&error, "");
     }
     // What a plugin takes or gives is known to the plugin only.
-    let inputs = taking_tensors(&snapshot, name).map(|model| tensors(&model.signature().inputs));
-    let outputs = snapshot.answering_model(name).map(|model| tensors(&model.signature().outputs));
+    let asked = asked_model(&snapshot, name, version);
+    let inputs = asked.map(|model| tensors(&model.signature().inputs));
+    let answering = version.and_then(|version| snapshot.model_version(name, version)).map(|model| &**model);
+    let answering = answering.or_else(|| snapshot.answering_model(name));
+    let outputs = answering.map(|model| tensors(&model.signature().outputs));
+    let version = version.unwrap_or_else(|| served::version(&snapshot, name));
     let signature = json!({
         "inputs": inputs.unwrap_or_default(),
         "outputs": outputs.unwrap_or_default(),
@@ -163,7 +163,7 @@ fn described(front: &Front, name: &str, version: Option<&str>) -> Response {
         "defaults": {},
     });
     Json(json!({
-        "model_spec": { "name": name, "signature_name": "", "version": served::version(&snapshot, name) },
+        "model_spec": { "name": name, "signature_name": "", "version": version },
         "metadata": { "signature_def": { "signature_def": { SIGNATURE: signature } } },
     }))
     .into_response()
