@@ -23,7 +23,9 @@ use crate::auth::tls::{Certificates, Keeper, TlsError};
 use crate::catalog::plugins::Plugins;
 use crate::catalog::repository::Repositories;
 use crate::catalog::store::{Store, StoreError};
-use crate::catalog::{BuildError, Builder, Catalog, Compile, Overrides as Natives, Stages, engine_name};
+use crate::catalog::{
+    BuildError, Builder, Catalog, Compile, Overrides as Natives, ResponseCache, Stages, engine_name,
+};
 use crate::config::{self, Config, Scope};
 use crate::ingress::grpc;
 use crate::ingress::http::{self, Front};
@@ -128,6 +130,7 @@ pub fn builder(config: &Config, options: StartOptions) -> Result<Builder, StartE
         sandbox,
         limiter: Arc::new(Limiter::new(Arc::clone(&clock))),
         clock,
+        cache: ResponseCache::new(config.cache.bytes_max, Arc::clone(&metrics)),
         metrics,
         engine_search: engine_search(config.engine.onnxruntime_library.clone()),
         natives: options.natives,

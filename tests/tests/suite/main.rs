@@ -6,6 +6,7 @@ mod author;
 mod author_remote;
 mod batching;
 mod binary;
+mod cache;
 mod corpus;
 mod crosstalk;
 mod drain;

@@ -92,7 +92,8 @@ pub fn router(admin: Arc<Admin>, door: &Arc<Door>) -> Router {
 }
 
 async fn metrics_text(State(admin): State<Arc<Admin>>) -> Response {
-    ([(CONTENT_TYPE, observe::CONTENT_TYPE)], admin.metrics.encode()).into_response()
+    let with_triton = admin.catalog.snapshot().config.telemetry.triton_metrics;
+    ([(CONTENT_TYPE, observe::CONTENT_TYPE)], admin.metrics.encode(with_triton)).into_response()
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {

@@ -3,6 +3,7 @@
 
 mod alone;
 mod build;
+mod cache;
 mod caller;
 mod exposed;
 mod files;
@@ -26,6 +27,7 @@ mod worker;
 
 pub(crate) use alone::alone;
 pub use build::{BuildError, Builder, Built, Compile, Overrides, engine_name};
+pub use cache::ResponseCache;
 pub use loaded::LoadedPlugin;
 pub use model::Model;
 pub use plugin_log::LogLine;

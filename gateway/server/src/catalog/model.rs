@@ -11,6 +11,7 @@ use sluice_tensor::{NamedTensor, Signature};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::cache::ModelCache;
 use super::exposed::Exposed;
 use super::outbox::Outbox;
 use super::scheduling::{self, PaddedModel};
@@ -56,6 +57,8 @@ pub struct Model {
     ready_instances: Arc<AtomicUsize>,
     metrics: Arc<ModelMetrics>,
     statistics: Arc<Statistics>,
+    /// Answers that may be given again, if it was opted in.
+    cache: Option<ModelCache>,
     request_metrics: Arc<PipelineMetrics>,
 }
 
@@ -71,6 +74,7 @@ pub(super) struct Loaded {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Arc<ModelMetrics>,
     pub(super) statistics: Arc<Statistics>,
+    pub(super) cache: Option<ModelCache>,
     pub(super) request_metrics: Arc<PipelineMetrics>,
 }
 
@@ -87,6 +91,7 @@ impl Model {
             clock,
             metrics,
             statistics,
+            cache,
             request_metrics,
         } = loaded;
         let signature = model.signature().clone();
@@ -122,6 +127,7 @@ impl Model {
             ready_instances,
             metrics,
             statistics,
+            cache,
             request_metrics,
         });
         let outbox = Arc::new(Outbox::default());
@@ -231,7 +237,13 @@ impl Model {
     /// Queue full, shutting down, deadline passed, model not ready, engine failed.
     pub async fn infer(&self, inputs: CheckedInputs, call: &Call) -> Result<Vec<NamedTensor>> {
         let counted = self.statistics.request(call.deadline);
-        let outcome = self.run_exposed(inputs, call).await;
+        let outcome = match &self.cache {
+            // What a sequence answers depends on what came before.
+            Some(cache) if call.options.sequence.is_none() => {
+                cache.through(inputs, |inputs| self.run_exposed(inputs, call)).await
+            }
+            _ => self.run_exposed(inputs, call).await,
+        };
         counted.finished(outcome.as_ref().map(drop).map_err(|error| failure(error.kind())));
         outcome
     }
@@ -260,6 +272,7 @@ impl Model {
             caller: Arc::clone(&caller),
             queued: Instant::now(),
             waited: Duration::ZERO,
+            waiting: Some(self.statistics.wait()),
             span: tracing::Span::current(),
             queue_span: tracing::debug_span!("queue"),
         };

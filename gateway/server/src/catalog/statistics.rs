@@ -1,8 +1,8 @@
 //! The statistics of what is served, as both protocols show them.
 
 use super::Snapshot;
-use super::versions::{PIPELINE_VERSION, unknown};
-use crate::error::Result;
+use super::versions::PIPELINE_VERSION;
+use crate::error::{Error, Kind, Result};
 use crate::observe::ModelStatistics;
 
 impl Snapshot {
@@ -16,14 +16,27 @@ impl Snapshot {
             self.pipelines.iter().map(|(name, one)| (name, PIPELINE_VERSION, one.metrics.statistics()));
         let models = self.all_models().map(|one| (one.name(), &*one.config().version, &**one.statistics()));
         let all = pipelines.chain(models);
-        let found: Vec<ModelStatistics> = all
+        let mut found: Vec<ModelStatistics> = all
             .filter(|(known, _, _)| name.is_empty() || ***known == *name)
             .filter(|(_, known, _)| version.is_empty() || *known == version)
             .map(|(name, version, statistics)| statistics.read(name, version))
             .collect();
         if found.is_empty() && !name.is_empty() {
-            return Err(unknown(name, Some(version)));
+            return Err(unknown(name, self.serves(name)));
         }
+        found.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
         Ok(found)
     }
+}
+
+/// In Triton's words, which for statistics are other ones than for a prediction.
+fn unknown(name: &str, is_served: bool) -> Error {
+    let shown: String = name.chars().take(128).collect();
+    Error::new(
+        Kind::NotFound,
+        match is_served {
+            true => format!("requested model version is not available for model '{shown}'"),
+            false => format!("requested model '{shown}' is not available"),
+        },
+    )
 }

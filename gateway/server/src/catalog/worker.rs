@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::model::Caller;
 use super::outbox::{Outbox, Turn};
 use crate::error::{Error, Kind, Result};
-use crate::observe::{ModelMetrics, Phases, Statistics};
+use crate::observe::{ModelMetrics, Phases, Statistics, Waiting};
 
 /// One request's rows in a model's queue.
 pub(super) struct Job {
@@ -27,6 +27,8 @@ pub(super) struct Job {
     pub(super) queued: Instant,
     /// How long it waited, once it has joined its batch.
     pub(super) waited: Duration,
+    /// There while it waits.
+    pub(super) waiting: Option<Waiting>,
     pub(super) span: tracing::Span,
     /// Open while the job waits for its batch.
     pub(super) queue_span: tracing::Span,
@@ -188,6 +190,7 @@ impl Worker {
             if job.caller.join(&watch) {
                 job.queue_span = tracing::Span::none();
                 job.waited = job.queued.elapsed();
+                job.waiting = None;
                 self.metrics.queue_wait(job.waited);
                 jobs.push(job);
             } else {

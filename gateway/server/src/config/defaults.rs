@@ -165,6 +165,10 @@ pub const LEVEL_QUEUE_RANGE: RangeInclusive<u64> = 0..=1_048_576;
 pub const BATCH_WEIGHT_RANGE: RangeInclusive<u64> = 0..=4_294_967_295;
 /// Preferred sizes of a model's batches: more than anybody tunes.
 pub const PREFERRED_SIZES_MAX: usize = 64;
+/// Bytes of the response cache: a few ten thousand small answers, and little beside a model.
+pub const CACHE_BYTES: u64 = 64 * MIB;
+/// Bounds of the above.
+pub const CACHE_BYTES_RANGE: RangeInclusive<u64> = 64 * KIB..=64 * GIB;
 /// The version of a model that names none, as Triton numbers them.
 pub const MODEL_VERSION: &str = "1";
 

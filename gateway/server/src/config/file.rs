@@ -16,6 +16,7 @@ pub(super) struct ConfigFile {
     pub(super) sandbox: SandboxFile,
     pub(super) telemetry: TelemetryFile,
     pub(super) state: StateFile,
+    pub(super) cache: CacheFile,
     pub(super) verify: VerifyFile,
     pub(super) egress: EgressFile,
     pub(super) oci: OciFile,
@@ -153,6 +154,13 @@ pub(super) struct TelemetryFile {
     pub(super) service_name: Option<String>,
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_filter: Option<String>,
+    pub(super) triton_metrics: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CacheFile {
+    pub(super) size_bytes: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -198,6 +206,7 @@ pub(super) struct ModelFile {
     pub(super) max_batch_size: Option<u64>,
     pub(super) max_queue_delay_microseconds: Option<u64>,
     pub(super) max_queue_size: Option<u64>,
+    pub(super) response_cache: Option<bool>,
     pub(super) batching: BatchingFile,
     pub(super) padding: Option<PaddingFile>,
 }

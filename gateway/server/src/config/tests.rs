@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use sluice_batch::{Mode, TimeoutAction};
 
 use super::file::{
-    BatchingFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PaddingFile,
+    BatchingFile, CacheFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PaddingFile,
     PipelineFile, PluginFile, QueuePolicyFile, RepositoryFile, SandboxFile, ServerFile, StateFile, StoreFile,
     TelemetryFile, TlsFile, TokenFile, VerifyFile,
 };
@@ -492,7 +492,7 @@ fn uncommented() -> String {
 #[test]
 fn every_key_is_in_the_example_file() {
     let keys = locate::keys(&uncommented(), locate::Format::Toml);
-    let tables: [(&str, &[&str]); 23] = [
+    let tables: [(&str, &[&str]); 24] = [
         ("", fields::<ConfigFile>()),
         ("server", fields::<ServerFile>()),
         ("server.tls", fields::<TlsFile>()),
@@ -502,6 +502,7 @@ fn every_key_is_in_the_example_file() {
         ("sandbox", fields::<SandboxFile>()),
         ("telemetry", fields::<TelemetryFile>()),
         ("state", fields::<StateFile>()),
+        ("cache", fields::<CacheFile>()),
         ("verify", fields::<VerifyFile>()),
         ("egress", fields::<EgressFile>()),
         ("oci", fields::<OciFile>()),

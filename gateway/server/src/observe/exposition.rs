@@ -12,14 +12,18 @@ use prometheus_client::registry::Registry;
 use super::codes::Codes;
 use super::histogram::Histogram;
 use super::metrics::{self as m, Family, LISTENERS, Metrics, ModelMetrics, Named, PipelineMetrics, Stage};
+use super::metrics_triton::TritonMetrics;
 use super::process::Usage;
 
 impl Metrics {
-    /// All metrics as OpenMetrics text, with the type [`super::CONTENT_TYPE`]. Takes
-    /// no lock that a request waits for.
-    pub fn encode(self: &Arc<Self>) -> String {
+    /// All metrics as OpenMetrics text, with the type [`super::CONTENT_TYPE`]; with Triton's
+    /// names beside ours if wanted. Takes no lock that a request waits for.
+    pub fn encode(self: &Arc<Self>, with_triton: bool) -> String {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
+        if with_triton {
+            registry.register_collector(Box::new(TritonMetrics(Arc::clone(self))));
+        }
         let mut out = String::with_capacity(16 << 10);
         // A String takes everything that is written to it.
         let _ = text::encode(&mut out, &registry);
@@ -85,6 +89,9 @@ impl Metrics {
     fn requests(&self, out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
         gauge(out, &m::IN_FLIGHT, &self.in_flight)?;
         gauge(out, &m::IN_FLIGHT_BYTES, &self.in_flight_bytes)?;
+        gauge(out, &m::CACHE_ENTRIES, &self.cache_entries)?;
+        gauge(out, &m::CACHE_BYTES, &self.cache_bytes)?;
+        count(&mut family(out, &m::CACHE_EVICTIONS)?, self.cache_evictions.load(Ordering::Relaxed))?;
         codes(&mut family(out, &m::REJECTED)?, &self.rejected, "reason")?;
         let pipelines = &shown.pipelines;
         let mut requests = family(out, &m::REQUESTS)?;
@@ -122,6 +129,7 @@ fn batches(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
             histogram.encode(seconds.encode_family(&labels)?)?;
         }
     }
+    by_code(out, &m::CACHE_LOOKUPS, models, ("model", "outcome"), |one: &ModelMetrics| &one.cache)?;
     histograms(out, &m::QUEUE_SECONDS, models, "model", |one: &ModelMetrics| &one.queue_wait)?;
     let mut depth = family(out, &m::QUEUE_DEPTH)?;
     for (name, model) in models {
@@ -164,7 +172,7 @@ fn plugins(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
     Ok(())
 }
 
-fn family<'s>(
+pub(super) fn family<'s>(
     out: &'s mut DescriptorEncoder<'_>,
     family: &'s Family,
 ) -> Result<MetricEncoder<'s>, fmt::Error> {
@@ -217,7 +225,7 @@ fn histograms<T>(
     Ok(())
 }
 
-fn labelled<'s, S: EncodeLabelSet>(
+pub(super) fn labelled<'s, S: EncodeLabelSet>(
     encoder: &'s mut MetricEncoder<'_>,
     labels: &'s S,
 ) -> Result<MetricEncoder<'s>, fmt::Error> {

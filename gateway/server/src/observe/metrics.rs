@@ -59,6 +59,10 @@ families! {
     QUEUE_SECONDS Histogram "sluice_queue_wait_seconds" "Time a request waited for its batch in seconds"
     QUEUE_DEPTH Gauge "sluice_queue_depth" "Requests that wait for a batch"
     BEST_ROWS Gauge "sluice_batch_best_rows" "The size of a batch beyond which a row gets no cheaper, as learned; 0 while unknown"
+    CACHE_LOOKUPS Counter "sluice_cache_lookups" "Requests of models with a response cache, by model and outcome"
+    CACHE_ENTRIES Gauge "sluice_cache_entries" "Answers in the response cache"
+    CACHE_BYTES Gauge "sluice_cache_bytes" "Bytes of the response cache that are used"
+    CACHE_EVICTIONS Counter "sluice_cache_evictions" "Answers that made room for others"
     PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins by version, by outcome"
     PLUGIN_SECONDS Histogram "sluice_plugin_call_seconds" "Time of a plugin call in seconds, by version"
     PLUGIN_LOG_LINES Counter "sluice_plugin_log_lines" "Log lines of plugins by version, by whether they were written"
@@ -81,6 +85,7 @@ pub const OTHER: &str = "other";
 #[derive(Debug)]
 pub struct ModelMetrics {
     pub(super) batches: Codes,
+    pub(super) cache: Codes,
     pub(super) rows: Histogram,
     /// Gather, compute, scatter.
     pub(super) phases: [Histogram; 3],
@@ -93,6 +98,7 @@ impl ModelMetrics {
     fn new() -> Self {
         Self {
             batches: Codes::default(),
+            cache: Codes::default(),
             rows: Histogram::new(ROWS),
             phases: std::array::from_fn(|_| Histogram::new(SECONDS)),
             queue_wait: Histogram::new(SECONDS),
@@ -119,6 +125,11 @@ impl ModelMetrics {
         for (histogram, took) in self.phases.iter().zip([gather, compute, scatter]) {
             histogram.observe(took);
         }
+    }
+
+    /// A request was looked for in the response cache: `hit` or `miss`.
+    pub fn cache(&self, outcome: &'static str) {
+        self.cache.increment(outcome, "");
     }
 
     /// A request waited this long until its batch was formed.
@@ -211,6 +222,9 @@ pub struct Metrics {
     pub(super) named: RwLock<Named>,
     pub(super) in_flight: AtomicI64,
     pub(super) in_flight_bytes: AtomicI64,
+    pub(super) cache_entries: AtomicI64,
+    pub(super) cache_bytes: AtomicI64,
+    pub(super) cache_evictions: AtomicU64,
     pub(super) connections: [AtomicI64; LISTENERS.len()],
     pub(super) rejected: Codes,
     pub(super) reloads: Codes,
@@ -241,6 +255,9 @@ impl Metrics {
             named: RwLock::new(named),
             in_flight: AtomicI64::new(0),
             in_flight_bytes: AtomicI64::new(0),
+            cache_entries: AtomicI64::new(0),
+            cache_bytes: AtomicI64::new(0),
+            cache_evictions: AtomicU64::new(0),
             connections: Default::default(),
             rejected: Codes::default(),
             reloads: Codes::default(),
@@ -329,6 +346,17 @@ impl Metrics {
     pub fn keep_plugins(&self, is_loaded: impl Fn(&PluginVersion) -> bool) {
         let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
         named.plugins.retain(|version, _| is_loaded(version));
+    }
+
+    /// The response cache holds so much now.
+    pub fn cache_size(&self, entries: usize, bytes: usize) {
+        self.cache_entries.store(i64::try_from(entries).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.cache_bytes.store(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// So many answers made room for others in the response cache.
+    pub fn cache_evicted(&self, entries: usize) {
+        self.cache_evictions.fetch_add(u64::try_from(entries).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Somebody asked for a change of a plugin: the action, and `ok` or the reason code.

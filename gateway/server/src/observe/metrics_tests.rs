@@ -35,6 +35,42 @@ fn value(text: &str, series: &str) -> Option<f64> {
 }
 
 #[test]
+fn tritons_names_say_the_same_and_only_where_they_are_wanted() {
+    let metrics = metrics();
+    let statistics = metrics.statistics(&"m".into(), "7");
+    statistics.loaded(Duration::from_millis(1500));
+    let phases = crate::observe::Phases { input: MS, infer: 5 * MS, output: 2 * MS };
+    statistics.executed(2, 6, 4 * MS, phases);
+    statistics.finished(Ok(()), 10 * MS);
+    statistics.finished(Err(crate::observe::Failure::Cancelled), MS);
+    statistics.cache_hit(MS);
+    let waiting = statistics.wait();
+    metrics.pipeline("rank").request_finished("ok", "none", 3 * MS);
+    assert!(!metrics.encode(false).contains("nv_"));
+    let text = metrics.encode(true);
+    for (series, expected) in [
+        (r#"nv_inference_request_success{model="m",version="7"}"#, 1.0),
+        (r#"nv_inference_request_failure{model="m",version="7",reason="CANCELED"}"#, 1.0),
+        (r#"nv_inference_request_failure{model="m",version="7",reason="REJECTED"}"#, 0.0),
+        (r#"nv_inference_count{model="m",version="7"}"#, 6.0),
+        (r#"nv_inference_exec_count{model="m",version="7"}"#, 1.0),
+        (r#"nv_inference_pending_request_count{model="m",version="7"}"#, 1.0),
+        (r#"nv_inference_request_duration_us{model="m",version="7"}"#, 10_000.0),
+        (r#"nv_inference_queue_duration_us{model="m",version="7"}"#, 4000.0),
+        (r#"nv_inference_compute_infer_duration_us{model="m",version="7"}"#, 10_000.0),
+        (r#"nv_cache_num_hits_per_model{model="m",version="7"}"#, 1.0),
+        (r#"nv_model_load_duration_secs{model="m",version="7"}"#, 1.5),
+        (r#"nv_inference_request_success{model="rank",version="1"}"#, 1.0),
+    ] {
+        assert_eq!(value(&text, series), Some(expected), "{series} in\n{text}");
+    }
+    assert!(text.contains("# TYPE nv_inference_count unknown"), "{text}");
+    assert!(value(&text, "nv_cpu_memory_total_bytes").is_some_and(|bytes| bytes > 1e6));
+    drop((waiting, statistics));
+    assert!(!metrics.encode(true).contains(r#"version="7""#), "a version that is gone has no series");
+}
+
+#[test]
 fn i4_what_is_counted_is_what_is_written() {
     let metrics = metrics();
     let rank = metrics.pipeline("rank");
@@ -53,7 +89,7 @@ fn i4_what_is_counted_is_what_is_written() {
     metrics.reload("invalid");
     metrics.config_digest("abc");
     metrics.engine("embedded 0.27");
-    let text = metrics.encode();
+    let text = metrics.encode(false);
     for (series, expected) in [
         (r#"sluice_requests_total{pipeline="rank",code="ok",fault="none"}"#, 2.0),
         (r#"sluice_requests_total{pipeline="rank",code="plugin_trap",fault="plugin"}"#, 1.0),
@@ -94,9 +130,9 @@ fn x4_invented_names_are_other_and_make_no_series() {
         metrics.model(&name).queue_depth(1);
     };
     count(0);
-    let series = metrics.encode().lines().count();
+    let series = metrics.encode(false).lines().count();
     (1..1000).for_each(count);
-    let text = metrics.encode();
+    let text = metrics.encode(false);
     assert!(!text.contains("invented"));
     let other = r#"sluice_requests_total{pipeline="other",code="not_found",fault="caller"}"#;
     assert_eq!(value(&text, other), Some(1000.0));
@@ -112,12 +148,12 @@ fn names_come_and_go_with_the_configuration_and_counts_stay() {
     // A reload that fails half-way: names were added, and the old ones are kept.
     metrics.add_names(&next);
     metrics.keep_names(&served());
-    assert!(!metrics.encode().contains(r#"pipeline="new""#));
+    assert!(!metrics.encode(false).contains(r#"pipeline="new""#));
     assert!(Arc::ptr_eq(&before, &metrics.pipeline("rank")));
     // One that succeeds.
     metrics.add_names(&next);
     metrics.keep_names(&next);
-    let text = metrics.encode();
+    let text = metrics.encode(false);
     assert!(text.contains(r#"pipeline="new""#) && text.contains(r#"pipeline="m""#));
     assert!(!text.contains(r#"pipeline="rank""#) && !text.contains(r#"plugin="p""#));
     assert_eq!(value(&text, "sluice_plugins_loaded"), Some(0.0));
@@ -129,12 +165,12 @@ fn i5_gauges_return_to_zero_with_their_guards() {
     let mut request = metrics.request_in_flight(100);
     let connection = metrics.connection_open("http");
     request.set_bytes(40);
-    let text = metrics.encode();
+    let text = metrics.encode(false);
     assert_eq!(value(&text, "sluice_requests_in_flight"), Some(1.0));
     assert_eq!(value(&text, "sluice_request_bytes_in_flight"), Some(40.0));
     assert_eq!(value(&text, r#"sluice_connections_open{listener="http"}"#), Some(1.0));
     drop((request, connection));
-    let text = metrics.encode();
+    let text = metrics.encode(false);
     for series in [
         "sluice_requests_in_flight",
         "sluice_request_bytes_in_flight",
@@ -148,7 +184,7 @@ fn i5_gauges_return_to_zero_with_their_guards() {
 fn every_metric_is_described_once_and_every_series_belongs_to_one() {
     let metrics = metrics();
     metrics.pipeline("rank").request_finished("ok", "none", MS);
-    let text = metrics.encode();
+    let text = metrics.encode(false);
     for family in FAMILIES {
         let help = format!("# HELP {} {}", family.name, family.help);
         assert_eq!(text.lines().filter(|line| **line == help).count(), 1, "{help}\n{text}");

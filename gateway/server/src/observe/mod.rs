@@ -11,7 +11,10 @@ mod codes;
 mod exposition;
 mod histogram;
 mod logs;
+mod machine;
 mod metrics;
+mod metrics_triton;
+mod model_statistics;
 mod pipeline_metrics;
 mod plugin_spans;
 mod process;
@@ -29,11 +32,12 @@ pub use metrics::{
     CONTENT_TYPE, InFlight, Metrics, ModelMetrics, OTHER, Open, PipelineMetrics, PluginMetrics,
     PluginVersion, Stage,
 };
-pub use plugin_spans::PluginSpans;
-pub use statistics::{
-    BatchStatistics, Counted, DurationStatistics, Failure, InferenceStatistics, MemoryUsage, ModelStatistics,
-    PartOutcome, PartStatistics, Phases, ResponseStatistics, Statistics,
+pub use model_statistics::{
+    BatchStatistics, DurationStatistics, InferenceStatistics, MemoryUsage, ModelStatistics, PartStatistics,
+    ResponseStatistics,
 };
+pub use plugin_spans::PluginSpans;
+pub use statistics::{Counted, Failure, PartOutcome, Phases, Statistics, Waiting};
 pub use traces::{FLUSH_TIMEOUT, SpanCounters, check_endpoint, set_parent, trace_id};
 
 /// Telemetry cannot start.
@@ -108,6 +112,7 @@ mod tests {
             service_name: "test".to_owned(),
             log_format: LogFormat::Json,
             log_filter: "info".to_owned(),
+            triton_metrics: false,
         }
     }
 

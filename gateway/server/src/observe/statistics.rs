@@ -5,12 +5,16 @@
 //! taken and nothing grows with the traffic. A reader may see a request's count and not yet
 //! its time.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Serialize, Serializer};
 use tokio::time::Instant;
+
+use super::model_statistics::{
+    BatchStatistics, DurationStatistics, InferenceStatistics, ModelStatistics, PartStatistics,
+    ResponseStatistics,
+};
 
 /// Batch sizes up to this are told apart one by one.
 const EXACT_ROWS_MAX: usize = 1024;
@@ -124,7 +128,8 @@ pub struct Statistics {
     last_inference_ms: AtomicU64,
     inferences: AtomicU64,
     executions: AtomicU64,
-    pending: AtomicU64,
+    waiting: AtomicI64,
+    load_nanoseconds: AtomicU64,
     success: Timer,
     failures: [Timer; Failure::ALL.len()],
     queue: Timer,
@@ -143,7 +148,8 @@ impl Default for Statistics {
             last_inference_ms: AtomicU64::new(0),
             inferences: AtomicU64::new(0),
             executions: AtomicU64::new(0),
-            pending: AtomicU64::new(0),
+            waiting: AtomicI64::new(0),
+            load_nanoseconds: AtomicU64::new(0),
             success: Timer::default(),
             failures: Default::default(),
             queue: Timer::default(),
@@ -163,7 +169,6 @@ impl Statistics {
     /// when the guard is dropped before [`Counted::finished`].
     #[must_use]
     pub fn request(&self, deadline: Instant) -> Counted<'_> {
-        self.pending.fetch_add(1, Ordering::Relaxed);
         Counted { statistics: self, started: Instant::now(), deadline, is_done: false }
     }
 
@@ -257,13 +262,30 @@ impl Statistics {
         timer.add(infer.saturating_add(output));
     }
 
-    /// Requests that are under way.
-    pub fn pending(&self) -> u64 {
-        self.pending.load(Ordering::Relaxed)
+    /// A request waits for its batch until the guard is dropped.
+    #[must_use]
+    pub fn wait(self: &Arc<Self>) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(self))
+    }
+
+    /// Loading it took so long.
+    pub fn loaded(&self, took: Duration) {
+        self.load_nanoseconds.store(nanoseconds(took), Ordering::Relaxed);
+    }
+
+    /// How long loading it took.
+    pub(super) fn load_time(&self) -> Duration {
+        Duration::from_nanos(self.load_nanoseconds.load(Ordering::Relaxed))
+    }
+
+    /// Requests that wait for their batch.
+    pub(super) fn waiting(&self) -> i64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Failed requests by why.
-    pub fn failed(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    pub(super) fn failed(&self) -> impl Iterator<Item = (&'static str, u64)> {
         Failure::ALL.iter().zip(&self.failures).map(|((_, name), timer)| (*name, timer.read().count))
     }
 
@@ -338,6 +360,16 @@ impl Statistics {
     }
 }
 
+/// See [`Statistics::wait`].
+#[derive(Debug)]
+pub struct Waiting(Arc<Statistics>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A request that is counted; see [`Statistics::request`].
 #[derive(Debug)]
 pub struct Counted<'a> {
@@ -357,7 +389,6 @@ impl Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.statistics.pending.fetch_sub(1, Ordering::Relaxed);
         if !self.is_done {
             let is_late = Instant::now() >= self.deadline;
             let why = if is_late { Failure::Rejected } else { Failure::Cancelled };
@@ -385,93 +416,6 @@ fn rows_at(place: usize) -> usize {
 
 fn nanoseconds(took: Duration) -> u64 {
     u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// How often, and how many nanoseconds in all.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct DurationStatistics {
-    /// How often.
-    pub count: u64,
-    /// Nanoseconds in all.
-    pub ns: u64,
-}
-
-/// The statistics of one version at a point of time: Triton's message, field by field. As
-/// JSON it is what `/v2/models/{model}/stats` shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names are the protocol's, which says what they mean")]
-pub struct ModelStatistics {
-    pub name: String,
-    pub version: String,
-    /// Milliseconds since 1970; 0 before the first.
-    pub last_inference: u64,
-    /// Rows that were run; answers from the cache are not among them.
-    pub inference_count: u64,
-    /// Batches that were run.
-    pub execution_count: u64,
-    pub inference_stats: InferenceStatistics,
-    pub response_stats: ResponseStatistics,
-    pub batch_stats: Vec<BatchStatistics>,
-    /// Empty: no engine tells what memory belongs to which model.
-    pub memory_usage: Vec<MemoryUsage>,
-}
-
-/// See [`ModelStatistics`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names are the protocol's, which says what they mean")]
-pub struct InferenceStatistics {
-    pub success: DurationStatistics,
-    pub fail: DurationStatistics,
-    pub queue: DurationStatistics,
-    pub compute_input: DurationStatistics,
-    pub compute_infer: DurationStatistics,
-    pub compute_output: DurationStatistics,
-    pub cache_hit: DurationStatistics,
-    pub cache_miss: DurationStatistics,
-}
-
-/// See [`ModelStatistics`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names are the protocol's, which says what they mean")]
-pub struct BatchStatistics {
-    pub batch_size: usize,
-    pub compute_input: DurationStatistics,
-    pub compute_infer: DurationStatistics,
-    pub compute_output: DurationStatistics,
-}
-
-/// Statistics of the parts of streamed answers by their number; a map in JSON.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResponseStatistics(pub Vec<(usize, PartStatistics)>);
-
-impl Serialize for ResponseStatistics {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(number, part)| (number, part)))
-    }
-}
-
-/// See [`ResponseStatistics`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names are the protocol's, which says what they mean")]
-pub struct PartStatistics {
-    pub compute_infer: DurationStatistics,
-    pub compute_output: DurationStatistics,
-    pub success: DurationStatistics,
-    pub fail: DurationStatistics,
-    pub empty_response: DurationStatistics,
-    pub cancel: DurationStatistics,
-}
-
-/// Memory of a model on a device.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct MemoryUsage {
-    /// `CPU`, `CPU_PINNED` or `GPU`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The device.
-    pub id: i64,
-    /// Bytes.
-    pub byte_size: u64,
 }
 
 #[cfg(test)]

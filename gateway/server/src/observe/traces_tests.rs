@@ -25,6 +25,7 @@ fn telemetry(endpoint: SocketAddr) -> Telemetry {
         service_name: "the-service".to_owned(),
         log_format: crate::config::LogFormat::Auto,
         log_filter: "info".to_owned(),
+        triton_metrics: false,
     }
 }
 

@@ -10,6 +10,7 @@ use sluice_batch::{Clock, Limiter};
 use sluice_engine::{Engine, EngineChoice, EngineKind, EngineSearch, LoadOptions};
 use sluice_sandbox::{KeyValue, Sandbox};
 
+use super::cache::{ModelCache, ResponseCache};
 use super::files;
 use super::grants::Granted;
 use super::model::{Loaded, Model};
@@ -81,6 +82,7 @@ pub struct Built {
     /// Models that stay, with how they are batched from now on.
     policies: Vec<(Arc<Model>, config::Batching)>,
     limiter: Arc<Limiter>,
+    cache: Arc<ResponseCache>,
 }
 
 impl Built {
@@ -123,6 +125,7 @@ impl Built {
         for (model, batching) in &self.policies {
             model.set_batching(batching, engine);
         }
+        self.cache.resize(self.snapshot.config.cache.bytes_max);
         metrics.keep_plugins(|version| self.snapshot.has_loaded(version));
         let generation = self.snapshot.generation;
         catalog.swap(self.snapshot);
@@ -148,6 +151,8 @@ pub struct Builder {
     pub services: Services,
     /// Compiles components; without it that is done in this process.
     pub verifier: Option<super::verify::Verifier>,
+    /// Answers that are given again.
+    pub cache: Arc<ResponseCache>,
     /// The registry of uploaded plugins, if there is a state directory.
     pub store: Option<Arc<Store>>,
 }
@@ -234,7 +239,7 @@ impl Builder {
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
         let repositories = from_repositories.entries;
         let snapshot = Snapshot { generation, config, models, versions, repositories, plugins, pipelines };
-        Ok(Built { snapshot, policies, limiter: Arc::clone(&self.limiter) })
+        Ok(Built { snapshot, policies, limiter: Arc::clone(&self.limiter), cache: Arc::clone(&self.cache) })
     }
 
     /// What `previous` serves, under another registry: models and configuration stay as
@@ -262,7 +267,7 @@ impl Builder {
         let (generation, models) = (previous.generation + 1, previous.models.clone());
         let (versions, repositories) = (previous.versions.clone(), previous.repositories.clone());
         let snapshot = Snapshot { generation, config, models, versions, repositories, plugins, pipelines };
-        Ok(Built { snapshot, policies: Vec::new(), limiter: Arc::clone(&self.limiter) })
+        Ok(Built { snapshot, policies: Vec::new(), limiter: Arc::clone(&self.limiter), cache: Arc::clone(&self.cache) })
     }
 }
 
@@ -364,11 +369,17 @@ impl Build<'_> {
             engine.load(&config.file, &options).map_err(|error| error.to_string())
         };
         tracing::info!(model = %config.name, version = config.version, engine = %engine.describe(), "loading model");
+        let started = tokio::time::Instant::now();
         let mut model = load(config.max_batch_size)?;
         if config.presentation.is_batching_open && !model.signature().is_batchable() {
             model = load(0)?;
             config.max_batch_size = 0;
         }
+        let metrics = self.builder.metrics.model(&config.name);
+        let statistics = self.builder.metrics.statistics(&config.name, &config.version);
+        statistics.loaded(started.elapsed());
+        let cache =
+            config.response_cache.then(|| ModelCache::new(&self.builder.cache, &statistics, &metrics));
         Model::start(Loaded {
             digest,
             engine: engine.kind(),
@@ -376,8 +387,9 @@ impl Build<'_> {
             limiter: Arc::clone(&self.builder.limiter),
             demand: scheduling::demand(&self.config.engine, &config.batching),
             clock: Arc::clone(&self.builder.clock),
-            metrics: self.builder.metrics.model(&config.name),
-            statistics: self.builder.metrics.statistics(&config.name, &config.version),
+            metrics,
+            statistics,
+            cache,
             request_metrics: self.builder.metrics.pipeline(&config.name),
             config,
         })

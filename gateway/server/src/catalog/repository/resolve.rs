@@ -135,6 +135,7 @@ fn template(origin: &Origin<'_>, folder: &Folder, config: &ModelConfig) -> Resul
         threads: threads.filter(|count: &usize| *count <= 1024).unwrap_or(origin.engine.threads),
         spinning: origin.engine.spinning,
         max_batch_size: most_rows,
+        response_cache: config.response_cache.is_some_and(|cache| cache.enable),
         batching: super::batching::batching(config.dynamic_batching.as_ref(), most_rows)?,
         padding: None,
         presentation: Presentation {

@@ -36,6 +36,8 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// Where uploaded plugins are kept.
     pub state: State,
+    /// Answers that are given again.
+    pub cache: Cache,
     /// How uploads are checked.
     pub verify: Verify,
     /// How plugins reach other servers.
@@ -292,6 +294,15 @@ pub struct Telemetry {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log_filter: String,
+    /// Whether `/metrics` has Triton's names too.
+    pub triton_metrics: bool,
+}
+
+/// Answers of models that are given again, for models with `response_cache`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cache {
+    /// Bytes of all of them.
+    pub bytes_max: usize,
 }
 
 /// How log lines look.
@@ -381,6 +392,8 @@ pub struct Model {
     pub spinning: bool,
     /// Most rows of a batch; 0 for a model that takes no batches.
     pub max_batch_size: usize,
+    /// Whether its answers may be given again to equal requests.
+    pub response_cache: bool,
     /// How its requests are batched.
     pub batching: Batching,
     /// How they are padded.

@@ -38,6 +38,7 @@ pub(super) fn validate(
     let sandbox = serving::sandbox(&mut check, file.sandbox);
     let telemetry = serving::telemetry(&mut check, file.telemetry);
     let state = serving::state(&mut check, &file.state);
+    let cache = serving::cache(&mut check, &file.cache);
     let verify = serving::verify(&mut check, &file.verify);
     let egress = serving::egress(&mut check, &file.egress);
     let oci = serving::oci(&mut check, file.oci);
@@ -76,6 +77,7 @@ pub(super) fn validate(
         sandbox,
         telemetry,
         state,
+        cache,
         verify,
         egress,
         oci,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use super::super::checker::{At, Checker};
 use super::super::defaults as d;
 use super::super::file::{
-    EgressFile, EngineFile, ModelFile, OciFile, SandboxFile, StateFile, StoreFile, StoreKind, TelemetryFile,
-    VerifyFile,
+    CacheFile, EgressFile, EngineFile, ModelFile, OciFile, SandboxFile, StateFile, StoreFile, StoreKind,
+    TelemetryFile, VerifyFile,
 };
 use super::super::types::{
-    Egress, Engine, Model, Oci, Presentation, Sandbox, State, Store, Telemetry, Verify,
+    Cache, Egress, Engine, Model, Oci, Presentation, Sandbox, State, Store, Telemetry, Verify,
 };
 use crate::oci::Reference;
 
@@ -94,7 +94,13 @@ pub(super) fn telemetry(check: &mut Checker<'_>, file: TelemetryFile) -> Telemet
         service_name: file.service_name.unwrap_or_else(|| d::SERVICE_NAME.to_owned()),
         log_format: file.log_format.unwrap_or_default(),
         log_filter,
+        triton_metrics: file.triton_metrics.unwrap_or(false),
     }
+}
+
+pub(super) fn cache(check: &mut Checker<'_>, file: &CacheFile) -> Cache {
+    let (at, bytes) = (At(&["cache"]), &d::CACHE_BYTES_RANGE);
+    Cache { bytes_max: check.number(at, "size_bytes", file.size_bytes, d::CACHE_BYTES, bytes) }
 }
 
 pub(super) fn state(check: &mut Checker<'_>, file: &StateFile) -> State {
@@ -222,6 +228,7 @@ pub(super) fn model(
         batching: super::batching::batching(check, at, file.batching, own, max_batch_size, engine),
         padding: file.padding.map(|file| super::batching::padding(check, at, file)),
         presentation: Presentation::default(),
+        response_cache: file.response_cache.unwrap_or(false),
         name,
     }
 }
