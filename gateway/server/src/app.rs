@@ -32,7 +32,7 @@ use crate::ingress::http::{self, Front};
 use crate::ingress::listener::{Listener, Service};
 use crate::lifecycle::drain::{Drained, Phase, drain};
 use crate::lifecycle::reload::{Outcome, Reloader};
-use crate::observe::{Metrics, PluginSpans, SpanCounters};
+use crate::observe::{Metrics, PluginSpans, SpanCounters, Tracer};
 use crate::services::Services;
 
 /// How long after a refused reload the same file is tried again.
@@ -183,6 +183,7 @@ impl Gateway {
         let front = Front {
             catalog: Arc::clone(&catalog),
             repositories: Arc::clone(&repositories),
+            tracer: Tracer::new(config.telemetry.triton_trace_file.clone()),
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&metrics),
             limits: limits.clone(),

@@ -31,6 +31,8 @@ pub enum Kind {
     RequestTimeout,
     /// The body, or a tensor decoded from it, is above the limit.
     TooLarge,
+    /// It is known, and not done here.
+    Unsupported,
     /// The content type or encoding is not supported.
     UnsupportedMedia,
     /// The plugin refused the request with a status of its own.

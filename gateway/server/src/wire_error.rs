@@ -91,6 +91,7 @@ pub fn wire_error(kind: Kind) -> WireError {
         Kind::Refused(status) => refused(status),
         Kind::Unauthenticated => caller(StatusCode::UNAUTHORIZED, grpc::UNAUTHENTICATED, "unauthenticated"),
         Kind::Forbidden => caller(StatusCode::FORBIDDEN, grpc::PERMISSION_DENIED, "forbidden"),
+        Kind::Unsupported => caller(StatusCode::NOT_IMPLEMENTED, grpc::UNIMPLEMENTED, "unsupported"),
         Kind::DigestConflict => caller(StatusCode::CONFLICT, grpc::ALREADY_EXISTS, "digest_conflict"),
         Kind::InUse => caller(StatusCode::CONFLICT, grpc::FAILED_PRECONDITION, "in_use"),
         Kind::UploadRefused(why) => {

@@ -32,6 +32,7 @@ mod programs;
 mod protocol;
 mod reload;
 mod repository;
+mod settings;
 mod statistics;
 mod stores;
 mod telemetry;

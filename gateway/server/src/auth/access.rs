@@ -31,6 +31,10 @@ pub enum Access {
     /// Who may load and unload models on the prediction listener: operators; and where requests
     /// load models, on a loopback address, for which nobody has a token, whoever reaches it.
     Models,
+    /// Who may change settings of logs and traces on the prediction listener: operators; and
+    /// where whoever reaches the admin listener may do everything, whoever reaches this one
+    /// from the same machine.
+    Settings,
     /// Plugin teams. The handler checks whose plugin it is: [`Identity::check_owner`].
     Deploy,
     /// Operators.
@@ -45,7 +49,7 @@ impl Access {
             Self::Metrics => identity.has(Scope::Metrics),
             Self::Predict => identity.has(Scope::Predict),
             Self::Deploy => identity.has(Scope::PluginsDeploy),
-            Self::Admin | Self::Models => identity.is_admin(),
+            Self::Admin | Self::Models | Self::Settings => identity.is_admin(),
         }
     }
 }

@@ -76,7 +76,7 @@ impl Door {
         let snapshot = self.catalog.snapshot();
         let config = &snapshot.config;
         let shown = shown(uri, headers);
-        if access == Access::Models && shown == Shown::Nothing && is_open_to_loopback(config, connection) {
+        if shown == Shown::Nothing && is_open_to_loopback(config, access, connection) {
             // A page of a browser on this machine reaches loopback addresses too.
             let local = connection.map(|connection| connection.local.ip());
             browser::check(&http::Method::POST, uri, headers, local, &config.server.admin_hosts)?;
@@ -106,6 +106,7 @@ impl Door {
             }
             // Where requests load nothing, everybody who may predict is told so.
             (Place::Predictions, Access::Models) if has_explicit_control(config) => None,
+            (Place::Predictions, Access::Settings) => None,
             (Place::Predictions, _) if !server.predict_needs_token => Some(Identity::anonymous()),
             _ => None,
         }
@@ -143,13 +144,20 @@ fn has_explicit_control(config: &Config) -> bool {
     config.repositories.values().any(|repository| repository.control == ModelControl::Explicit)
 }
 
-/// Whether whoever reaches the listener may load and unload models: the configuration lets
-/// requests do so, they come from this machine, and no token is known that could be asked
-/// for.
-fn is_open_to_loopback(config: &Config, connection: Option<&Connection>) -> bool {
+/// Whether whoever comes from this machine without a token may do what otherwise takes an
+/// operator. Settings: where they may do everything on the admin listener. Models: where the
+/// configuration lets requests load them, and no token is known that could be asked for.
+fn is_open_to_loopback(config: &Config, access: Access, connection: Option<&Connection>) -> bool {
     let is_local = connection.is_some_and(|it| it.local.ip().is_loopback() && it.peer.ip().is_loopback());
     let has_admin = config.tokens.values().any(|token| token.scopes.contains(&Scope::Admin));
-    has_explicit_control(config) && is_local && !has_admin && !config.server.predict_needs_token
+    is_local
+        && match access {
+            Access::Models => {
+                has_explicit_control(config) && !has_admin && !config.server.predict_needs_token
+            }
+            Access::Settings => config.server.admin_without_tokens,
+            _ => false,
+        }
 }
 
 fn identity(name: &Arc<str>, token: &config::Token) -> Identity {

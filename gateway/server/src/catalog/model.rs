@@ -273,9 +273,14 @@ impl Model {
             queued: Instant::now(),
             waited: Duration::ZERO,
             waiting: Some(self.statistics.wait()),
+            trace: call.trace.clone(),
             span: tracing::Span::current(),
             queue_span: tracing::debug_span!("queue"),
         };
+        if let Some(trace) = &job.trace {
+            trace.event("QUEUE_START");
+            trace.tensors("TENSOR_QUEUE_INPUT", &job.inputs);
+        }
         let entry = Entry {
             deadline: Some(self.queue_deadline(call.deadline)),
             timeout: Some(call.deadline.saturating_duration_since(Instant::now())),

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::model::Caller;
 use super::outbox::{Outbox, Turn};
 use crate::error::{Error, Kind, Result};
-use crate::observe::{ModelMetrics, Phases, Statistics, Waiting};
+use crate::observe::{ModelMetrics, Phases, Statistics, Trace, Waiting};
 
 /// One request's rows in a model's queue.
 pub(super) struct Job {
@@ -29,6 +29,8 @@ pub(super) struct Job {
     pub(super) waited: Duration,
     /// There while it waits.
     pub(super) waiting: Option<Waiting>,
+    /// Where its times are noted, if it is traced.
+    pub(super) trace: Option<Arc<Trace>>,
     pub(super) span: tracing::Span,
     /// Open while the job waits for its batch.
     pub(super) queue_span: tracing::Span,
@@ -252,6 +254,7 @@ impl Worker {
         interrupt: &Interrupt,
     ) -> Result<Vec<Vec<NamedTensor>>, Failure> {
         let members: Vec<&[NamedTensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
+        let started = Instant::now();
         let instance = &mut self.instance;
         match catch_unwind(AssertUnwindSafe(|| instance.run(&members, interrupt))) {
             Ok(Ok(output)) => {
@@ -260,6 +263,7 @@ impl Worker {
                 let waited = jobs.iter().map(|job| job.waited).sum();
                 let phases = Phases { input: gather, infer: compute, output: scatter };
                 self.statistics.executed(jobs.len(), rows, waited, phases);
+                note(jobs, &output.members, started, phases);
                 Ok(output.members)
             }
             Ok(Err(error)) => Err(Failure::Engine(error)),
@@ -298,6 +302,19 @@ impl Worker {
         };
         tracing::warn!(model = %name, %error, "run failed");
         answer.with_detail(error.to_string())
+    }
+}
+
+/// Notes the times of a run for those of its members that are traced.
+fn note(jobs: &[Job], outputs: &[Vec<NamedTensor>], started: Instant, phases: Phases) {
+    for (job, outputs) in jobs.iter().zip(outputs) {
+        let Some(trace) = &job.trace else { continue };
+        let gathered = started + phases.input;
+        trace.event_at("COMPUTE_START", started);
+        trace.event_at("COMPUTE_INPUT_END", gathered);
+        trace.event_at("COMPUTE_OUTPUT_START", gathered + phases.infer);
+        trace.event("COMPUTE_END");
+        trace.tensors("TENSOR_BACKEND_OUTPUT", outputs);
     }
 }
 

@@ -36,6 +36,7 @@ pub fn restart_keys(old: &Config, new: &Config) -> Vec<String> {
         ("telemetry.service_name", e.service_name != f.service_name),
         ("telemetry.log_format", e.log_format != f.log_format),
         ("telemetry.log_filter", e.log_filter != f.log_filter),
+        ("telemetry.triton_trace_file", e.triton_trace_file != f.triton_trace_file),
     ];
     differing.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.to_owned()).collect()
 }

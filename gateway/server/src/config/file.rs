@@ -155,6 +155,7 @@ pub(super) struct TelemetryFile {
     pub(super) log_format: Option<LogFormat>,
     pub(super) log_filter: Option<String>,
     pub(super) triton_metrics: Option<bool>,
+    pub(super) triton_trace_file: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

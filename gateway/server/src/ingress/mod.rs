@@ -9,3 +9,4 @@ pub mod infer;
 pub mod listener;
 pub mod parameters;
 pub mod served;
+pub mod settings;

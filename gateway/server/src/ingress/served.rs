@@ -1,7 +1,10 @@
 //! What is served under a name and version, as every protocol says it.
 
+use std::sync::Arc;
+
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
+use crate::observe::{Trace, Tracer};
 
 /// The version of everything that does not name one.
 const PIPELINE_VERSION: &str = "1";
@@ -35,6 +38,11 @@ pub fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<(
         Kind::NotFound,
         format!("Request for unknown model: '{name}' version {version} is not found"),
     ))
+}
+
+/// A trace of a request for this name, if it is to be traced.
+pub fn trace(tracer: &Arc<Tracer>, snapshot: &Snapshot, name: &str, request_id: &str) -> Option<Arc<Trace>> {
+    tracer.sample(name, request_id, || snapshot.serves(name).then(|| version(snapshot, name).to_owned()))
 }
 
 /// The version that is served under a name.

@@ -10,9 +10,9 @@ use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
-use super::ObserveError;
+use super::log_settings::{LogFilter, LogTime};
 use crate::config::{LogFormat, Telemetry};
 
 /// Checks a filter: `info`, or directives such as `sluice=debug,hyper=warn`.
@@ -24,7 +24,10 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
 }
 
 /// The layer that writes log lines to standard error.
-pub(super) fn layer<S>(telemetry: &Telemetry) -> Result<Box<dyn Layer<S> + Send + Sync>, ObserveError>
+pub(super) fn layer<S>(
+    telemetry: &Telemetry,
+    filter: reload::Layer<LogFilter, S>,
+) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
 {
@@ -36,10 +39,7 @@ where
     };
     let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let layer = if is_human { human(io::stderr, has_colour) } else { json(io::stderr) };
-    let filter = EnvFilter::builder()
-        .parse(&telemetry.log_filter)
-        .map_err(|error| ObserveError::Filter(error.to_string()))?;
-    Ok(layer.with_filter(filter).boxed())
+    layer.with_filter(filter).boxed()
 }
 
 fn human<S, W>(writer: W, has_colour: bool) -> Box<dyn Layer<S> + Send + Sync>
@@ -48,7 +48,12 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let fields = format::debug_fn(write_field).delimited(" ");
-    tracing_subscriber::fmt::layer().with_ansi(has_colour).fmt_fields(fields).with_writer(writer).boxed()
+    tracing_subscriber::fmt::layer()
+        .with_ansi(has_colour)
+        .with_timer(LogTime)
+        .fmt_fields(fields)
+        .with_writer(writer)
+        .boxed()
 }
 
 fn json<S, W>(writer: W) -> Box<dyn Layer<S> + Send + Sync>
@@ -58,6 +63,7 @@ where
 {
     tracing_subscriber::fmt::layer()
         .json()
+        .with_timer(LogTime)
         .flatten_event(true)
         .with_span_list(false)
         .with_writer(EscapedMake(writer))

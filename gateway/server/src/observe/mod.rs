@@ -10,6 +10,7 @@
 mod codes;
 mod exposition;
 mod histogram;
+mod log_settings;
 mod logs;
 mod machine;
 mod metrics;
@@ -18,15 +19,19 @@ mod model_statistics;
 mod pipeline_metrics;
 mod plugin_spans;
 mod process;
+mod request_trace;
 mod statistics;
+mod trace_file;
 mod traces;
 
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 use crate::config::Telemetry;
 
+pub use log_settings::{LogSettings, change_log_settings, log_settings};
 pub use logs::check_filter;
 pub use metrics::{
     CONTENT_TYPE, InFlight, Metrics, ModelMetrics, OTHER, Open, PipelineMetrics, PluginMetrics,
@@ -37,6 +42,7 @@ pub use model_statistics::{
     ResponseStatistics,
 };
 pub use plugin_spans::PluginSpans;
+pub use request_trace::{Change, Trace, TraceChange, TraceSettings, Tracer};
 pub use statistics::{Counted, Failure, PartOutcome, Phases, Statistics, Waiting};
 pub use traces::{FLUSH_TIMEOUT, SpanCounters, check_endpoint, set_parent, trace_id};
 
@@ -86,18 +92,21 @@ impl Guard {
 pub fn init(telemetry: &Telemetry) -> Result<Guard, ObserveError> {
     let counters = SpanCounters::default();
     let traces = traces::Traces::start(telemetry, &counters)?;
-    let subscriber = subscriber(telemetry, traces.as_ref())?;
+    let (filter, handle) = log_settings::filter(&telemetry.log_filter)?;
+    let subscriber = subscriber(telemetry, filter, traces.as_ref());
     subscriber.try_init().map_err(|_| ObserveError::AlreadySetUp)?;
+    log_settings::install(&telemetry.log_filter, handle);
     traces::set_enabled(traces.is_some());
     Ok(Guard { traces, counters })
 }
 
 fn subscriber(
     telemetry: &Telemetry,
+    filter: reload::Layer<log_settings::LogFilter, Registry>,
     traces: Option<&traces::Traces>,
-) -> Result<impl tracing::Subscriber + Send + Sync + use<>, ObserveError> {
+) -> impl tracing::Subscriber + Send + Sync + use<> {
     let layer = traces.map(|traces| traces.layer().with_filter(traces::filter()));
-    Ok(tracing_subscriber::registry().with(logs::layer(telemetry)?).with(layer))
+    tracing_subscriber::registry().with(logs::layer(telemetry, filter)).with(layer)
 }
 
 #[cfg(test)]
@@ -113,6 +122,7 @@ mod tests {
             log_format: LogFormat::Json,
             log_filter: "info".to_owned(),
             triton_metrics: false,
+            triton_trace_file: None,
         }
     }
 
@@ -120,7 +130,8 @@ mod tests {
     fn interest(otlp_endpoint: Option<&str>) -> (bool, bool) {
         let telemetry = telemetry(otlp_endpoint);
         let traces = traces::Traces::start(&telemetry, &SpanCounters::default()).expect("starts");
-        let subscriber = subscriber(&telemetry, traces.as_ref()).expect("is fine");
+        let (filter, _handle) = log_settings::filter(&telemetry.log_filter).expect("is fine");
+        let subscriber = subscriber(&telemetry, filter, traces.as_ref());
         tracing::subscriber::with_default(subscriber, || {
             let stage = tracing::debug_span!(target: "sluice", "stage");
             (!stage.is_disabled(), tracing::enabled!(target: "sluice", tracing::Level::INFO))

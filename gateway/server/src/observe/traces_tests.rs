@@ -26,6 +26,7 @@ fn telemetry(endpoint: SocketAddr) -> Telemetry {
         log_format: crate::config::LogFormat::Auto,
         log_filter: "info".to_owned(),
         triton_metrics: false,
+        triton_trace_file: None,
     }
 }
 

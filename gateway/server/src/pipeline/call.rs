@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::{Parameter, RequestOptions};
 use crate::catalog::{LoadedPlugin, Pipeline};
+use crate::observe::Trace;
 
 /// One request's identity and its one deadline.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Call {
     pub options: RequestOptions,
     /// How a route of the pipeline's own was called; none on every other route.
     pub route: Option<Arc<RouteCall>>,
+    /// Where its times are noted, if it is traced.
+    pub trace: Option<Arc<Trace>>,
 }
 
 impl Call {
@@ -37,8 +40,8 @@ impl Call {
         let key = Arc::clone(&request_id);
         let options = RequestOptions::default();
         let arrived = Instant::now();
-        let (version, tenant, route) = (None, None, None);
-        Self { request_id, arrived, deadline, key, version, tenant, options, route }
+        let (version, tenant, route, trace) = (None, None, None, None);
+        Self { request_id, arrived, deadline, key, version, tenant, options, route, trace }
     }
 
     /// The call of a model that a plugin makes while it works on a request.
@@ -46,6 +49,13 @@ impl Call {
         let call = Self::new(Arc::clone(&context.request_id), context.deadline);
         let key = context.routing_key.clone().unwrap_or_else(|| Arc::clone(&call.key));
         Self { key, tenant: context.tenant.clone(), ..call }
+    }
+
+    /// Notes that something happens now, if the request is traced.
+    pub fn note(&self, event: &'static str) {
+        if let Some(trace) = &self.trace {
+            trace.event(event);
+        }
     }
 
     /// Shortens the deadline to so long after the arrival; it never gets longer.

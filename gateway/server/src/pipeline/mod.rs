@@ -65,7 +65,11 @@ pub async fn predict(snapshot: &Snapshot, target: &str, call: &Call, request: Re
         let answer = run_model(model, call, request).await.map(Answer::Tensors)?;
         Ok(Predicted { answer, shadow: None })
     };
-    on_time(call.deadline, work).await
+    call.note("REQUEST_START");
+    let outcome = on_time(call.deadline, work).await;
+    call.note("INFER_RESPONSE_COMPLETE");
+    call.note("REQUEST_END");
+    outcome
 }
 
 async fn on_time<T>(deadline: Instant, work: impl Future<Output = Result<T>>) -> Result<T> {

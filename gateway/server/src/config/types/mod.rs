@@ -296,6 +296,8 @@ pub struct Telemetry {
     pub log_filter: String,
     /// Whether `/metrics` has Triton's names too.
     pub triton_metrics: bool,
+    /// Where traces of single requests are written, when somebody asks for them.
+    pub triton_trace_file: Option<PathBuf>,
 }
 
 /// Answers of models that are given again, for models with `response_cache`.

@@ -95,6 +95,10 @@ pub(super) fn telemetry(check: &mut Checker<'_>, file: TelemetryFile) -> Telemet
         log_format: file.log_format.unwrap_or_default(),
         log_filter,
         triton_metrics: file.triton_metrics.unwrap_or(false),
+        triton_trace_file: file
+            .triton_trace_file
+            .as_deref()
+            .and_then(|text| check.path(at, "triton_trace_file", text)),
     }
 }
 

@@ -195,7 +195,12 @@ pub(super) async fn predict(
     };
     let call = Call::new(Arc::clone(&caller.request_id), deadline);
     let key = caller.key.clone().unwrap_or_else(|| Arc::clone(&caller.request_id));
-    let call = Call { arrived, key, tenant: caller.tenant.clone(), ..call };
+    let trace = served::trace(&front.tracer, &snapshot, &model, &caller.request_id);
+    if let Some(trace) = &trace {
+        trace.event_at("GRPC_WAITREAD_START", arrived);
+        trace.event("GRPC_WAITREAD_END");
+    }
+    let call = Call { arrived, key, tenant: caller.tenant.clone(), trace, ..call };
     let is_raw = !message.raw.is_empty();
     let request = message.request()?;
     if !is_raw {

@@ -2,6 +2,7 @@
 //! or has gone away.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
@@ -9,12 +10,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
+use crate::observe::Trace;
 use crate::pipeline::ShadowRun;
 
-/// A body whose end starts a shadow run.
+/// A body whose end is noted, and starts a shadow run.
 struct Last {
     inner: Body,
     shadow: Option<Box<ShadowRun>>,
+    trace: Option<Arc<Trace>>,
 }
 
 impl HttpBody for Last {
@@ -40,6 +43,9 @@ impl HttpBody for Last {
 impl Drop for Last {
     fn drop(&mut self) {
         // The connection drops a body once it has all of it.
+        if let Some(trace) = &self.trace {
+            trace.event("HTTP_SEND_END");
+        }
         if let Some(shadow) = self.shadow.take() {
             shadow.start();
         }
@@ -48,5 +54,12 @@ impl Drop for Last {
 
 /// The same response, with a run that starts when it is sent.
 pub(super) fn run_after(response: Response, shadow: Box<ShadowRun>) -> Response {
-    response.map(|inner| Body::new(Last { inner, shadow: Some(shadow) }))
+    response.map(|inner| Body::new(Last { inner, shadow: Some(shadow), trace: None }))
+}
+
+/// The same response; when its sending begins and ends is noted, if the request is traced.
+pub(super) fn note_sent(response: Response, trace: Option<Arc<Trace>>) -> Response {
+    let Some(trace) = trace else { return response };
+    trace.event("HTTP_SEND_START");
+    response.map(|inner| Body::new(Last { inner, shadow: None, trace: Some(trace) }))
 }

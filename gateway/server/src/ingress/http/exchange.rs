@@ -21,6 +21,7 @@ use crate::admission::Permit;
 use crate::auth::Identity;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
+use crate::ingress::served;
 use crate::observe::{self, InFlight, OTHER};
 use crate::pipeline::{Call, ShadowRun};
 use crate::refusal::{self, REQUEST_ID, request_id};
@@ -72,6 +73,8 @@ where
     let span =
         tracing::debug_span!("predict", target, request_id = &*request_id, code = tracing::field::Empty);
     observe::set_parent(&span, request.headers());
+    let trace = served::trace(&front.tracer, &snapshot, target, &request_id);
+    let call_trace = trace.clone();
     let inside = async {
         // The permit lives until the answer is made, so that a drain waits for it.
         if let Err(error) = body::check_length(request.headers(), &front.limits) {
@@ -82,6 +85,12 @@ where
         let mut in_flight = front.metrics.request_in_flight(0);
         let admitted =
             admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request, &mut permit).await?;
+        if let Some(trace) = &call_trace {
+            trace.event_at("HTTP_RECV_START", arrived);
+            trace.event("HTTP_RECV_END");
+        }
+        let mut admitted = admitted;
+        admitted.call.trace = call_trace;
         in_flight.set_bytes(admitted.body.len());
         // What is answered in parts stays inside until the last of them is out.
         let encoded = work(admitted).await?;
@@ -90,7 +99,7 @@ where
     let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "internal error")));
     let count = Count { metrics, arrived, span, request_id: Arc::clone(&request_id) };
-    let mut response = finish(outcome, count);
+    let mut response = after::note_sent(finish(outcome, count), trace);
     if let Ok(value) = HeaderValue::from_str(&request_id) {
         response.headers_mut().insert(REQUEST_ID, value);
     }

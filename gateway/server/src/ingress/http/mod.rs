@@ -13,6 +13,7 @@ mod own;
 mod parts;
 mod repository;
 mod sse;
+pub(super) mod settings;
 mod statistics;
 mod tensors;
 mod tf_serving;
@@ -30,7 +31,7 @@ use crate::catalog::Catalog;
 use crate::catalog::repository::Repositories;
 use crate::config::Limits;
 use crate::lifecycle::drain::Phase;
-use crate::observe::Metrics;
+use crate::observe::{Metrics, Tracer};
 
 /// What every handler needs.
 pub struct Front {
@@ -42,6 +43,8 @@ pub struct Front {
     pub admission: Arc<Admission>,
     /// Where everything counts.
     pub metrics: Arc<Metrics>,
+    /// Which requests are traced.
+    pub tracer: Arc<Tracer>,
     /// What a request may ask for.
     pub limits: Limits,
     /// Whether the gateway is on its way out.
@@ -64,7 +67,7 @@ impl Front {
 
 /// The table of the prediction listener's routes.
 pub fn routes() -> Vec<Route<Arc<Front>>> {
-    use Access::{Models, Predict, Public};
+    use Access::{Models, Predict, Public, Settings};
     vec![
         Route::get("/v2", Predict, "what the server is", metadata::server),
         Route::get("/v2/health/live", Public, "whether the process is there", health::live),
@@ -129,6 +132,22 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
             generate::stream_version,
         ),
         Route::get("/v2/models", Predict, "what is served", metadata::v1_list),
+        Route::get("/v2/trace/setting", Predict, "which requests are traced", settings::trace),
+        Route::post("/v2/trace/setting", Settings, "changes which are traced", settings::change_trace),
+        Route::get(
+            "/v2/models/{model}/trace/setting",
+            Predict,
+            "which of its requests are traced",
+            settings::trace_of_model,
+        ),
+        Route::post(
+            "/v2/models/{model}/trace/setting",
+            Settings,
+            "changes which of its requests are traced",
+            settings::change_trace_of_model,
+        ),
+        Route::get("/v2/logging", Predict, "which log lines are written", settings::log),
+        Route::post("/v2/logging", Settings, "changes which log lines are written", settings::change_log),
         Route::get("/v1/models", Predict, "what is served", metadata::v1_list),
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.
         Route::get("/v1/models/{target}", Predict, "whether it can be served", v1::status),
