@@ -89,7 +89,7 @@ fn security(access: Access) -> Value {
         Access::Metrics => json!([{ BEARER: ["metrics"] }]),
         Access::Predict => json!([{ BEARER: ["predict"] }]),
         Access::Deploy => json!([{ BEARER: ["plugins:deploy"] }]),
-        Access::Admin | Access::Models => json!([{ BEARER: ["admin"] }]),
+        Access::Admin | Access::Models | Access::Settings => json!([{ BEARER: ["admin"] }]),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::encode::{self, Pieces};
 use super::methods::Call;
-use super::transcode;
+use super::{settings, transcode};
 use crate::auth::Identity;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
@@ -23,7 +23,7 @@ use crate::ingress::served;
 pub(super) async fn answer(
     front: &Arc<Front>,
     call: Call,
-    _identity: &Identity,
+    identity: &Identity,
     message: Bytes,
 ) -> Result<Pieces> {
     let name = name_of(call);
@@ -49,6 +49,8 @@ pub(super) async fn answer(
             let statistics = snapshot.statistics(text("name"), text("version"))?;
             json!({ "model_stats": statistics })
         }
+        Call::LogSettings => settings::log(&request, identity)?,
+        Call::TraceSetting => settings::trace(front, &request, identity)?,
         Call::SystemMemoryStatus | Call::CudaMemoryStatus => json!({ "regions": {} }),
         Call::SystemMemoryUnregister | Call::CudaMemoryUnregister => json!({}),
         Call::CudaMemoryRegister => {

@@ -195,7 +195,7 @@ pub(super) async fn predict(
     };
     let call = Call::new(Arc::clone(&caller.request_id), deadline);
     let key = caller.key.clone().unwrap_or_else(|| Arc::clone(&caller.request_id));
-    let trace = served::trace(&front.tracer, &snapshot, &model, &caller.request_id);
+    let trace = ingress::served::trace(&front.tracer, &snapshot, &model, &caller.request_id);
     if let Some(trace) = &trace {
         trace.event_at("GRPC_WAITREAD_START", arrived);
         trace.event("GRPC_WAITREAD_END");

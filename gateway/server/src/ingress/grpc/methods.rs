@@ -52,7 +52,7 @@ const fn row(path: &'static str, access: Access, call: Call) -> Rpc {
 
 /// Every method that is served. The most frequent one is found first.
 pub static METHODS: [Rpc; 24] = {
-    use Access::{Admin, Known, Predict, Public};
+    use Access::{Admin, Known, Predict, Public, Settings};
     [
         row(inference!("ModelInfer"), Predict, Call::Infer),
         row(inference!("ModelStreamInfer"), Predict, Call::Stream),
@@ -72,8 +72,8 @@ pub static METHODS: [Rpc; 24] = {
         row(inference!("CudaSharedMemoryStatus"), Predict, Call::CudaMemoryStatus),
         row(inference!("CudaSharedMemoryRegister"), Predict, Call::CudaMemoryRegister),
         row(inference!("CudaSharedMemoryUnregister"), Predict, Call::CudaMemoryUnregister),
-        row(inference!("TraceSetting"), Admin, Call::TraceSetting),
-        row(inference!("LogSettings"), Admin, Call::LogSettings),
+        row(inference!("TraceSetting"), Settings, Call::TraceSetting),
+        row(inference!("LogSettings"), Settings, Call::LogSettings),
         row("/grpc.health.v1.Health/Check", Public, Call::HealthCheck),
         row("/grpc.health.v1.Health/Watch", Public, Call::HealthWatch),
         row("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Known, Call::Reflection),

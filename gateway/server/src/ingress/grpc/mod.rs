@@ -17,6 +17,7 @@ mod receive;
 mod reflection;
 mod reply;
 mod schema;
+mod settings;
 mod status;
 mod stream;
 mod transcode;

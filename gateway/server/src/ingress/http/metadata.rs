@@ -19,7 +19,7 @@ pub(super) async fn server(State(front): State<Arc<Front>>) -> Response {
 }
 
 /// The extensions of the protocol that are served.
-const EXTENSIONS: [&str; 8] = [
+const EXTENSIONS: [&str; 10] = [
     "classification",
     "model_repository",
     "model_repository(unload_dependents)",
@@ -28,6 +28,8 @@ const EXTENSIONS: [&str; 8] = [
     "binary_tensor_data",
     "parameters",
     "statistics",
+    "trace",
+    "logging",
 ];
 
 /// What the server is.
