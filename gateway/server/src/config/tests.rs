@@ -8,9 +8,9 @@ use serde::de::DeserializeOwned;
 use sluice_batch::{Mode, TimeoutAction};
 
 use super::file::{
-    BatchingFile, CacheFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile, PaddingFile,
-    PipelineFile, PluginFile, QueuePolicyFile, RepositoryFile, SandboxFile, ServerFile, StateFile, StoreFile,
-    TelemetryFile, TlsFile, TokenFile, VerifyFile,
+    BatchingFile, CacheFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile,
+    PaddingFile, PipelineFile, PluginFile, QueuePolicyFile, RepositoryFile, SandboxFile, ServerFile,
+    StateFile, StoreFile, TelemetryFile, TlsFile, TokenFile, VerifyFile,
 };
 use super::*;
 

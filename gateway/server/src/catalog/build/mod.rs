@@ -267,7 +267,12 @@ impl Builder {
         let (generation, models) = (previous.generation + 1, previous.models.clone());
         let (versions, repositories) = (previous.versions.clone(), previous.repositories.clone());
         let snapshot = Snapshot { generation, config, models, versions, repositories, plugins, pipelines };
-        Ok(Built { snapshot, policies: Vec::new(), limiter: Arc::clone(&self.limiter), cache: Arc::clone(&self.cache) })
+        Ok(Built {
+            snapshot,
+            policies: Vec::new(),
+            limiter: Arc::clone(&self.limiter),
+            cache: Arc::clone(&self.cache),
+        })
     }
 }
 
