@@ -134,7 +134,8 @@ pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
     let stream = TcpStream::connect(address).await.ok()?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
     let connection = tokio::spawn(connection);
-    let request = Request::get(path).header(header::HOST, address.to_string()).body(Full::<Bytes>::default()).ok()?;
+    let request =
+        Request::get(path).header(header::HOST, address.to_string()).body(Full::<Bytes>::default()).ok()?;
     let body = sender.send_request(request).await.ok()?.into_body().collect().await.ok()?.to_bytes();
     connection.abort();
     String::from_utf8(body.to_vec()).ok()

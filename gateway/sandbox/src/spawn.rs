@@ -229,7 +229,8 @@ mod tests {
 
     #[test]
     fn work_hops_only_when_there_is_much_of_it() {
-        let others = tokio::runtime::Builder::new_multi_thread().thread_name("guest").build().expect("starts");
+        let others =
+            tokio::runtime::Builder::new_multi_thread().thread_name("guest").build().expect("starts");
         let threads = GuestThreads::new(others.handle().clone(), 1);
         let caller = tokio::runtime::Builder::new_current_thread().build().expect("starts");
         caller.block_on(async {
@@ -243,7 +244,8 @@ mod tests {
 
     #[test]
     fn quick_work_stays_slow_work_moves_and_a_panic_is_an_error() {
-        let others = tokio::runtime::Builder::new_multi_thread().thread_name("guest").build().expect("starts");
+        let others =
+            tokio::runtime::Builder::new_multi_thread().thread_name("guest").build().expect("starts");
         let threads = GuestThreads::new(others.handle().clone(), 1);
         let caller = tokio::runtime::Builder::new_current_thread().build().expect("starts");
         caller.block_on(async {
