@@ -58,6 +58,7 @@ mod order;
 mod policy;
 mod pool;
 mod queue;
+pub mod sequence;
 mod size;
 mod slab;
 mod tenants;
