@@ -200,13 +200,40 @@ def sequence():
     return model
 
 
+def accumulator():
+    """The sum of a sequence so far, which comes back as an input; and what the batch was."""
+    b = Builder()
+    one = b.constant(np.float32(1))
+    kept = b.node("Mul", "STATE", b.node("Sub", one, "START"))
+    b.node("Add", kept, "INPUT", out="SUM")
+    b.node("Identity", "SUM", out="NEXT_STATE")
+    b.node("Concat", "START", "READY", "END", axis=1, out="FLAGS")
+    company = b.node("ReduceSum", "READY", b.integers(0), keepdims=1)
+    b.node("Expand", company, b.node("Shape", "READY"), out="COMPANY")
+    b.node("Identity", "CORRID", out="WHO")
+    column = lambda name: (name, FLOAT, ["n", 1])
+    inputs = [column(name) for name in ("START", "INPUT", "READY", "END", "STATE")] + [("CORRID", INT64, ["n", 1])]
+    outputs = [column("NEXT_STATE"), column("SUM"), column("COMPANY"), ("FLAGS", FLOAT, ["n", 3]),
+               ("WHO", INT64, ["n", 1])]
+    return b.model("accumulator", inputs, outputs)
+
+
+def history():
+    """Everything that came in a sequence so far: a state that grows."""
+    b = Builder()
+    b.node("Concat", "PAST", "INPUT", axis=1, out="PRESENT")
+    b.node("ReduceSum", "PRESENT", b.integers(1), keepdims=1, out="SUM")
+    inputs = [("INPUT", FLOAT, ["n", 1]), ("PAST", FLOAT, ["n", "length"])]
+    return b.model("history", inputs, [("SUM", FLOAT, ["n", 1]), ("PRESENT", FLOAT, ["n", "more"])])
+
+
 KINDS = {"f16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16, "f32": FLOAT, "f64": TensorProto.DOUBLE,
          "i8": TensorProto.INT8, "i16": TensorProto.INT16, "i32": TensorProto.INT32, "i64": INT64,
          "u8": TensorProto.UINT8, "u16": TensorProto.UINT16, "u32": TensorProto.UINT32,
          "u64": TensorProto.UINT64, "bool": BOOL, "bytes": TensorProto.STRING, "f8": TensorProto.FLOAT8E4M3FN}
 GOLDEN = {"mlp": mlp, "ranker": ranker, "dlrm": dlrm, "encoder": encoder, "pair": pair}
 PLAIN = {"passthrough": passthrough, "shrinking": shrinking, "hashing": hashing, "squaring": squaring,
-         "spinning": spinning, "sequence": sequence}
+         "spinning": spinning, "sequence": sequence, "accumulator": accumulator, "history": history}
 BATCHES = (1, 3, 8)
 
 

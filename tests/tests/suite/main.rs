@@ -33,6 +33,7 @@ mod protocol;
 mod reload;
 mod repository;
 mod settings;
+mod sequences;
 mod statistics;
 mod stores;
 mod telemetry;

@@ -7,7 +7,7 @@ use crate::time::Time;
 impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
     /// Takes out a request that still waits; `None` if it has left already.
     pub fn cancel(&mut self, now: Time, ticket: SequenceTicket) -> Option<T> {
-        self.now = self.now.max(now);
+        self.tick(now);
         let left = self.withdraw(ticket.id, ticket.number)?;
         self.seat_all();
         Some(left.payload)

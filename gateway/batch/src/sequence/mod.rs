@@ -37,7 +37,7 @@ mod sequencer_tests;
 mod simulation;
 
 pub use policy::{SequencePolicy, Strategy};
-pub use queue::{AdmittedSequence, SequenceQueue};
+pub use queue::{AdmittedSequence, Observer, SequenceQueue};
 pub use recent::EndedBy;
 pub use sequencer::{
     Arrival, Counts, Flight, LaneStep, Member, Outcome, Refused, SequenceTicket, Sequencer, Unrun,

@@ -42,7 +42,11 @@ impl Strategy {
     pub(super) const fn delay(&self) -> Duration {
         match self {
             Self::Direct { max_queue_delay, minimum_slot_utilization } => {
-                if *minimum_slot_utilization > 0.0 { *max_queue_delay } else { Duration::ZERO }
+                if *minimum_slot_utilization > 0.0 {
+                    *max_queue_delay
+                } else {
+                    Duration::ZERO
+                }
             }
             Self::Oldest { max_queue_delay, .. } => *max_queue_delay,
         }

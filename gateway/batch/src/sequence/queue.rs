@@ -10,33 +10,43 @@ use super::sequencer::{
 };
 use crate::time::Clock;
 
+/// What happens in a queue without anybody having asked.
+pub trait Observer<T>: Send + Sync {
+    /// A request leaves without having run: it is to be answered. Called outside of the
+    /// lock.
+    fn unrun(&self, payload: T, why: Unrun);
+
+    /// There is so much now. Called inside of the lock, so that the last call is the truth:
+    /// it must not block.
+    fn counts(&self, counts: Counts);
+}
+
 /// A model's sequences, shared by those who submit and the lanes that run.
 pub struct SequenceQueue<K, T, S> {
     state: Mutex<Sequencer<K, T, S>>,
     /// One for each lane: only its thread sleeps on it.
     wakes: Vec<Condvar>,
     clock: Arc<dyn Clock>,
-    /// Answers a request that leaves without having run. Called outside of the lock.
-    refuse: fn(T, Unrun),
+    observer: Box<dyn Observer<T>>,
 }
 
 impl<K: Ord + Clone, T, S: Clone> SequenceQueue<K, T, S> {
     /// An empty queue for so many lanes with so many slots each. Deadlines and delays are
-    /// times of `clock`; `refuse` answers a request that leaves without having run.
+    /// times of `clock`.
     #[must_use]
     pub fn new(
         lanes: usize,
         slots: usize,
         policy: SequencePolicy,
         clock: Arc<dyn Clock>,
-        refuse: fn(T, Unrun),
+        observer: Box<dyn Observer<T>>,
     ) -> Self {
         let lanes = lanes.max(1);
         Self {
             state: Mutex::new(Sequencer::new(lanes, slots, policy)),
             wakes: (0..lanes).map(|_| Condvar::new()).collect(),
             clock,
-            refuse,
+            observer,
         }
     }
 
@@ -120,9 +130,10 @@ impl<K: Ord + Clone, T, S: Clone> SequenceQueue<K, T, S> {
             let outcome = change(&mut state, &*self.clock);
             let touched = self.wakes.iter().enumerate();
             touched.filter(|(lane, _)| state.is_touched(*lane)).for_each(|(_, wake)| wake.notify_one());
+            self.observer.counts(state.counts());
             (outcome, state.take_unrun())
         };
-        unrun.into_iter().for_each(|(payload, why)| (self.refuse)(payload, why));
+        unrun.into_iter().for_each(|(payload, why)| self.observer.unrun(payload, why));
         outcome
     }
 

@@ -257,7 +257,15 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
         self.waiting += 1;
         self.set_idle(id, None);
         if let Some(sequence) = self.sequences.get_mut(id) {
-            sequence.requests.push_back(Waiting { number, start, end, closes: end, deadline, shape, payload });
+            sequence.requests.push_back(Waiting {
+                number,
+                start,
+                end,
+                closes: end,
+                deadline,
+                shape,
+                payload,
+            });
         }
         self.seat_all();
         self.make_ready(id);

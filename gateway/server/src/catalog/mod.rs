@@ -16,6 +16,7 @@ pub mod plugins;
 pub mod repository;
 pub mod samples;
 mod scheduling;
+mod sequence;
 mod shadow_stats;
 mod slot;
 mod statistics;

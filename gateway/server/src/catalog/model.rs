@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sluice_batch::{Clock, Demand, Entry, Limiter, Queue, Rejected, Time, User};
+use sluice_batch::{Clock, Demand, Entry, Limiter, Policy, Queue, Rejected, Time, User};
 use sluice_engine::EngineKind;
 use sluice_tensor::{NamedTensor, Signature};
 use tokio::sync::oneshot;
@@ -15,6 +15,7 @@ use super::cache::ModelCache;
 use super::exposed::Exposed;
 use super::outbox::Outbox;
 use super::scheduling::{self, PaddedModel};
+use super::sequence::{self, SequenceModel};
 use super::warmup;
 use super::worker::{BatchWatch, Job, Runner, UNREACHABLE, Worker, expire};
 use crate::config::{self, Batching};
@@ -39,7 +40,7 @@ pub struct Model {
     config: config::Model,
     digest: String,
     engine: EngineKind,
-    /// The file's.
+    /// The file's, without what sequences have for themselves.
     signature: Signature,
     /// What clients see, if it is not the file's.
     exposed: Option<Exposed>,
@@ -52,6 +53,8 @@ pub struct Model {
     under_way: AtomicUsize,
     /// Its instances, by their numbers.
     runners: OnceLock<Vec<Runner>>,
+    /// Where its requests come in sequences.
+    sequences: Option<SequenceModel>,
     clock: Arc<dyn Clock>,
     /// Instance threads that can still take a batch.
     ready_instances: Arc<AtomicUsize>,
@@ -94,20 +97,21 @@ impl Model {
             cache,
             request_metrics,
         } = loaded;
-        let signature = model.signature().clone();
-        if config.max_batch_size > 0 && !signature.is_batchable() {
+        if config.max_batch_size > 0 && !model.signature().is_batchable() {
             return Err("its inputs and outputs have no common first dimension that may vary: \
                         set max_batch_size = 0 to serve it without batches"
                 .to_owned());
         }
-        let exposed = Exposed::new(&signature, &config.presentation, config.max_batch_size > 0)?;
-        let padded =
-            config.padding.as_ref().map(|padding| PaddedModel::new(&signature, padding)).transpose()?;
-        let policy = scheduling::policy(config.max_batch_size, &config.batching);
+        let policy = policy(&config, &config.batching);
         let user = Arc::new(User::default());
         user.set(demand);
         let queue = Queue::new(policy, Arc::clone(&clock)).limited_by(limiter, Arc::clone(&user));
         let queue = Arc::new(queue);
+        let (sequences, signature) =
+            SequenceModel::start(&config, model.signature(), &queue, &clock, &metrics)?;
+        let exposed = Exposed::new(&signature, &config.presentation, config.max_batch_size > 0)?;
+        let padded =
+            config.padding.as_ref().map(|padding| PaddedModel::new(&signature, padding)).transpose()?;
         let ready_instances = Arc::new(AtomicUsize::new(0));
         // Dropping the model drains its queue, so that a start that fails leaves no
         // thread behind.
@@ -123,6 +127,7 @@ impl Model {
             queue,
             under_way: AtomicUsize::new(0),
             runners: OnceLock::new(),
+            sequences,
             clock,
             ready_instances,
             metrics,
@@ -177,7 +182,8 @@ impl Model {
         self.engine
     }
 
-    /// Inputs and outputs, as clients see them.
+    /// Inputs and outputs, as clients see them: without those that sequences have for
+    /// themselves.
     pub fn signature(&self) -> &Signature {
         self.exposed.as_ref().map_or(&self.signature, Exposed::signature)
     }
@@ -199,9 +205,12 @@ impl Model {
 
     /// Runs what is to be run before it is ready.
     fn warm_up(&self, instance: &mut dyn sluice_engine::Instance) -> std::result::Result<(), String> {
-        let to_file = |inputs: Vec<NamedTensor>| match &self.exposed {
-            Some(exposed) => exposed.to_file(&inputs).map_err(|error| error.message().to_owned()),
-            None => Ok(inputs),
+        let to_file = |inputs: Vec<NamedTensor>| {
+            let inputs = match &self.exposed {
+                Some(exposed) => exposed.to_file(&inputs).map_err(|error| error.message().to_owned())?,
+                None => inputs,
+            };
+            self.sequences.as_ref().map_or(Ok(inputs.clone()), |sequences| sequences.complete(&inputs))
         };
         let warmups = &self.config.presentation.warmup;
         warmup::run(instance, warmups, self.signature(), &to_file, self.config.max_batch_size)
@@ -260,6 +269,9 @@ impl Model {
                 Kind::ModelUnavailable,
                 format!("model '{}' is not ready", self.config.name),
             ));
+        }
+        if let Some(sequences) = &self.sequences {
+            return sequences.infer(inputs, call).await;
         }
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller::default());
@@ -328,9 +340,20 @@ impl Model {
 
     /// Changes how it is batched; what is queued stays queued.
     pub(super) fn set_batching(&self, batching: &Batching, engine: &config::Engine) {
-        self.queue.set_policy(scheduling::policy(self.config.max_batch_size, batching));
+        if let Some(sequences) = &self.sequences {
+            sequences.set_queue_size(batching.max_queue_size);
+        }
+        self.queue.set_policy(policy(&self.config, batching));
         self.user.set(scheduling::demand(engine, batching));
         self.batching.store(Arc::new(batching.clone()));
+    }
+
+    /// Takes the place of the same model as it was before. Sequences that go on are told
+    /// that theirs has ended.
+    pub(super) fn succeed(&self, before: &Self) {
+        if let (Some(sequences), Some(before)) = (&self.sequences, &before.sequences) {
+            sequences.succeed(before);
+        }
     }
 
     /// How it is batched now: what [`Self::config`] says may be of before the last change.
@@ -410,6 +433,14 @@ impl Drop for UnderWay<'_> {
 impl Drop for Model {
     fn drop(&mut self) {
         self.queue.drain();
+    }
+}
+
+/// How the queue batches: a sequence's batches come whole.
+fn policy(config: &config::Model, batching: &Batching) -> Policy {
+    match &config.sequence {
+        Some(_) => sequence::policy_of_runs(config),
+        None => scheduling::policy(config.max_batch_size, batching),
     }
 }
 

@@ -169,6 +169,23 @@ pub const PREFERRED_SIZES_MAX: usize = 64;
 pub const CACHE_BYTES: u64 = 64 * MIB;
 /// Bounds of the above.
 pub const CACHE_BYTES_RANGE: RangeInclusive<u64> = 64 * KIB..=64 * GIB;
+/// A sequence that is silent for so long ends: a second, as Triton has it.
+pub const SEQUENCE_IDLE_US: u64 = 1_000_000;
+/// Bounds of the above: up to a day, for sequences that people drive by hand.
+pub const SEQUENCE_IDLE_US_RANGE: RangeInclusive<u64> = 1..=86_400_000_000;
+/// Sequences of an instance at a time, where they are not the rows of a batch.
+pub const SEQUENCE_CANDIDATES_RANGE: RangeInclusive<u64> = 1..=65_536;
+/// Sequences of a model at a time, over all instances: each costs some 200 bytes before it
+/// begins, and its state after.
+pub const SEQUENCES_MAX: usize = 65_536;
+/// Bytes that are kept of one sequence: a megabyte holds the state of recurrent models; a
+/// state that grows with each request needs more. What a model can take in all is this
+/// times its slots.
+pub const SEQUENCE_STATE_BYTES: u64 = MIB;
+/// Bounds of the above.
+pub const SEQUENCE_STATE_BYTES_RANGE: RangeInclusive<u64> = 1..=GIB;
+/// Control inputs, and states, of a model: more is a mistake.
+pub const SEQUENCE_TENSORS_MAX: usize = 256;
 /// The version of a model that names none, as Triton numbers them.
 pub const MODEL_VERSION: &str = "1";
 

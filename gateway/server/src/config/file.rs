@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::types::{BatchWeight, EngineChoice, FailurePolicy, LogFormat, ModelControl, Scope};
+use super::types::{BatchWeight, ControlKind, EngineChoice, FailurePolicy, LogFormat, ModelControl, Scope};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -210,6 +210,48 @@ pub(super) struct ModelFile {
     pub(super) response_cache: Option<bool>,
     pub(super) batching: BatchingFile,
     pub(super) padding: Option<PaddingFile>,
+    pub(super) sequence: Option<SequenceFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SequenceFile {
+    pub(super) strategy: Option<SequenceStrategyFile>,
+    pub(super) max_sequence_idle_microseconds: Option<u64>,
+    pub(super) max_queue_delay_microseconds: Option<u64>,
+    pub(super) minimum_slot_utilization: Option<f64>,
+    pub(super) max_candidate_sequences: Option<u64>,
+    pub(super) preferred_batch_size: Vec<u64>,
+    pub(super) state_bytes_max: Option<u64>,
+    pub(super) controls: BTreeMap<String, SequenceControlFile>,
+    pub(super) states: BTreeMap<String, SequenceStateFile>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum SequenceStrategyFile {
+    #[default]
+    Direct,
+    Oldest,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SequenceControlFile {
+    pub(super) kind: Option<ControlKind>,
+    pub(super) int32_false_true: Option<[i32; 2]>,
+    pub(super) fp32_false_true: Option<[f32; 2]>,
+    pub(super) bool_false_true: Option<[bool; 2]>,
+    pub(super) datatype: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SequenceStateFile {
+    pub(super) output: Option<String>,
+    pub(super) datatype: Option<String>,
+    pub(super) dims: Option<Vec<usize>>,
+    pub(super) initial_file: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

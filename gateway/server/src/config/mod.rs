@@ -30,10 +30,11 @@ pub use overrides::Overrides;
 pub use problem::{ConfigErrors, Problem};
 pub use route::{PathParameters, PathTemplate};
 pub use types::{
-    BatchWeight, Batching, Config, DeclaredTensor, Egress, Engine, EngineChoice, FailurePolicy, Labels,
-    Limits, LogFormat, Model, ModelControl, Oci, OwnRoute, Padding, Pipeline, PipelineKind, Plugin, PluginSource,
-    Presentation, Repository, Rollout, Sandbox, Scope, Server, State, Store, Telemetry, Tls, Token,
-    TrustedKey, Verify, Warmup, WarmupData, WarmupInput,
+    BatchWeight, Batching, Config, Control, ControlKind, DeclaredTensor, Egress, Engine, EngineChoice,
+    FailurePolicy, FalseTrue, Labels, Limits, LogFormat, Model, ModelControl, Oci, OwnRoute, Padding, Pipeline,
+    PipelineKind, Plugin, PluginSource, Presentation, Repository, Rollout, Sandbox, Scope, Sequence,
+    SequenceState, SequenceStrategy, Server, State, Store, Telemetry, Tls, Token, TrustedKey, Verify, Warmup,
+    WarmupData, WarmupInput,
 };
 pub use watch::{WatchError, Watcher, watch};
 

@@ -141,6 +141,23 @@ fn batches(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
         let labels = [("model", &**name)];
         best.encode_family(&labels)?.encode_gauge(&model.best_rows.load(Ordering::Relaxed))?;
     }
+    sequences(out, models)
+}
+
+fn sequences(out: &mut DescriptorEncoder<'_>, models: &BTreeMap<Arc<str>, Arc<ModelMetrics>>) -> fmt::Result {
+    let slots_of = |model: &ModelMetrics| model.sequence_slots.load(Ordering::Relaxed);
+    let with_sequences = || models.iter().filter(|(_, model)| slots_of(model) > 0);
+    let mut sequences = family(out, &m::SEQUENCES)?;
+    for (name, model) in with_sequences() {
+        for (state, count) in ["active", "waiting"].into_iter().zip(&model.sequences) {
+            let labels = [("model", &**name), ("state", state)];
+            labelled(&mut sequences, &labels)?.encode_gauge(&count.load(Ordering::Relaxed))?;
+        }
+    }
+    let mut slots = family(out, &m::SEQUENCE_SLOTS)?;
+    for (name, model) in with_sequences() {
+        labelled(&mut slots, &[("model", &**name)])?.encode_gauge(&slots_of(model))?;
+    }
     Ok(())
 }
 

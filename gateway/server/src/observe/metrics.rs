@@ -63,6 +63,8 @@ families! {
     CACHE_ENTRIES Gauge "sluice_cache_entries" "Answers in the response cache"
     CACHE_BYTES Gauge "sluice_cache_bytes" "Bytes of the response cache that are used"
     CACHE_EVICTIONS Counter "sluice_cache_evictions" "Answers that made room for others"
+    SEQUENCES Gauge "sluice_sequences" "Sequences of a model, by whether they have a slot or wait for one"
+    SEQUENCE_SLOTS Gauge "sluice_sequence_slots" "Sequences that a model can run at a time"
     PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins by version, by outcome"
     PLUGIN_SECONDS Histogram "sluice_plugin_call_seconds" "Time of a plugin call in seconds, by version"
     PLUGIN_LOG_LINES Counter "sluice_plugin_log_lines" "Log lines of plugins by version, by whether they were written"
@@ -92,6 +94,10 @@ pub struct ModelMetrics {
     pub(super) queue_wait: Histogram,
     pub(super) queue_depth: AtomicI64,
     pub(super) best_rows: AtomicI64,
+    /// Active, waiting.
+    pub(super) sequences: [AtomicI64; 2],
+    /// 0 for a model without sequences.
+    pub(super) sequence_slots: AtomicI64,
 }
 
 impl ModelMetrics {
@@ -104,6 +110,8 @@ impl ModelMetrics {
             queue_wait: Histogram::new(SECONDS),
             queue_depth: AtomicI64::new(0),
             best_rows: AtomicI64::new(0),
+            sequences: Default::default(),
+            sequence_slots: AtomicI64::new(0),
         }
     }
 
@@ -145,6 +153,14 @@ impl ModelMetrics {
     /// So many requests wait now.
     pub fn queue_depth(&self, depth: usize) {
         self.queue_depth.store(i64::try_from(depth).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// So many sequences have a slot, of so many slots, and so many wait for one.
+    pub fn sequences(&self, active: usize, slots: usize, waiting: usize) {
+        let gauges = self.sequences.iter().chain([&self.sequence_slots]);
+        for (gauge, count) in gauges.zip([active, waiting, slots]) {
+            gauge.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
+        }
     }
 }
 

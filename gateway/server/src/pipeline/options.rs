@@ -27,7 +27,7 @@ pub struct Sequence {
 }
 
 /// What a caller calls a sequence.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SequenceId {
     /// A number above 0.
     Number(u64),

@@ -385,7 +385,7 @@ impl Build<'_> {
         statistics.loaded(started.elapsed());
         let cache =
             config.response_cache.then(|| ModelCache::new(&self.builder.cache, &statistics, &metrics));
-        Model::start(Loaded {
+        let started = Model::start(Loaded {
             digest,
             engine: engine.kind(),
             model,
@@ -397,7 +397,11 @@ impl Build<'_> {
             cache,
             request_metrics: self.builder.metrics.pipeline(&config.name),
             config,
-        })
+        })?;
+        if let Some(known) = known {
+            started.succeed(known);
+        }
+        Ok(started)
     }
 
     fn engine(&self, choice: config::EngineChoice) -> Result<Arc<dyn Engine>, String> {

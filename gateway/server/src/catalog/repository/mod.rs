@@ -15,6 +15,7 @@ mod control;
 mod index;
 pub(super) mod layout;
 pub(super) mod resolve;
+mod sequence;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

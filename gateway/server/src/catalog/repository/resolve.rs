@@ -111,11 +111,6 @@ pub(in crate::catalog) fn resolve(
 
 /// What all versions of a model have in common.
 fn template(origin: &Origin<'_>, folder: &Folder, config: &ModelConfig) -> Result<config::Model, String> {
-    if config.sequence_batching.is_some() {
-        return Err(
-            "sequence_batching is not supported: remove it, or keep the state in the client".to_owned()
-        );
-    }
     let is_open =
         !config.set.contains_key("max_batch_size") && config.input.is_empty() && config.output.is_empty();
     let rows = usize::try_from(config.max_batch_size).map_err(|_| "max_batch_size must be 0 or more")?;
@@ -126,18 +121,23 @@ fn template(origin: &Origin<'_>, folder: &Folder, config: &ModelConfig) -> Resul
     let most_rows = if is_open { BATCH_ROWS_COMPLETED } else { rows };
     let threads = config.parameters.get("intra_op_thread_count").map(|it| it.string_value.parse());
     let threads = threads.transpose().map_err(|_| "parameters.intra_op_thread_count is not a number")?;
+    let instances = instances(config)?;
+    let asked = config.sequence_batching.as_ref();
+    let sequence =
+        asked.map(|asked| super::sequence::sequence(asked, folder, most_rows, instances)).transpose()?;
     Ok(config::Model {
         name: Arc::clone(origin.name),
         version: String::new(),
         file: PathBuf::new(),
         engine: origin.engine.default,
-        instances: instances(config)?,
+        instances,
         threads: threads.filter(|count: &usize| *count <= 1024).unwrap_or(origin.engine.threads),
         spinning: origin.engine.spinning,
         max_batch_size: most_rows,
         response_cache: config.response_cache.is_some_and(|cache| cache.enable),
         batching: super::batching::batching(config.dynamic_batching.as_ref(), most_rows)?,
         padding: None,
+        sequence,
         presentation: Presentation {
             repository: Some(Arc::clone(origin.repository)),
             is_batching_open: is_open,

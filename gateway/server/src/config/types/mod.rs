@@ -12,6 +12,7 @@ mod access;
 mod batching;
 mod models;
 mod plugins;
+mod sequence;
 
 pub use access::{Scope, Tls, Token, TrustedKey};
 pub use batching::{BatchWeight, Batching, Padding};
@@ -19,6 +20,7 @@ pub use models::{
     DeclaredTensor, Labels, ModelControl, Presentation, Repository, Warmup, WarmupData, WarmupInput,
 };
 pub use plugins::{FailurePolicy, OwnRoute, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
+pub use sequence::{Control, ControlKind, FalseTrue, Sequence, SequenceStrategy, State as SequenceState};
 
 /// Everything the gateway is told. Two that are equal serve the same, apart from
 /// the contents of the files they name.
@@ -402,4 +404,6 @@ pub struct Model {
     pub padding: Option<Padding>,
     /// How it looks to clients, and what it does before it is ready.
     pub presentation: Presentation,
+    /// How its sequences are run, if its requests come in sequences.
+    pub sequence: Option<Sequence>,
 }

@@ -75,7 +75,12 @@ fn mode(check: &mut Checker<'_>, model: At<'_>, at: At<'_>, file: &BatchingFile,
     mode
 }
 
-fn preferred(check: &mut Checker<'_>, at: At<'_>, sizes: &[u64], max_batch_size: usize) -> Vec<usize> {
+pub(super) fn preferred(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    sizes: &[u64],
+    max_batch_size: usize,
+) -> Vec<usize> {
     if sizes.len() > d::PREFERRED_SIZES_MAX {
         let message = format!("has more than {} entries", d::PREFERRED_SIZES_MAX);
         check.problem(at, "preferred_batch_size", message);

@@ -17,6 +17,7 @@ mod batching;
 mod plugins;
 mod repositories;
 mod routes;
+mod sequence;
 mod server;
 mod serving;
 

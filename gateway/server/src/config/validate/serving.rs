@@ -221,11 +221,21 @@ pub(super) fn model(
     let rows = &d::BATCH_ROWS_RANGE;
     let max_batch_size = check.number(at, "max_batch_size", file.max_batch_size, d::BATCH_ROWS, rows);
     let own = (file.max_queue_delay_microseconds, file.max_queue_size);
+    let instances = check.number(at, "instances", file.instances, d::INSTANCES, &d::INSTANCES_RANGE);
+    let sequence =
+        file.sequence.map(|file| super::sequence::sequence(check, at, file, max_batch_size, instances));
+    if sequence.is_some() && !own.0.is_none_or(|delay| delay == 0) {
+        let message = "is [models.X.sequence] max_queue_delay_microseconds for a model with sequences";
+        check.problem(at, "max_queue_delay_microseconds", message);
+    }
+    if sequence.is_some() && file.padding.is_some() {
+        check.problem(at, "padding", "does not go with sequences");
+    }
     Model {
         version,
         file: check.file(at, "file", file.file.as_deref(), u64::MAX),
         engine: file.engine.unwrap_or(engine.default),
-        instances: check.number(at, "instances", file.instances, d::INSTANCES, &d::INSTANCES_RANGE),
+        instances,
         threads: check.number(at, "threads", file.threads, threads_default, &d::THREADS_RANGE),
         spinning: file.spinning.unwrap_or(engine.spinning),
         max_batch_size,
@@ -233,6 +243,7 @@ pub(super) fn model(
         padding: file.padding.map(|file| super::batching::padding(check, at, file)),
         presentation: Presentation::default(),
         response_cache: file.response_cache.unwrap_or(false),
+        sequence,
         name,
     }
 }
