@@ -296,7 +296,8 @@ async fn a_request_that_fails_hurts_no_other_sequence_and_not_its_own() {
     }
     // The one that failed is where it was.
     assert_eq!(output(&send(client, "previous", 2, "", 22).await.ok(), "previous"), [2]);
-    // One that fails at its start has not started.
+    // One that fails at its start has not started. (It takes the slot of one that ends.)
+    send(&gateway.client, "previous", 1, "E", 31).await.ok();
     assert_eq!(send(client, "previous", 9, "S", 666).await.status, 500);
     let (status, message) = error(&gateway, "previous", 9, "").await;
     assert!(status == 400 && message.contains("must specify the START flag"), "{message}");

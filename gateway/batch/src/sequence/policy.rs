@@ -10,7 +10,8 @@ pub struct SequencePolicy {
     /// A sequence that is silent for so long ends, and its slot is free for another.
     pub max_idle: Duration,
     /// Requests that may wait, of all sequences together: for a slot, or for their turn.
-    /// The next one is refused with [`super::Refused::QueueFull`].
+    /// The next one is refused with [`super::Refused::QueueFull`], unless it is the only one
+    /// of a sequence that has a slot: there are never more than these and one for each slot.
     pub max_queue_size: usize,
 }
 

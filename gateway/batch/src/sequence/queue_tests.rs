@@ -15,7 +15,7 @@ struct Told;
 
 impl Observer<Payload> for Told {
     fn unrun(&self, (id, tell): Payload, why: Unrun) {
-        drop(tell.send((id, why)));
+        let _ = tell.send((id, why));
     }
 
     fn counts(&self, _: Counts) {}

@@ -330,7 +330,12 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
                 None => self.recent.why(&arrival.key),
             }));
         }
-        (self.waiting >= self.policy.max_queue_size).then_some(Refused::QueueFull)
+        // Those who wait for a slot could otherwise keep a sequence that has one from ever
+        // reaching its end, and so from making room for them.
+        let is_next = sequence.is_some_and(|sequence| {
+            matches!(sequence.seat, Seat::Slot { .. }) && sequence.requests.is_empty()
+        });
+        (self.waiting >= self.policy.max_queue_size && !is_next).then_some(Refused::QueueFull)
     }
 
     /// A sequence that is new, at the end of those that wait for a slot.

@@ -103,7 +103,7 @@ fn candidates_beyond_the_slots_wait_until_one_ends() {
 #[test]
 fn a_request_without_a_start_is_refused_and_told_why_its_sequence_ended() {
     let mut machine = direct(1, 0.0, 0);
-    let mut lone = |machine: &mut Machine, now| {
+    let lone = |machine: &mut Machine, now| {
         let arrival = Arrival { key: "a", start: false, end: false, deadline: None, shape: 0, payload: 9 };
         machine.push(now, arrival).map(drop).map_err(|(why, _)| why)
     };
@@ -138,4 +138,20 @@ fn another_sequence_of_the_same_name_waits_behind_those_that_came_before_it() {
     let order: Vec<_> =
         std::iter::from_fn(|| run(&mut machine, at(0))).map(|(_, members)| members[0].1).collect();
     assert_eq!(order, [1, 3, 2]);
+}
+
+#[test]
+fn those_who_wait_for_a_slot_do_not_keep_a_sequence_that_has_one_from_its_end() {
+    let mut machine = oldest(1, 4, &[], 0);
+    let policy = SequencePolicy { max_queue_size: 1, ..machine.policy.clone() };
+    machine.set_policy(policy);
+    send(&mut machine, at(0), "a", "S", 1);
+    run(&mut machine, at(0));
+    send(&mut machine, at(0), "b", "SE", 2);
+    let more = |key| Arrival { key, start: true, end: true, deadline: None, shape: 0, payload: 9 };
+    assert!(matches!(machine.push(at(0), more("c")), Err((Refused::QueueFull, 9))));
+    send(&mut machine, at(0), "a", "E", 3);
+    assert!(matches!(machine.push(at(0), more("a")), Err((Refused::QueueFull, 9))));
+    assert_eq!(run(&mut machine, at(0)), Some((1, vec![(0, 3)])));
+    assert_eq!(run(&mut machine, at(0)), Some((1, vec![(0, 2)])));
 }

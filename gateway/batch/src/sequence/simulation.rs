@@ -318,7 +318,7 @@ impl Simulation {
             "gone"
         } else if !start && !goes_on {
             "not started"
-        } else if waiting >= self.sequencer.policy.max_queue_size {
+        } else if waiting >= self.sequencer.policy.max_queue_size && !self.is_next(key) {
             "queue full"
         } else {
             "admitted"
@@ -343,6 +343,13 @@ impl Simulation {
             self.admitted += 1;
         }
         self.check_whole();
+    }
+
+    /// Whether a request would be the only one of a sequence that has a slot.
+    fn is_next(&self, key: usize) -> bool {
+        let mut seated = self.sequencer.sequences.iter().map(|(_, sequence)| (sequence.key, sequence.seat));
+        let has_slot = seated.any(|(of, seat)| of == key && matches!(seat, Seat::Slot { .. }));
+        has_slot && self.known[key].waiting.is_empty()
     }
 
     /// Cancels any request there ever was.
@@ -465,6 +472,8 @@ impl Simulation {
         let real = &self.sequencer;
         let waiting: usize = self.known.iter().map(|known| known.waiting.len()).sum();
         assert_eq!(real.waiting, waiting);
+        // The largest bound that a policy here has.
+        assert!(waiting <= 40 + self.lanes * self.slots, "more wait than may");
         assert_eq!(real.ids.len(), real.sequences.len());
         assert!(real.backlog.is_empty() || real.free.is_empty(), "waits beside a free slot");
         let mut taken = BTreeSet::new();

@@ -19,6 +19,8 @@ mod problem;
 mod read;
 mod route;
 #[cfg(test)]
+mod sequence_tests;
+#[cfg(test)]
 mod tests;
 pub mod triton;
 mod types;

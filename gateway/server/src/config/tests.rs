@@ -15,17 +15,17 @@ use super::file::{
 use super::*;
 
 /// A folder with the files that configurations name.
-struct Folder(tempfile::TempDir);
+pub(super) struct Folder(tempfile::TempDir);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = Self(tempfile::tempdir().expect("a folder"));
         for name in
             ["m.onnx", "p.wasm", "s.jsonl", "model.onnx", "plugin.wasm", "store.jsonl", "libonnxruntime.so"]
         {
             folder.write(name, "x");
         }
-        for name in ["cert.pem", "key.pem", "ca.pem", "config.json"] {
+        for name in ["cert.pem", "key.pem", "ca.pem", "config.json", "state.bin"] {
             folder.write(name, "x");
         }
         for name in ["data", "models"] {
@@ -40,12 +40,12 @@ impl Folder {
         path
     }
 
-    fn load(&self, text: &str) -> Result<Config, ConfigErrors> {
+    pub(super) fn load(&self, text: &str) -> Result<Config, ConfigErrors> {
         load(&self.write("c.toml", text), &Overrides::default())
     }
 
     /// The problems, as `line key: message`.
-    fn problems(&self, text: &str) -> Vec<String> {
+    pub(super) fn problems(&self, text: &str) -> Vec<String> {
         lines(&self.load(text).expect_err("has problems"))
     }
 }
@@ -417,7 +417,7 @@ fn limits_and_drain_times_need_a_restart_too() {
 }
 
 /// The keys of a table's type, from its own refusal of an unknown one.
-fn fields<T: DeserializeOwned + std::fmt::Debug>() -> &'static [&'static str] {
+pub(super) fn fields<T: DeserializeOwned + std::fmt::Debug>() -> &'static [&'static str] {
     let unknown = figment::value::Dict::from([("?".to_owned(), 1.into())]);
     let error = T::deserialize(&figment::value::Value::from(unknown)).expect_err("refuses unknown keys");
     match error.kind {
@@ -480,7 +480,7 @@ fn repositories_are_checked_and_models_may_come_from_them() {
 }
 
 /// The example with every setting made real: `#key = …` and `#[table]` lose their `#`.
-fn uncommented() -> String {
+pub(super) fn uncommented() -> String {
     let text = std::fs::read_to_string(example("sluice.toml")).expect("the example");
     let is_setting = |line: &str| {
         let after = line.strip_prefix('#').and_then(|rest| rest.chars().next());
@@ -538,7 +538,7 @@ fn the_example_file_is_valid_as_it_stands_and_with_everything_in_it() {
     let bare = folder.load(&as_it_stands).expect("serves nothing");
     assert!(bare.models.is_empty() && bare.pipelines.is_empty());
     let full = folder.load(&uncommented()).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!((full.models.len(), full.plugins.len(), full.pipelines.len()), (1, 2, 2));
+    assert_eq!((full.models.len(), full.plugins.len(), full.pipelines.len()), (3, 2, 2));
 }
 
 #[test]
@@ -570,6 +570,9 @@ fn the_defaults_that_the_example_file_shows_are_the_real_ones() {
     model.batching.mode = seen.batching.mode;
     model.batching.resources.clone_from(&seen.batching.resources);
     model.padding.clone_from(&seen.padding);
+    for name in ["stateful", "stateful-oldest"] {
+        real.models.insert(name.into(), shown.models[name].clone());
+    }
     real.engine.resources.clone_from(&shown.engine.resources);
     real.repositories.clone_from(&shown.repositories);
     real.pipelines.clone_from(&shown.pipelines);
