@@ -6,6 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
+use sluice_tests::repository;
 
 /// A model that sums up what came in a sequence, and says which controls it saw.
 fn accumulator(strategy: &str) -> String {
@@ -380,6 +381,80 @@ async fn a_sequence_that_does_not_fit_its_model_is_refused_before_it_is_served()
         ("strategy = \"oldest\"", "strategy = \"oldest\"\nminimum_slot_utilization = 2.0", "does not go"),
     ] {
         let error = gateway::try_start(&accumulator(OLDEST).replace(from, to)).await.map(drop).expect_err(to);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// A folder of models as Triton lays it out, with one model in it.
+fn triton_repository(config: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = folder.path().join("sums");
+    std::fs::create_dir_all(model.join("1")).expect("made");
+    std::fs::create_dir_all(model.join("initial_state")).expect("made");
+    let file = repository().join("gateway/engine/tests/fixtures/accumulator.onnx");
+    std::fs::copy(file, model.join("1/model.onnx")).expect("copied");
+    std::fs::write(model.join("initial_state/ten"), 10_f32.to_le_bytes()).expect("written");
+    std::fs::write(model.join("config.pbtxt"), config).expect("written");
+    folder
+}
+
+const CONFIG_PBTXT: &str = r#"
+    name: "sums"
+    platform: "onnxruntime_onnx"
+    max_batch_size: 4
+    input [ { name: "INPUT" data_type: TYPE_FP32 dims: [ 1 ] } ]
+    output [ { name: "SUM" data_type: TYPE_FP32 dims: [ 1 ] } ]
+    sequence_batching {
+      max_sequence_idle_microseconds: 20000000
+      oldest { max_candidate_sequences: 8 preferred_batch_size: [ 2, 4 ] max_queue_delay_microseconds: 100 }
+      control_input [
+        { name: "START" control [ { kind: CONTROL_SEQUENCE_START fp32_false_true: [ 0, 1 ] } ] },
+        { name: "READY" control [ { kind: CONTROL_SEQUENCE_READY fp32_false_true: [ 0, 1 ] } ] },
+        { name: "END" control [ { kind: CONTROL_SEQUENCE_END fp32_false_true: [ 0, 1 ] } ] },
+        { name: "CORRID" control [ { kind: CONTROL_SEQUENCE_CORRID data_type: TYPE_INT64 } ] }
+      ]
+      state [ {
+        input_name: "STATE" output_name: "NEXT_STATE" data_type: TYPE_FP32 dims: [ 1 ]
+        initial_state: { data_type: TYPE_FP32 dims: [ 1 ] name: "ten" data_file: "ten" }
+      } ]
+    }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_triton_repositorys_sequences_serve_as_they_are() {
+    let serve = |text: &str| {
+        let folder = triton_repository(text);
+        let config =
+            format!("[repositories.models]\npath = \"{}\"\nexit_on_error = true\n", folder.path().display());
+        (folder, config)
+    };
+    let (_folder, config) = serve(CONFIG_PBTXT);
+    let gateway = gateway::start(&config).await;
+    // START multiplies the state by 0, whatever it is at the start.
+    for (flags, value, expected) in [("S", 5, 5), ("", 6, 11), ("E", 7, 18)] {
+        assert_eq!(sum(&gateway, 3, flags, value).await, expected);
+    }
+    // Without START the model sees what is in the file.
+    let (_folder, config) = serve(&CONFIG_PBTXT.replace(
+        "fp32_false_true: [ 0, 1 ] } ] },\n        { name: \"READY\"",
+        "fp32_false_true: [ 0, 0 ] } ] },\n        { name: \"READY\"",
+    ));
+    let gateway = gateway::start(&config).await;
+    assert_eq!(sum(&gateway, 3, "S", 5).await, 15);
+    let direct = "direct { minimum_slot_utilization: 0.5 max_queue_delay_microseconds: 1000 }";
+    let oldest = "oldest { max_candidate_sequences: 8 preferred_batch_size: [ 2, 4 ] max_queue_delay_microseconds: 100 }";
+    let (_folder, config) = serve(&CONFIG_PBTXT.replace(oldest, direct));
+    let gateway = gateway::start(&config).await;
+    assert_eq!(sum(&gateway, 3, "S", 5).await, 5);
+    assert_eq!(gateway.metric("sluice_sequence_slots", "sums").await, 4.0);
+    for (from, to, expected) in [
+        (oldest, &*format!("{oldest} iterative_sequence: true"), "iterative_sequence"),
+        ("data_file: \"ten\"", "data_file: \"../../ten\"", "ten"),
+        ("data_type: TYPE_INT64 } ] }", "data_type: TYPE_UINT64 } ] }", "declared as UINT64"),
+        ("output_name: \"NEXT_STATE\"", "output_name: \"NOPE\"", "no output 'NOPE'"),
+    ] {
+        let (_folder, config) = serve(&CONFIG_PBTXT.replace(from, to));
+        let error = gateway::try_start(&config).await.map(drop).expect_err(to);
         assert!(error.contains(expected), "{error}");
     }
 }

@@ -224,7 +224,7 @@ pub(super) fn model(
     let instances = check.number(at, "instances", file.instances, d::INSTANCES, &d::INSTANCES_RANGE);
     let sequence =
         file.sequence.map(|file| super::sequence::sequence(check, at, file, max_batch_size, instances));
-    if sequence.is_some() && !own.0.is_none_or(|delay| delay == 0) {
+    if sequence.is_some() && own.0.is_some_and(|delay| delay != 0) {
         let message = "is [models.X.sequence] max_queue_delay_microseconds for a model with sequences";
         check.problem(at, "max_queue_delay_microseconds", message);
     }
