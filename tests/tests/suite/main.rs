@@ -13,6 +13,7 @@ mod drain;
 mod egress;
 mod golden;
 mod grpc;
+mod grpc_control;
 mod grpc_hostile;
 mod grpc_stream;
 mod guard;

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::encode::{self, Pieces};
 use super::methods::Call;
@@ -13,7 +13,7 @@ use super::{settings, transcode};
 use crate::auth::Identity;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
-use crate::ingress::http::{Front, metadata};
+use crate::ingress::http::{Front, metadata, repository};
 use crate::ingress::served;
 
 /// Answers a call.
@@ -51,6 +51,28 @@ pub(super) async fn answer(
         }
         Call::LogSettings => settings::log(&request, identity)?,
         Call::TraceSetting => settings::trace(front, &request, identity)?,
+        Call::ModelConfig => {
+            let version = Some(text("version")).filter(|version| !version.is_empty());
+            json!({ "config": snapshot.triton_config(text("name"), version)? })
+        }
+        Call::RepositoryIndex => {
+            let repository = Some(text("repository_name")).filter(|name| !name.is_empty());
+            let ready_only = request["ready"].as_bool().unwrap_or(false);
+            let rows = front.repositories.index(repository, ready_only).await?;
+            json!({ "models": rows.iter().map(repository::row).collect::<Vec<_>>() })
+        }
+        Call::RepositoryLoad => {
+            check_no_repository(text("repository_name"))?;
+            let parameters = repository::load_parameters(choices(&request["parameters"]))?;
+            front.repositories.load(text("model_name"), parameters).await?;
+            json!({})
+        }
+        Call::RepositoryUnload => {
+            check_no_repository(text("repository_name"))?;
+            let dependents = repository::unload_dependents(&choices(&request["parameters"]))?;
+            front.repositories.unload(text("model_name"), dependents).await?;
+            json!({})
+        }
         Call::SystemMemoryStatus | Call::CudaMemoryStatus => json!({ "regions": {} }),
         Call::SystemMemoryUnregister | Call::CudaMemoryUnregister => json!({}),
         Call::CudaMemoryRegister => {
@@ -62,6 +84,25 @@ pub(super) async fn answer(
         _ => return Err(Error::new(Kind::MethodNotAllowed, "this method is not supported")),
     };
     respond(name, &response)
+}
+
+/// A model's name says where it comes from; nothing else is asked for that.
+fn check_no_repository(name: &str) -> Result<()> {
+    if name.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::MethodNotAllowed, "'repository_name' specification is not supported"))
+}
+
+/// A map of choices as the flat one that its HTTP twin takes: `{"a": {"bool_param": true}}`
+/// is `{"a": true}`.
+fn choices(map: &Value) -> Map<String, Value> {
+    let entries = map.as_object().into_iter().flatten();
+    let flat = |(name, choice): (&String, &Value)| {
+        let value = choice.as_object().and_then(|choice| choice.values().next()).cloned();
+        (name.clone(), value.unwrap_or_default())
+    };
+    entries.map(flat).collect()
 }
 
 /// Whether a version of a name is served; an empty version is whichever is.

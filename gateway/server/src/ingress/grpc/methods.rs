@@ -52,7 +52,7 @@ const fn row(path: &'static str, access: Access, call: Call) -> Rpc {
 
 /// Every method that is served. The most frequent one is found first.
 pub static METHODS: [Rpc; 24] = {
-    use Access::{Admin, Known, Predict, Public, Settings};
+    use Access::{Admin, Known, Models, Predict, Public, Settings};
     [
         row(inference!("ModelInfer"), Predict, Call::Infer),
         row(inference!("ModelStreamInfer"), Predict, Call::Stream),
@@ -64,8 +64,8 @@ pub static METHODS: [Rpc; 24] = {
         row(inference!("ModelConfig"), Predict, Call::ModelConfig),
         row(inference!("ModelStatistics"), Predict, Call::Statistics),
         row(inference!("RepositoryIndex"), Predict, Call::RepositoryIndex),
-        row(inference!("RepositoryModelLoad"), Admin, Call::RepositoryLoad),
-        row(inference!("RepositoryModelUnload"), Admin, Call::RepositoryUnload),
+        row(inference!("RepositoryModelLoad"), Models, Call::RepositoryLoad),
+        row(inference!("RepositoryModelUnload"), Models, Call::RepositoryUnload),
         row(inference!("SystemSharedMemoryStatus"), Predict, Call::SystemMemoryStatus),
         row(inference!("SystemSharedMemoryRegister"), Predict, Call::SystemMemoryRegister),
         row(inference!("SystemSharedMemoryUnregister"), Predict, Call::SystemMemoryUnregister),

@@ -11,7 +11,7 @@ mod health;
 pub(super) mod metadata;
 mod own;
 mod parts;
-mod repository;
+pub(super) mod repository;
 pub(super) mod settings;
 mod sse;
 mod statistics;

@@ -65,12 +65,7 @@ pub(super) async fn unload(
 ) -> Response {
     answer(request, |request| async move {
         let asked: ControlRequest = read(&front, request).await?;
-        let dependents = match asked.parameters.get("unload_dependents") {
-            None => false,
-            Some(value) => {
-                value.as_bool().ok_or_else(|| bad("parameter 'unload_dependents' must be true or false"))?
-            }
-        };
+        let dependents = unload_dependents(&asked.parameters)?;
         front.repositories.unload(&model, dependents).await?;
         Ok(StatusCode::OK.into_response())
     })
@@ -117,7 +112,7 @@ async fn index_of(front: &Front, repository: Option<&str>, request: Request) -> 
     Ok(Json(Value::Array(rows.iter().map(row).collect())).into_response())
 }
 
-fn row(entry: &IndexEntry) -> Value {
+pub(in crate::ingress) fn row(entry: &IndexEntry) -> Value {
     let mut row = json!({ "name": &*entry.name });
     if !entry.version.is_empty() {
         row["version"] = json!(entry.version);
@@ -152,7 +147,17 @@ async fn read<T: Default + for<'a> Deserialize<'a>>(front: &Front, request: Requ
     })
 }
 
-fn load_parameters(parameters: Map<String, Value>) -> Result<LoadParameters> {
+/// Whether what depends on a model is to be unloaded with it.
+pub(in crate::ingress) fn unload_dependents(parameters: &Map<String, Value>) -> Result<bool> {
+    match parameters.get("unload_dependents") {
+        None => Ok(false),
+        Some(value) => {
+            value.as_bool().ok_or_else(|| bad("parameter 'unload_dependents' must be true or false"))
+        }
+    }
+}
+
+pub(in crate::ingress) fn load_parameters(parameters: Map<String, Value>) -> Result<LoadParameters> {
     let mut load = LoadParameters::default();
     for (name, value) in parameters {
         match (name.as_str(), value) {
