@@ -177,6 +177,12 @@ fn parameter(bytes: Bytes) -> Result<(Arc<str>, Parameter)> {
 }
 
 impl Message {
+    /// Whether the client wants to be told by an empty answer that nothing more comes.
+    pub(super) fn wants_empty_final(&self) -> bool {
+        let mut asked = self.parameters.iter().filter(|(name, _)| **name == *EMPTY_FINAL);
+        asked.any(|(_, value)| *value == Parameter::Bool(true))
+    }
+
     /// What the caller asks for.
     ///
     /// # Errors

@@ -16,10 +16,11 @@ use super::receive::Messages;
 use super::reply::Reply;
 use super::{Admitted, internal, metadata};
 use crate::admission::Permit;
+use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress;
 use crate::ingress::http::{Front, exchange};
-use crate::ingress::infer::InferResponse;
+use crate::ingress::infer::{InferRequest, InferResponse, InferStream, Inferred};
 use crate::observe::{self, OTHER, PipelineMetrics};
 use crate::pipeline::Call;
 use crate::wire_error::wire_error;
@@ -165,18 +166,27 @@ pub(super) async fn read(messages: &mut Messages, permit: &mut Permit) -> Result
     Ok(message)
 }
 
-/// Decodes a request and runs it.
+/// A request that was decoded, and may run.
+struct Prepared {
+    snapshot: Arc<Snapshot>,
+    model: Box<str>,
+    call: Call,
+    request: InferRequest,
+    wants_empty_final: bool,
+}
+
+/// Decodes a request.
 ///
 /// # Errors
-/// Every kind in the table.
-pub(super) async fn predict(
+/// What is wrong with it.
+fn prepare(
     front: &Front,
     caller: &Caller,
     arrived: Instant,
     message: Bytes,
     permit: &mut Permit,
     progress: &mut Progress,
-) -> Result<Predicted> {
+) -> Result<Prepared> {
     let snapshot = front.catalog.snapshot();
     let message = decode::message(message)?;
     progress.id = message.id.to_string();
@@ -202,13 +212,59 @@ pub(super) async fn predict(
     }
     let call = Call { arrived, key, tenant: caller.tenant.clone(), trace, ..call };
     let is_raw = !message.raw.is_empty();
+    let wants_empty_final = message.wants_empty_final();
     let request = message.request()?;
     if !is_raw {
         // Elements that were packed take room that their message does not.
         permit.grow(request.inputs.iter().map(|input| input.tensor.byte_len()).sum())?;
     }
+    Ok(Prepared { snapshot, model, call, request, wants_empty_final })
+}
+
+/// Decodes a request and runs it.
+///
+/// # Errors
+/// Every kind in the table.
+async fn predict(
+    front: &Front,
+    caller: &Caller,
+    arrived: Instant,
+    message: Bytes,
+    permit: &mut Permit,
+    progress: &mut Progress,
+) -> Result<Predicted> {
+    let Prepared { snapshot, model, call, request, .. } =
+        prepare(front, caller, arrived, message, permit, progress)?;
     let response = ingress::infer::infer(&snapshot, &model, call, request).await?;
     Ok(Predicted { model, response })
+}
+
+/// What came of a request of a stream.
+pub(super) enum Answered {
+    /// One answer.
+    One(Predicted),
+    /// Several, of which the first is there.
+    Many { model: Box<str>, answers: Box<InferStream>, wants_empty_final: bool },
+}
+
+/// Decodes a request of a stream and runs it, until there is something to say.
+///
+/// # Errors
+/// Every kind in the table.
+pub(super) async fn predict_stream(
+    front: &Front,
+    caller: &Caller,
+    arrived: Instant,
+    message: Bytes,
+    permit: &mut Permit,
+    progress: &mut Progress,
+) -> Result<Answered> {
+    let Prepared { snapshot, model, call, request, wants_empty_final } =
+        prepare(front, caller, arrived, message, permit, progress)?;
+    match ingress::infer::infer_stream(snapshot, &model, call, request).await? {
+        Inferred::One(response) => Ok(Answered::One(Predicted { model, response })),
+        Inferred::Many(answers) => Ok(Answered::Many { model, answers, wants_empty_final }),
+    }
 }
 
 /// The id of a request that is not run.

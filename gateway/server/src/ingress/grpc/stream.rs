@@ -1,6 +1,7 @@
 //! `ModelStreamInfer`: many requests over one call. They run at the same time and are
 //! answered in their order; one that fails is answered by an error message, and the stream
-//! goes on.
+//! goes on. What answers a request in several parts does not wait for its turn: each part
+//! goes out when it is there, between the answers to other requests.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -18,13 +19,14 @@ use tracing::Instrument as _;
 
 use super::compress::Compression;
 use super::encode::{self, Pieces};
-use super::infer::{self, Caller, Progress};
+use super::infer::{self, Answered, Caller, Progress};
 use super::receive::Messages;
 use super::reply::{Event, Reply};
 use super::{Admitted, Server, internal, metadata, status};
 use crate::admission::Permit;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::http::Front;
+use crate::ingress::infer::InferStream;
 use crate::lifecycle::drain::Phase;
 use crate::observe;
 
@@ -64,10 +66,10 @@ enum Read {
 
 type Reading = Pin<Box<dyn Future<Output = (Messages, Read)> + Send>>;
 
-/// What came of a request.
+/// What is left to be said about a request; nothing if all was said.
 struct Answer {
     id: String,
-    outcome: Result<Pieces>,
+    outcome: Result<Option<Pieces>>,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -84,8 +86,7 @@ pub(super) fn open(server: &Arc<Server>, admitted: Admitted) -> Result<Response<
         caller,
         ends_at_error: metadata::is_true(&admitted.headers, GRPC_ERROR),
         headers: admitted.headers,
-        packing: admitted.packing,
-        events,
+        writer: Writer { events, packing: admitted.packing },
     };
     let task = tokio::spawn(stream.run(admitted.messages));
     Ok(Reply::packed_stream(received, AbortOnDropHandle::new(task), admitted.packing))
@@ -96,8 +97,7 @@ struct Stream {
     caller: Arc<Caller>,
     headers: HeaderMap,
     ends_at_error: bool,
-    packing: Option<Compression>,
-    events: mpsc::Sender<Event>,
+    writer: Writer,
 }
 
 impl Stream {
@@ -108,7 +108,7 @@ impl Stream {
             // The reader is gone, or does not read.
             Err(None) => return,
         };
-        let _ = self.events.send(Event::End(trailers)).await;
+        let _ = self.writer.events.send(Event::End(trailers)).await;
     }
 
     /// Answers until the client has nothing more to ask, and everything is answered.
@@ -187,6 +187,7 @@ impl Stream {
     /// Starts a request.
     fn start(&self, message: Bytes, mut permit: Permit, arrived: Instant) -> Answering {
         let (front, caller) = (Arc::clone(&self.front), Arc::clone(&self.caller));
+        let writer = self.writer.clone();
         let span = tracing::debug_span!(
             "predict",
             target = tracing::field::Empty,
@@ -199,13 +200,21 @@ impl Stream {
             in_flight.set_bytes(message.len());
             let mut progress = Progress::default();
             let work = async {
-                let predicted =
-                    infer::predict(&front, &caller, arrived, message, &mut permit, &mut progress).await?;
-                let pieces = predicted.encode(&progress.id, Some(true))?;
-                if let Some(shadow) = predicted.response.shadow {
-                    shadow.start();
+                let answered =
+                    infer::predict_stream(&front, &caller, arrived, message, &mut permit, &mut progress)
+                        .await?;
+                match answered {
+                    Answered::One(predicted) => {
+                        let pieces = predicted.encode(&progress.id, Some(true))?;
+                        if let Some(shadow) = predicted.response.shadow {
+                            shadow.start();
+                        }
+                        Ok(Some(pieces))
+                    }
+                    Answered::Many { model, answers, wants_empty_final } => {
+                        writer.pass_on(&progress.id, model, answers, wants_empty_final).await
+                    }
                 }
-                Ok(pieces)
             };
             let outcome = AssertUnwindSafe(work.instrument(span.clone())).catch_unwind().await;
             let outcome = outcome.unwrap_or_else(|_| Err(internal()));
@@ -220,19 +229,80 @@ impl Stream {
     /// The stream ends: at an error, if the client wants that, or because nobody reads.
     async fn answer(&self, answer: Answer) -> Result<(), Option<Error>> {
         let pieces = match answer.outcome {
-            Ok(pieces) => pieces,
+            Ok(None) => return Ok(()),
+            Ok(Some(pieces)) => pieces,
             Err(error) if self.ends_at_error => return Err(Some(error)),
             Err(error) => encode::stream_error(error.message(), &answer.id).map_err(Some)?,
         };
+        match self.writer.send(pieces).await.map_err(Some)? {
+            Sent::Taken => Ok(()),
+            Sent::NotRead => Err(None),
+        }
+    }
+}
+
+/// Writes to the reader of a stream.
+#[derive(Clone)]
+struct Writer {
+    events: mpsc::Sender<Event>,
+    packing: Option<Compression>,
+}
+
+/// What became of a message.
+enum Sent {
+    Taken,
+    /// Nobody reads, or too slowly.
+    NotRead,
+}
+
+impl Writer {
+    async fn send(&self, pieces: Pieces) -> Result<Sent> {
         let pieces = match self.packing {
-            Some(packing) => packing.pack_message(pieces).await.map_err(Some)?,
+            Some(packing) => packing.pack_message(pieces).await?,
             None => pieces,
         };
         let sent = self.events.send(Event::Message(pieces));
         match tokio::time::timeout(WRITE_TIME_MAX, sent).await {
-            Ok(Ok(())) => Ok(()),
-            _ => Err(None),
+            Ok(Ok(())) => Ok(Sent::Taken),
+            _ => Ok(Sent::NotRead),
         }
+    }
+
+    /// Sends the answers to one request as they come. What it gives is for the end.
+    async fn pass_on(
+        &self,
+        id: &str,
+        model: Box<str>,
+        mut answers: Box<InferStream>,
+        wants_empty_final: bool,
+    ) -> Result<Option<Pieces>> {
+        let (mut version, mut is_said) = (String::new(), false);
+        while let Some(next) = answers.next().await {
+            let (response, is_last) = next?;
+            let pieces = encode::Response {
+                model: &model,
+                version: &response.version,
+                id,
+                outputs: &response.outputs,
+                is_final: Some(is_last),
+            };
+            if matches!(self.send(pieces.encode()?).await?, Sent::NotRead) {
+                return Err(Error::new(Kind::RequestTimeout, "nobody reads the answers"));
+            }
+            (version, is_said) = (response.version, is_last);
+            if let Some(shadow) = response.shadow {
+                shadow.start();
+            }
+        }
+        if let Some(shadow) = answers.take_shadow() {
+            shadow.start();
+        }
+        if is_said || !wants_empty_final {
+            return Ok(None);
+        }
+        let last =
+            encode::Response { model: &model, version: &version, id, outputs: &[], is_final: Some(true) };
+        last.encode().map(Some)
     }
 }
 
