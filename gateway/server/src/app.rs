@@ -274,6 +274,7 @@ impl Gateway {
         for (name, pipeline) in &snapshot.pipelines {
             let (what, route) = match &pipeline.stages {
                 Stages::Whole { plugin } => (format!("plugin {}", plugin.slot.name), "v1"),
+                Stages::Ensemble(ensemble) => (format!("ensemble of {} steps", ensemble.steps.len()), "v2"),
                 Stages::Staged { pre, model, post } => {
                     let before =
                         pre.as_ref().map_or_else(String::new, |plugin| format!("{} -> ", plugin.slot.name));

@@ -64,6 +64,10 @@ fn describe_pipeline(snapshot: &Snapshot, pipeline: &Pipeline) -> Value {
         Stages::Whole { plugin } => {
             json!({ "name": &*pipeline.name, "ready": ready, "plugin": &*plugin.slot.name })
         }
+        Stages::Ensemble(ensemble) => {
+            let models = ensemble.config.steps.iter().map(|step| &*step.model);
+            json!({ "name": &*pipeline.name, "ready": ready, "models": models.collect::<Vec<_>>() })
+        }
         Stages::Staged { pre, model, post } => json!({
             "name": &*pipeline.name,
             "ready": ready,

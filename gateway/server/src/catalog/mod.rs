@@ -5,6 +5,7 @@ mod alone;
 mod build;
 mod cache;
 mod caller;
+mod ensemble;
 mod exposed;
 mod files;
 mod grants;
@@ -29,6 +30,7 @@ mod worker;
 pub(crate) use alone::alone;
 pub use build::{BuildError, Builder, Built, Compile, Overrides, engine_name};
 pub use cache::ResponseCache;
+pub use ensemble::{Ensemble, Step, Target};
 pub use loaded::LoadedPlugin;
 pub use model::Model;
 pub use plugin_log::LogLine;
@@ -89,6 +91,8 @@ pub enum Stages {
         /// After the model.
         post: Option<StagePlugin>,
     },
+    /// Models joined by the names of tensors.
+    Ensemble(Arc<Ensemble>),
     /// One plugin that calls models itself.
     Whole {
         /// The plugin.
@@ -101,6 +105,7 @@ impl Stages {
     pub fn plugins(&self) -> impl Iterator<Item = &StagePlugin> {
         let (first, second) = match self {
             Self::Staged { pre, post, .. } => (pre.as_ref(), post.as_ref()),
+            Self::Ensemble(_) => (None, None),
             Self::Whole { plugin } => (Some(plugin), None),
         };
         first.into_iter().chain(second)
@@ -178,6 +183,7 @@ impl Pipeline {
     pub fn is_ready(&self) -> bool {
         let model = match &self.stages {
             Stages::Staged { model, .. } => model.is_ready(),
+            Stages::Ensemble(ensemble) => ensemble.is_ready(),
             Stages::Whole { .. } => true,
         };
         model && self.stages.plugins().all(|stage| stage.slot.active.as_ref().is_some_and(|it| it.is_ready()))

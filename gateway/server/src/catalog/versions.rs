@@ -1,8 +1,9 @@
 //! Versions of what is served, by name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Model, Snapshot};
+use super::{Ensemble, Model, Snapshot, Stages};
 use crate::error::{Error, Kind, Result};
 
 /// The version of a pipeline: there is one of each.
@@ -52,7 +53,19 @@ impl Snapshot {
     /// # Errors
     /// [`Kind::NotFound`].
     pub fn triton_config(&self, name: &str, version: Option<&str>) -> Result<serde_json::Value> {
+        if let Some(Stages::Ensemble(ensemble)) = self.pipelines.get(name).map(|pipeline| &pipeline.stages) {
+            return Ok(super::repository::steps::completed(name, ensemble));
+        }
         self.model(name, version).map(|model| model.triton_config())
+    }
+
+    /// The ensembles that are served.
+    pub(super) fn ensembles(&self) -> BTreeMap<Arc<str>, Arc<Ensemble>> {
+        let ensembles = self.pipelines.iter().filter_map(|(name, pipeline)| match &pipeline.stages {
+            Stages::Ensemble(ensemble) => Some((Arc::clone(name), Arc::clone(ensemble))),
+            _ => None,
+        });
+        ensembles.collect()
     }
 
     pub(super) fn serves_versions_like(&self, other: &Self) -> bool {

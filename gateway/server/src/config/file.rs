@@ -350,6 +350,8 @@ pub(super) struct PipelineFile {
     pub(super) model: Option<String>,
     pub(super) post: Option<String>,
     pub(super) plugin: Option<String>,
+    pub(super) steps: Vec<StepFile>,
+    pub(super) outputs: Vec<String>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) stream: Option<bool>,
     pub(super) on_failure: Option<FailurePolicy>,
@@ -362,4 +364,13 @@ pub(super) struct PipelineFile {
 pub(super) struct RouteFile {
     pub(super) method: String,
     pub(super) path: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct StepFile {
+    pub(super) model: Option<String>,
+    pub(super) version: Option<String>,
+    pub(super) inputs: BTreeMap<String, String>,
+    pub(super) outputs: BTreeMap<String, String>,
 }

@@ -18,6 +18,7 @@
 //! result of what is.
 
 mod call;
+mod ensemble;
 mod hook;
 mod options;
 mod shadow;
@@ -152,6 +153,10 @@ async fn run_stages(
 ) -> Result<Option<Answer>, Failed> {
     let (pre, model, post) = match &pipeline.stages {
         Stages::Staged { pre, model, post } => (pre, model, post),
+        Stages::Ensemble(joined) => {
+            let outputs = ensemble::run(joined, call, tensors_of(request)?).await?;
+            return Ok(Some(Answer::Tensors(outputs)));
+        }
         Stages::Whole { .. } => return handle(pipeline, call, request, versions, parts).await,
     };
     let (rows, carry) = match pre {

@@ -21,6 +21,7 @@ pub(super) struct Versions {
 fn stages(pipeline: &Pipeline) -> (Option<&StagePlugin>, Option<&StagePlugin>) {
     match &pipeline.stages {
         Stages::Staged { pre, post, .. } => (pre.as_ref(), post.as_ref()),
+        Stages::Ensemble(_) => (None, None),
         Stages::Whole { plugin } => (None, Some(plugin)),
     }
 }

@@ -17,7 +17,7 @@ use super::model::{Loaded, Model};
 use super::repository::Change;
 use super::scheduling;
 use super::store::{RegistryState, Store};
-use super::{Catalog, Snapshot};
+use super::{Catalog, Ensemble, Snapshot};
 use crate::config::{self, Config};
 use crate::observe::Metrics;
 use crate::pipeline::Hook;
@@ -168,6 +168,8 @@ struct Build<'a> {
     is_reload: bool,
     policies: Vec<(Arc<Model>, config::Batching)>,
     problems: Vec<Problem>,
+    /// Ensembles whose models are there.
+    joined: BTreeMap<Arc<str>, Arc<Ensemble>>,
 }
 
 impl Builder {
@@ -212,16 +214,19 @@ impl Builder {
             is_reload: *change == Change::Reload,
             policies: Vec::new(),
             problems: Vec::new(),
+            joined: BTreeMap::new(),
         };
         let tables = if build.is_reload { build.tables() } else { Vec::new() };
         let mut models = build.models();
-        let from_repositories = build.repositories(change);
-        build.config = Arc::new(build.effective(&from_repositories));
-        let mut versions = from_repositories.versions;
-        for (name, of_model) in &versions {
+        let mut from_repositories = build.repositories(change);
+        for (name, of_model) in &from_repositories.versions {
             models.extend(of_model.last().map(|latest| (Arc::clone(name), Arc::clone(latest))));
         }
-        versions.extend(build.older_versions(&models));
+        let own = build.older_versions(&models);
+        from_repositories.versions.extend(own);
+        build.ensembles(&mut from_repositories, &models);
+        build.config = Arc::new(build.effective(&from_repositories));
+        let versions = std::mem::take(&mut from_repositories.versions);
         let plugins = build.plugins(&models);
         drop(tables);
         let pipelines = build.pipelines(&models, &plugins);
@@ -257,6 +262,7 @@ impl Builder {
             is_reload: false,
             policies: Vec::new(),
             problems: Vec::new(),
+            joined: previous.ensembles(),
         };
         let plugins = build.plugins_again(previous);
         let pipelines = build.pipelines(&previous.models, &plugins);

@@ -58,6 +58,9 @@ impl Build<'_> {
         plugins: &Named<PluginSlot>,
     ) -> Result<Option<Stages>, String> {
         match &config.kind {
+            PipelineKind::Ensemble(_) => {
+                Ok(self.joined.get(&config.name).map(|joined| Stages::Ensemble(Arc::clone(joined))))
+            }
             PipelineKind::Plugin { plugin } => {
                 let stage = self.stage(config, plugin, &WHOLE, config.post_on_failure, plugins)?;
                 Ok(stage.map(|plugin| Stages::Whole { plugin }))

@@ -4,14 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::super::ensemble::{Target, join_all};
 use super::super::model::Model;
 use super::super::repository::layout::{self, Folder};
 use super::super::repository::resolve::{Origin, Resolved, resolve};
+use super::super::repository::steps::composing;
 use super::super::repository::{Change, Entry, POLL_FAILED, Source};
 use super::{Build, Problem};
-use crate::config::{self, Config, ModelControl, Repository, watch};
+use crate::config::{
+    self, Config, Ensemble, FailurePolicy, ModelControl, Pipeline, PipelineKind, Repository, watch,
+};
 
 type Named<T> = BTreeMap<Arc<str>, T>;
+
+/// How deep ensembles may stand in each other where one is loaded with all that it needs.
+const ENSEMBLES_DEPTH_MAX: usize = 8;
 
 /// What repositories add to a snapshot.
 #[derive(Default)]
@@ -20,6 +27,8 @@ pub(super) struct FromRepositories {
     pub(super) entries: Named<Entry>,
     /// Those that are served, ascending by version.
     pub(super) versions: Named<Vec<Arc<Model>>>,
+    /// Those whose failure is a problem of the configuration.
+    strict: BTreeSet<Arc<str>>,
 }
 
 /// What is done about one model.
@@ -69,6 +78,9 @@ impl Build<'_> {
                     let entry = self.planned(name, repository, &model, plan, &mut all);
                     entry.failures.values().next().map_or(Ok(()), |what| Err(what.clone()))
                 };
+                if is_strict {
+                    all.strict.insert(Arc::clone(&model));
+                }
                 if let Err(what) = outcome
                     && is_strict
                 {
@@ -79,17 +91,69 @@ impl Build<'_> {
         all
     }
 
-    /// The configuration with the models of repositories.
+    /// Joins the ensembles of the configuration and of repositories. What cannot be joined is
+    /// not served: one of the configuration is a problem, one of a repository notes why.
+    pub(super) fn ensembles(&mut self, all: &mut FromRepositories, models: &Named<Arc<Model>>) {
+        let mut configs: Named<Arc<Ensemble>> = BTreeMap::new();
+        for (name, pipeline) in &self.config.pipelines {
+            if let PipelineKind::Ensemble(ensemble) = &pipeline.kind {
+                configs.insert(Arc::clone(name), Arc::clone(ensemble));
+            }
+        }
+        for (name, entry) in all.entries.iter_mut().filter(|(_, entry)| !entry.is_unloaded) {
+            let Some(ensemble) = &entry.ensemble else { continue };
+            entry.failures.remove(&0);
+            configs.insert(Arc::clone(name), Arc::clone(ensemble));
+        }
+        let versions = &all.versions;
+        let find = |name: &str, version: Option<&str>| {
+            let is_it = |model: &&Arc<Model>| version.is_none_or(|version| model.config().version == version);
+            let of_versions = versions.get(name).and_then(|all| all.iter().rev().find(is_it));
+            let model = of_versions.or_else(|| models.get(name).filter(is_it));
+            model.map(|model| Target::Model(Arc::clone(model)))
+        };
+        let (joined, failed) = join_all(&configs, &find);
+        for (name, what) in failed {
+            let Some(entry) = all.entries.get_mut(&name) else {
+                self.problems.push(Problem::new(format!("pipelines.{name}"), what));
+                continue;
+            };
+            tracing::error!(ensemble = %name, what, "ensemble of a repository cannot be served");
+            if all.strict.contains(&name) {
+                let key = format!("repositories.{}: model '{name}'", entry.repository);
+                self.problems.push(Problem::new(key, what.clone()));
+            }
+            entry.failures.insert(0, what);
+        }
+        for name in joined.keys() {
+            self.builder.metrics.add_model(name);
+        }
+        self.joined = joined;
+    }
+
+    /// The configuration with the models and ensembles of repositories.
     pub(super) fn effective(&self, all: &FromRepositories) -> Config {
         let mut config = Config::clone(&self.config);
         for (name, versions) in &all.versions {
             let mut configs: Vec<config::Model> =
                 versions.iter().map(|model| model.config().clone()).collect();
             let Some(latest) = configs.pop() else { continue };
+            if latest.presentation.repository.is_none() {
+                continue;
+            }
             config.models.insert(Arc::clone(name), latest);
             if !configs.is_empty() {
                 config.older_versions.insert(Arc::clone(name), configs);
             }
+        }
+        for (name, ensemble) in &self.joined {
+            config.pipelines.entry(Arc::clone(name)).or_insert_with(|| Pipeline {
+                name: Arc::clone(name),
+                kind: PipelineKind::Ensemble(Arc::clone(&ensemble.config)),
+                timeout: None,
+                pre_on_failure: FailurePolicy::Fail,
+                post_on_failure: FailurePolicy::Fail,
+            });
         }
         config
     }
@@ -120,6 +184,7 @@ impl Build<'_> {
                 match change {
                     Change::Load { name, source } if self.is_in(repository, name) => {
                         plans.insert(Arc::clone(name), Plan::Build(source.clone()));
+                        self.plan_composing(repository, name, source, &mut plans, 0);
                     }
                     Change::Unload { names } => {
                         for name in names {
@@ -136,6 +201,29 @@ impl Build<'_> {
             ModelControl::Explicit => {
                 let names = repository.load.iter().map(|name| Arc::from(name.as_str()));
                 Ok(names.map(|model| (model, Plan::Build(file()))).collect())
+            }
+        }
+    }
+
+    /// The models that an ensemble needs and that nothing serves yet come with it, if they
+    /// are in its repository.
+    fn plan_composing(
+        &self,
+        repository: &Repository,
+        name: &str,
+        source: &Source,
+        plans: &mut Named<Plan>,
+        depth: usize,
+    ) {
+        let folder = Folder::open(&repository.path, name).ok().flatten();
+        let Some(folder) = folder.filter(|_| depth < ENSEMBLES_DEPTH_MAX) else { return };
+        for model in composing(&folder, source) {
+            let is_served = self.previous.is_some_and(|previous| previous.serves(&model));
+            let is_planned = plans.get(&model).is_some_and(|plan| matches!(plan, Plan::Build(_)));
+            if !is_served && !is_planned && self.is_in(repository, &model) {
+                let source = Source { config: None };
+                self.plan_composing(repository, &model, &source, plans, depth + 1);
+                plans.insert(model, Plan::Build(source));
             }
         }
     }
@@ -173,7 +261,7 @@ impl Build<'_> {
             self.builder.metrics.add_model(name);
             let built = self.versions(repository, name, served, &mut entry);
             // Where nothing could be built, what is served stays, with the reason.
-            if !built.is_empty() {
+            if !built.is_empty() || entry.ensemble.is_some() {
                 versions = built;
             }
             entry.versions = versions.iter().filter_map(|model| model.version_number()).collect();
@@ -206,6 +294,7 @@ impl Build<'_> {
                 return Vec::new();
             }
         };
+        entry.ensemble = resolved.ensemble.map(Arc::new);
         let mut versions = Vec::new();
         for (number, config) in resolved.versions {
             let known = served.iter().find(|model| model.version_number() == Some(number));

@@ -124,14 +124,19 @@ impl Repositories {
     /// # Errors
     /// [`Kind::ModelUnavailable`] where requests unload nothing; [`Kind::InUse`] if a pipeline
     /// or plugin of the configuration needs it.
-    pub async fn unload(&self, name: &str, _dependents: bool) -> Result<()> {
+    pub async fn unload(&self, name: &str, dependents: bool) -> Result<()> {
         let snapshot = self.catalog.snapshot();
         check_control(&snapshot.config)?;
         let Some((name, entry)) = snapshot.repositories.get_key_value(name) else { return Ok(()) };
         if !is_explicit(&snapshot.config, &entry.repository) {
             return Err(not_allowed());
         }
-        self.change(Change::Unload { names: vec![Arc::clone(name)] }).await?;
+        let mut names = vec![Arc::clone(name)];
+        if let Some(ensemble) = entry.ensemble.as_ref().filter(|_| dependents) {
+            let own = ensemble.steps.iter().map(|step| &step.model);
+            names.extend(own.filter(|model| !is_needed(&snapshot, model, name)).map(Arc::clone));
+        }
+        self.change(Change::Unload { names }).await?;
         tracing::info!(model = %name, "model unloaded");
         Ok(())
     }
@@ -191,6 +196,14 @@ impl Repositories {
         let unloading = there.map(|(name, version, _)| (Arc::clone(name), version.clone())).collect();
         UnderWay { loading, unloading }
     }
+}
+
+/// Whether another ensemble than `but` runs a model.
+fn is_needed(snapshot: &Snapshot, model: &str, but: &Arc<str>) -> bool {
+    let others = snapshot.repositories.iter().filter(|(name, _)| *name != but);
+    let mut ensembles =
+        others.filter_map(|(_, entry)| entry.ensemble.as_ref().filter(|_| !entry.is_unloaded));
+    ensembles.any(|ensemble| ensemble.steps.iter().any(|step| *step.model == *model))
 }
 
 /// The failure of a model whose folder is not there.

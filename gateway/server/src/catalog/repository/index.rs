@@ -105,6 +105,10 @@ fn of_model(
         shown.insert(version.clone());
         found.push((version.clone(), Some(state), reason));
     }
+    if entry.is_some_and(|entry| entry.ensemble.is_some()) && snapshot.pipelines.contains_key(name) {
+        shown.insert(PIPELINE_VERSION.to_owned());
+        found.push((PIPELINE_VERSION.to_owned(), Some(ModelState::Ready), ""));
+    }
     for (_, version) in under_way.unloading.iter().filter(|(leaving, _)| leaving == name) {
         if shown.insert(version.clone()) {
             found.push((version.clone(), Some(ModelState::Unloading), ""));

@@ -16,6 +16,7 @@ mod index;
 pub(super) mod layout;
 pub(super) mod resolve;
 mod sequence;
+pub(super) mod steps;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub(super) struct Entry {
     pub(super) stamp: String,
     /// Versions that are served, ascending. None if it failed or was unloaded.
     pub(super) versions: Vec<u64>,
+    /// What it is instead, if it is no model.
+    pub(super) ensemble: Option<Arc<crate::config::Ensemble>>,
     /// Why versions are not served, or the last try to load them failed; 0 is the model as
     /// a whole.
     pub(super) failures: BTreeMap<u64, String>,
@@ -49,7 +52,8 @@ pub(super) struct Entry {
 impl Entry {
     pub(super) fn new(repository: Arc<str>, source: Source) -> Self {
         let (stamp, versions, failures, unloaded) = Default::default();
-        Self { repository, source, stamp, versions, failures, unloaded, is_unloaded: false }
+        let ensemble = None;
+        Self { repository, source, stamp, versions, ensemble, failures, unloaded, is_unloaded: false }
     }
 }
 
@@ -61,7 +65,7 @@ pub(super) enum Change {
     Reload,
     /// Those that are polled are looked at.
     Poll,
-    /// A request loads a model, or loads it again.
+    /// A request loads a model, or loads it again; with an ensemble the models that it needs.
     Load { name: Arc<str>, source: Source },
     /// A request unloads models.
     Unload { names: Vec<Arc<str>> },

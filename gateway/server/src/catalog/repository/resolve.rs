@@ -45,6 +45,8 @@ pub(in crate::catalog) struct Source {
 pub(in crate::catalog) struct Resolved {
     /// One for each version that its policy chooses, ascending.
     pub(in crate::catalog) versions: Vec<(u64, Result<config::Model, String>)>,
+    /// What it is instead, if it is no model.
+    pub(in crate::catalog) ensemble: Option<config::Ensemble>,
 }
 
 /// Where a model comes from, and the engine's settings for it.
@@ -63,15 +65,7 @@ pub(in crate::catalog) fn resolve(
     folder: &Folder,
     source: &Source,
 ) -> Result<Resolved, String> {
-    let parsed = match &source.config {
-        Some(text) => Some(triton::parse_json(text).map_err(|error| format!("config: {error}"))?),
-        None => {
-            let bytes_max = u64::try_from(PBTXT_BYTES_MAX).unwrap_or(u64::MAX);
-            let text = folder.text(CONFIG_FILE, bytes_max)?;
-            let parsed = text.map(|text| triton::parse_text(&text)).transpose();
-            parsed.map_err(|error| format!("{CONFIG_FILE}: {error}"))?
-        }
-    };
+    let parsed = parsed(folder, source)?;
     let (config, ignored) = parsed.map_or_else(Default::default, |parsed| (parsed.config, parsed.ignored));
     if !ignored.is_empty() {
         let fields = ignored.join(", ");
@@ -84,7 +78,8 @@ pub(in crate::catalog) fn resolve(
         ));
     }
     if config.platform == "ensemble" || config.ensemble_scheduling.is_some() {
-        return Err("ensembles are not supported".to_owned());
+        let ensemble = super::steps::ensemble(origin, &config)?;
+        return Ok(Resolved { versions: Vec::new(), ensemble: Some(ensemble) });
     }
     let template = template(origin, folder, &config)?;
     let (chosen, missing) = config.version_policy.choose(&folder.versions);
@@ -106,7 +101,20 @@ pub(in crate::catalog) fn resolve(
         Ok(model)
     };
     let versions = chosen.into_iter().map(|number| (number, version(number))).collect();
-    Ok(Resolved { versions })
+    Ok(Resolved { versions, ensemble: None })
+}
+
+/// A model's configuration, if it has one.
+pub(super) fn parsed(folder: &Folder, source: &Source) -> Result<Option<triton::Parsed>, String> {
+    match &source.config {
+        Some(text) => triton::parse_json(text).map(Some).map_err(|error| format!("config: {error}")),
+        None => {
+            let bytes_max = u64::try_from(PBTXT_BYTES_MAX).unwrap_or(u64::MAX);
+            let text = folder.text(CONFIG_FILE, bytes_max)?;
+            let parsed = text.map(|text| triton::parse_text(&text)).transpose();
+            parsed.map_err(|error| format!("{CONFIG_FILE}: {error}"))
+        }
+    }
 }
 
 /// What all versions of a model have in common.
@@ -166,7 +174,7 @@ fn instances(config: &ModelConfig) -> Result<usize, String> {
     usize::try_from(count).map_err(|error| error.to_string())
 }
 
-fn declared(kind: &str, tensors: &[TensorConfig]) -> Result<Vec<DeclaredTensor>, String> {
+pub(super) fn declared(kind: &str, tensors: &[TensorConfig]) -> Result<Vec<DeclaredTensor>, String> {
     let dims = |name: &str, dims: &[i64]| -> Result<Vec<Option<usize>>, String> {
         let one = |dim: &i64| match usize::try_from(*dim) {
             Ok(size) if size > 0 => Ok(Some(size)),
@@ -292,7 +300,7 @@ pub(in crate::catalog) fn completed(model: &crate::catalog::Model) -> Value {
 }
 
 /// Defaults that are not zero.
-fn defaults(set: &mut Map<String, Value>, name: &str) {
+pub(super) fn defaults(set: &mut Map<String, Value>, name: &str) {
     if let Some(Value::Object(optimization)) = set.get_mut("optimization") {
         for key in ["input_pinned_memory", "output_pinned_memory"] {
             optimization.entry(key).or_insert_with(|| json!({ "enable": true }));
@@ -313,7 +321,7 @@ fn defaults(set: &mut Map<String, Value>, name: &str) {
 }
 
 /// Inputs or outputs as the configuration has them: without the batch dimension.
-fn tensors(specs: &[sluice_tensor::TensorSpec], has_batch: bool) -> Value {
+pub(super) fn tensors(specs: &[sluice_tensor::TensorSpec], has_batch: bool) -> Value {
     let tensor = |spec: &sluice_tensor::TensorSpec| {
         let dims = spec.dims.iter().skip(usize::from(has_batch)).map(sluice_tensor::Dim::to_wire);
         let dims: Vec<i64> = dims.collect();

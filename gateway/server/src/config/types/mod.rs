@@ -17,7 +17,8 @@ mod sequence;
 pub use access::{Scope, Tls, Token, TrustedKey};
 pub use batching::{BatchWeight, Batching, Padding};
 pub use models::{
-    DeclaredTensor, Labels, ModelControl, Presentation, Repository, Warmup, WarmupData, WarmupInput,
+    DeclaredTensor, Ensemble, Labels, ModelControl, Presentation, Repository, Step, Warmup, WarmupData,
+    WarmupInput,
 };
 pub use plugins::{FailurePolicy, OwnRoute, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
 pub use sequence::{Control, ControlKind, FalseTrue, Sequence, SequenceStrategy, State as SequenceState};
@@ -76,6 +77,10 @@ impl Config {
     /// The configuration as the file has it: without the models that repositories brought.
     pub fn without_repository_models(&self) -> Self {
         let mut own = self.clone();
+        own.pipelines.retain(|_, pipeline| match &pipeline.kind {
+            PipelineKind::Ensemble(ensemble) => ensemble.repository.is_none(),
+            _ => true,
+        });
         own.models.retain(|_, model| model.presentation.repository.is_none());
         own.older_versions.retain(|name, _| own.models.contains_key(name));
         own

@@ -124,3 +124,35 @@ pub enum WarmupData {
     /// One row of a file.
     File(Bytes),
 }
+
+/// Models joined by the names of tensors.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Ensemble {
+    /// The repository it comes from, if it does.
+    pub repository: Option<Arc<str>>,
+    /// Most rows of a request; that of its models if absent.
+    pub max_batch_size: Option<usize>,
+    /// What it takes, where that is declared; else what its steps take and none of them gives.
+    pub inputs: Vec<DeclaredTensor>,
+    /// What it gives, where that is declared.
+    pub outputs: Vec<DeclaredTensor>,
+    /// The names of what it gives; if neither says it, what no step takes.
+    pub output_names: Vec<Arc<str>>,
+    /// Its models.
+    pub steps: Vec<Step>,
+    /// What its `config.pbtxt` sets.
+    pub triton: Option<Arc<serde_json::Map<String, serde_json::Value>>>,
+}
+
+/// One model of an ensemble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The model.
+    pub model: Arc<str>,
+    /// Its version; the latest if absent.
+    pub version: Option<String>,
+    /// The ensemble's tensor for each of the model's inputs.
+    pub inputs: BTreeMap<Arc<str>, Arc<str>>,
+    /// The ensemble's name for those of its outputs that are used.
+    pub outputs: BTreeMap<Arc<str>, Arc<str>>,
+}

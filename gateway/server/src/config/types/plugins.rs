@@ -230,6 +230,8 @@ pub enum PipelineKind {
         /// Makes the answer out of the model's outputs.
         post: Option<Arc<str>>,
     },
+    /// Models joined by the names of tensors.
+    Ensemble(Arc<super::Ensemble>),
     /// One plugin of the `pipeline` world, which calls models by itself.
     Plugin {
         /// The plugin.
@@ -242,6 +244,7 @@ impl PipelineKind {
     pub fn plugins(&self) -> impl Iterator<Item = &Arc<str>> {
         let (first, second) = match self {
             Self::Staged { pre, post, .. } => (pre.as_ref(), post.as_ref()),
+            Self::Ensemble(_) => (None, None),
             Self::Plugin { plugin } => (Some(plugin), None),
         };
         first.into_iter().chain(second)

@@ -14,6 +14,7 @@ use super::types::Config;
 
 mod access;
 mod batching;
+mod ensembles;
 mod plugins;
 mod repositories;
 mod routes;

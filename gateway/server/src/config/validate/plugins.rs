@@ -186,6 +186,14 @@ pub(super) fn pipeline(
     if timeout.is_some_and(|timeout| timeout > limits.request_timeout_max) {
         check.problem(at, "timeout_ms", "is above server.limits.request_timeout_max_ms");
     }
+    if !file.steps.is_empty() {
+        let kind = super::ensembles::ensemble(check, at, file, models)?;
+        let fail = FailurePolicy::Fail;
+        return Some(Pipeline { name, kind, timeout, pre_on_failure: fail, post_on_failure: fail });
+    }
+    if !file.outputs.is_empty() {
+        check.problem(at, "outputs", "is for pipelines of steps");
+    }
     let mut plugin = |key: &str, name: &Option<String>| {
         let name = name.as_deref()?;
         check.reference(at, key, name, "plugin", plugins)

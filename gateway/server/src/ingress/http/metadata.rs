@@ -72,6 +72,10 @@ pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str, version: Opt
     let body = || vec![json!({ "name": "body", "datatype": "BYTES", "shape": [1] })];
     let (platform, inputs, outputs) = match snapshot.pipelines.get(name).map(|pipeline| &pipeline.stages) {
         Some(Stages::Whole { .. }) => ("sluice-pipeline".to_owned(), body(), body()),
+        Some(Stages::Ensemble(ensemble)) => {
+            let signature = &ensemble.signature;
+            ("ensemble".to_owned(), specs(&signature.inputs), specs(&signature.outputs))
+        }
         Some(Stages::Staged { pre, model, post }) => {
             let inputs = if pre.is_some() { body() } else { specs(&model.signature().inputs) };
             let outputs = if post.is_some() { body() } else { specs(&model.signature().outputs) };

@@ -1,0 +1,57 @@
+//! Pipelines of steps: models joined by the names of tensors.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::checker::{At, Checker};
+use super::super::defaults as d;
+use super::super::file::{PipelineFile, StepFile};
+use super::super::types::{Ensemble, Model, PipelineKind, Step};
+use super::Named;
+
+pub(super) fn ensemble(
+    check: &mut Checker<'_>,
+    at: At<'_>,
+    file: &PipelineFile,
+    models: &Named<Model>,
+) -> Option<PipelineKind> {
+    let others = [
+        ("pre", file.pre.is_some()),
+        ("model", file.model.is_some()),
+        ("post", file.post.is_some()),
+        ("plugin", file.plugin.is_some()),
+        ("on_failure", file.on_failure.is_some()),
+        ("pre_on_failure", file.pre_on_failure.is_some()),
+        ("post_on_failure", file.post_on_failure.is_some()),
+    ];
+    for (key, _) in others.iter().filter(|(_, is_set)| *is_set) {
+        check.problem(at, key, "does not go with steps");
+    }
+    if file.steps.len() > d::PLUGIN_LIST_MAX {
+        check.problem(at, "steps", format!("has more than {} entries", d::PLUGIN_LIST_MAX));
+        return None;
+    }
+    let mut steps = Vec::with_capacity(file.steps.len());
+    for step in &file.steps {
+        steps.push(self::step(check, at, step, models)?);
+    }
+    let output_names = file.outputs.iter().map(|name| Arc::from(name.as_str())).collect();
+    Some(PipelineKind::Ensemble(Arc::new(Ensemble { output_names, steps, ..Ensemble::default() })))
+}
+
+fn step(check: &mut Checker<'_>, at: At<'_>, step: &StepFile, models: &Named<Model>) -> Option<Step> {
+    let Some(name) = &step.model else {
+        check.problem(at, "steps", "a step has no model");
+        return None;
+    };
+    let model = check.model(at, "steps", name, models)?;
+    let names = |map: &BTreeMap<String, String>| -> BTreeMap<Arc<str>, Arc<str>> {
+        map.iter().map(|(key, value)| (Arc::from(key.as_str()), Arc::from(value.as_str()))).collect()
+    };
+    if step.inputs.is_empty() || step.outputs.is_empty() {
+        check.problem(at, "steps", format!("the step of model `{name}` needs inputs and outputs"));
+        return None;
+    }
+    let (inputs, outputs) = (names(&step.inputs), names(&step.outputs));
+    Some(Step { model, version: step.version.clone(), inputs, outputs })
+}
