@@ -260,3 +260,56 @@ async fn models_are_loaded_and_unloaded_by_request_and_no_other_request_fails() 
         assert_eq!(post("simple/load", bad).await.status, StatusCode::BAD_REQUEST, "{bad}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ensemble_runs_its_models_and_follows_their_loading() {
+    let models = Models::new(&["simple", "chain"]);
+    let gateway = models.serve("control = \"explicit\"").await;
+    let input = |name: &str, value: i32| json!({ "name": name, "datatype": "INT32", "shape": [2, 16], "data": vec![value; 32] });
+    let request = json!({ "inputs": [input("A", 7), input("B", 3)] });
+    let post = async |path: &str, body: &str| {
+        gateway.client.post(&format!("/v2/repository/models/{path}"), body.to_owned()).await.status
+    };
+    assert_eq!(post("chain/load", "").await, StatusCode::OK);
+    let answer = gateway.client.infer("chain", &request).await.ok();
+    assert_eq!(answer["outputs"][0]["data"], json!(vec![14; 32]));
+    assert_eq!(answer["outputs"][1]["data"], json!(vec![6; 32]));
+    let metadata = gateway.client.get("/v2/models/chain").await.ok();
+    assert_eq!(
+        (&metadata["platform"], &metadata["inputs"][0]["shape"]),
+        (&json!("ensemble"), &json!([-1, 16]))
+    );
+    let config = gateway.client.get("/v2/models/chain/config").await.ok();
+    assert_eq!(config["ensemble_scheduling"]["step"][0]["model_name"], "simple");
+    assert!(index(&gateway).await.iter().any(|row| row.0 == "simple" && row.2 == "READY"), "it came with it");
+    assert_eq!(post("simple/unload", "").await, StatusCode::OK);
+    assert_eq!(gateway.client.infer("chain", &request).await.status, StatusCode::NOT_FOUND);
+    let rows = index(&gateway).await;
+    assert!(rows.iter().any(|row| row.0 == "chain" && row.3.contains("needs model 'simple'")), "{rows:?}");
+    assert_eq!(post("simple/load", "").await, StatusCode::OK);
+    gateway.client.infer("chain", &request).await.ok();
+    assert_eq!(post("chain/unload", r#"{"parameters":{"unload_dependents":true}}"#).await, StatusCode::OK);
+    assert_eq!(gateway.client.infer("simple", &simple()).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ensemble_whose_tensors_do_not_fit_is_refused_by_name() {
+    let models = Models::new(&["simple", "chain"]);
+    let good = std::fs::read_to_string(recorded("chain/config.pbtxt")).expect("readable");
+    for (from, to, told) in [
+        (
+            "key: \"INPUT1\" value: \"difference\"",
+            "key: \"INPUT1\" value: \"nowhere\"",
+            "no step gives 'nowhere'",
+        ),
+        ("key: \"INPUT1\" value: \"B\"", "key: \"INPUT1\" value: \"TWICE_B\"", "wait for each other"),
+        ("key: \"OUTPUT1\" value: \"difference\"", "key: \"OUTPUT1\" value: \"sum\"", "comes from"),
+        ("name: \"A\"\n    data_type: TYPE_INT32", "name: \"A\"\n    data_type: TYPE_FP32", "is FP32"),
+        ("max_batch_size: 8", "max_batch_size: 16", "batches of 16 rows"),
+    ] {
+        assert!(good.contains(from), "{from}");
+        models.write("chain/config.pbtxt", good.replacen(from, to, 1));
+        let refused = gateway::try_start(&models.config("")).await.err().expect("it must not start");
+        assert!(refused.contains(told), "{told} is not in {refused}");
+    }
+}

@@ -12,7 +12,7 @@ use crate::config;
 pub(super) fn check(arguments: &ConfigArguments) -> ExitCode {
     let overrides = arguments.overrides();
     let checked =
-        config::load(&arguments.config, &overrides).map_err(|errors| errors.to_string()).and_then(|config| {
+        config::load(&arguments.path(), &overrides).map_err(|errors| errors.to_string()).and_then(|config| {
             Certificates::load(&config.server).map_err(|error| format!("tls: {error}"))?;
             // Components are compiled in children, and waiting for those needs a runtime.
             let runtime = runtime().map_err(|error| error.to_string())?;

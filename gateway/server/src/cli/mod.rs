@@ -53,8 +53,18 @@ enum Command {
 #[derive(Debug, Args)]
 struct ConfigArguments {
     /// The configuration file (TOML, YAML or JSON).
-    #[arg(short, long, env = "SLUICE_CONFIG", value_name = "FILE")]
-    config: PathBuf,
+    #[arg(
+        short,
+        long,
+        env = "SLUICE_CONFIG",
+        value_name = "FILE",
+        required_unless_present = "model_repository"
+    )]
+    config: Option<PathBuf>,
+    /// A folder of models as Triton lays them out: short for a `[repositories.models]`, and
+    /// enough without a configuration file.
+    #[arg(long, value_name = "FOLDER")]
+    model_repository: Option<PathBuf>,
     /// Address for predictions over HTTP, in place of the file's.
     #[arg(long, value_name = "ADDRESS")]
     http: Option<std::net::SocketAddr>,
@@ -70,7 +80,21 @@ impl ConfigArguments {
     fn overrides(&self) -> Overrides {
         let flags = [("server.http", self.http), ("server.grpc", self.grpc), ("server.admin", self.admin)];
         let given = flags.into_iter().filter_map(|(key, address)| Some((key, address?)));
-        given.fold(Overrides::from_environment(), |overrides, (key, address)| overrides.flag(key, address))
+        let overrides = given
+            .fold(Overrides::from_environment(), |overrides, (key, address)| overrides.flag(key, address));
+        let overrides = if self.config.is_none() { overrides.without_file() } else { overrides };
+        match &self.model_repository {
+            None => overrides,
+            Some(folder) => {
+                let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+                overrides.flag("repositories.models.path", folder.display())
+            }
+        }
+    }
+
+    /// The configuration file; where there is none, the name that it would have.
+    fn path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| PathBuf::from("sluice.toml"))
     }
 }
 

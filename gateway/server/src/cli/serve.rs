@@ -10,7 +10,7 @@ use crate::observe;
 
 pub(super) fn serve(arguments: &ConfigArguments) -> ExitCode {
     let overrides = arguments.overrides();
-    let config = match config::load(&arguments.config, &overrides) {
+    let config = match config::load(&arguments.path(), &overrides) {
         Ok(config) => config,
         Err(errors) => {
             complain(&errors);

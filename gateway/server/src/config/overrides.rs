@@ -9,6 +9,7 @@ use figment::value::{Dict, Value};
 pub struct Overrides {
     environment: BTreeMap<String, String>,
     flags: Vec<(String, String)>,
+    is_without_file: bool,
 }
 
 /// A value that did not come from the file.
@@ -45,6 +46,17 @@ impl Overrides {
     pub fn flag(mut self, key: &str, value: impl ToString) -> Self {
         self.flags.push((key.to_owned(), value.to_string()));
         self
+    }
+
+    /// Says that there is no file: what stands here is all.
+    #[must_use]
+    pub fn without_file(mut self) -> Self {
+        self.is_without_file = true;
+        self
+    }
+
+    pub(super) fn is_without_file(&self) -> bool {
+        self.is_without_file
     }
 
     pub(super) fn environment(&self) -> &BTreeMap<String, String> {

@@ -66,8 +66,12 @@ pub(super) fn read(path: &Path, overrides: &Overrides) -> Result<ReadFile, Probl
         set_by: None,
         message,
     };
-    let format = format_of(path).map_err(|message| whole(None, message))?;
-    let text = text_of(path).map_err(|message| whole(None, message))?;
+    let (format, text) = if overrides.is_without_file() {
+        (Format::Toml, String::new())
+    } else {
+        let format = format_of(path).map_err(|message| whole(None, message))?;
+        (format, text_of(path).map_err(|message| whole(None, message))?)
+    };
     let mut root = parse(&text, format).map_err(|(line, message)| whole(line, message))?;
     let keys = locate::keys(&text, format);
     let duplicates = if format == Format::Toml { Vec::new() } else { locate::duplicates(&keys) };

@@ -479,6 +479,24 @@ fn repositories_are_checked_and_models_may_come_from_them() {
     assert!(folder.problems("[pipelines.p]\nmodel = \"m\"\n")[0].contains("no model is named"));
 }
 
+#[test]
+fn steps_make_a_pipeline_and_a_repository_needs_no_file() {
+    let folder = Folder::new();
+    let step = "{ model = \"m\", inputs = { x = \"a\" }, outputs = { y = \"b\" } }";
+    let text = |more: &str| format!("[models.m]\nfile = \"m.onnx\"\n[pipelines.p]\nsteps = [{step}]\n{more}");
+    let config = folder.load(&text("outputs = [\"b\"]")).expect("is fine");
+    let PipelineKind::Ensemble(ensemble) = &config.pipelines["p"].kind else { panic!("an ensemble") };
+    assert_eq!((ensemble.steps.len(), ensemble.output_names.len()), (1, 1));
+    assert_eq!(folder.problems(&text("model = \"m\"\non_failure = \"fail\"")).len(), 2);
+    assert!(
+        folder.problems(&text("").replace("model = \"m\"", "model = \"n\""))[0].contains("no model is named")
+    );
+    let models = folder.0.path().join("models");
+    let overrides = Overrides::default().without_file().flag("repositories.models.path", models.display());
+    let config = load(&folder.0.path().join("none.toml"), &overrides).expect("is fine");
+    assert_eq!(config.repositories["models"].path, models);
+}
+
 /// The example with every setting made real: `#key = …` and `#[table]` lose their `#`.
 pub(super) fn uncommented() -> String {
     let text = std::fs::read_to_string(example("sluice.toml")).expect("the example");
