@@ -80,7 +80,7 @@ pub async fn predict_stream(
 /// Whether the version that this call meets sends parts.
 fn sends_parts(pipeline: &Pipeline, call: &Call) -> bool {
     match &pipeline.stages {
-        Stages::Staged { .. } => false,
+        Stages::Staged { .. } | Stages::Ensemble(_) => false,
         Stages::Whole { plugin } => {
             plugin.choose(&call.key).is_some_and(|version| pipeline.streams || version.hook.sends_parts())
         }

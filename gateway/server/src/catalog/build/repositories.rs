@@ -151,6 +151,7 @@ impl Build<'_> {
                 name: Arc::clone(name),
                 kind: PipelineKind::Ensemble(Arc::clone(&ensemble.config)),
                 timeout: None,
+                stream: false,
                 pre_on_failure: FailurePolicy::Fail,
                 post_on_failure: FailurePolicy::Fail,
             });

@@ -20,6 +20,7 @@ pub(super) fn ensemble(
         ("model", file.model.is_some()),
         ("post", file.post.is_some()),
         ("plugin", file.plugin.is_some()),
+        ("stream", file.stream.is_some()),
         ("on_failure", file.on_failure.is_some()),
         ("pre_on_failure", file.pre_on_failure.is_some()),
         ("post_on_failure", file.post_on_failure.is_some()),

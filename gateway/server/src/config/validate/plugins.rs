@@ -189,7 +189,8 @@ pub(super) fn pipeline(
     if !file.steps.is_empty() {
         let kind = super::ensembles::ensemble(check, at, file, models)?;
         let fail = FailurePolicy::Fail;
-        return Some(Pipeline { name, kind, timeout, pre_on_failure: fail, post_on_failure: fail });
+        let (stream, pre_on_failure, post_on_failure) = (false, fail, fail);
+        return Some(Pipeline { name, kind, timeout, stream, pre_on_failure, post_on_failure });
     }
     if !file.outputs.is_empty() {
         check.problem(at, "outputs", "is for pipelines of steps");
