@@ -63,11 +63,15 @@ pub struct User {
 impl User {
     /// Its runs take this from now on.
     pub fn set(&self, demand: Demand) {
-        *self.demand.lock().unwrap_or_else(PoisonError::into_inner) = demand;
+        *self.lock() = demand;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Demand> {
+        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn demand(&self) -> Demand {
-        self.demand.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().clone()
     }
 
     fn used(&self) -> f64 {
@@ -124,6 +128,12 @@ impl Limiter {
         // The next one in line may fit in as well.
         self.changed.notify_all();
         Permit { limiter: Some(Arc::clone(self)), user: Arc::clone(user), demand, since }
+    }
+
+    /// Whether runs of this model wait for permits at all, as things are now.
+    pub fn limits(&self, user: &User) -> bool {
+        // Most gateways limit nothing, and this is asked for each request: one short lock then.
+        !user.lock().units.is_empty() && !self.lock().total.is_empty()
     }
 
     /// Runs that wait for their turn.

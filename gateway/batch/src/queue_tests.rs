@@ -6,7 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::{
-    Admitted, Clock, Entry, ManualClock, Mode, MonotonicClock, Policy, Queue, Reason, Rejected, Time, Work,
+    Admitted, Clock, Demand, Entry, Limiter, ManualClock, Mode, MonotonicClock, Policy, Queue, Reason,
+    Rejected, Time, User, Work,
 };
 
 /// Much longer than anything here takes, also on a busy machine.
@@ -373,4 +374,31 @@ fn a_panic_under_the_lock_does_not_take_the_queue_along() {
     assert!(thread::spawn(move || broken.next(0).is_some()).join().is_err());
     let _guard = queue.submit(entry(1)).expect("admitted");
     assert_eq!(batch(queue.next(0)).0, [1]);
+}
+
+#[test]
+fn a_quick_entry_is_run_by_its_caller_unless_runs_are_limited() {
+    let clock = Arc::new(MonotonicClock::new());
+    let limiter = Arc::new(Limiter::new(Arc::clone(&clock) as Arc<dyn Clock>));
+    let user = Arc::new(User::default());
+    let queue =
+        Queue::new(policy(8, Duration::ZERO), clock).limited_by(Arc::clone(&limiter), Arc::clone(&user));
+    let queue = Arc::new(queue);
+    let instance = next_on_a_thread(&queue);
+    for _ in 0..8 {
+        queue.observe(1, Duration::from_micros(10), Duration::ZERO);
+    }
+    let quick = Duration::from_secs(60);
+    let (guard, is_quick) = queue.submit_quick(entry(1), quick).expect("admitted");
+    assert!(is_quick, "a limiter without resources is no limit");
+    let borrowed = queue.borrow().expect("the instance sleeps");
+    assert_eq!(batch(borrowed.next(quick)).0, [1]);
+    drop(borrowed);
+    guard.finish();
+    // What the caller may run at once is what needs no permit.
+    limiter.set([("gpu".into(), 1)].into());
+    user.set(Demand { units: [("gpu".into(), 1)].into(), share: 1 });
+    let (_guard, is_quick) = queue.submit_quick(entry(2), quick).expect("admitted");
+    assert!(!is_quick);
+    assert_eq!(batch(join("the instance runs it", instance)).0, [2]);
 }

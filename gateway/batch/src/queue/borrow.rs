@@ -25,8 +25,9 @@ impl<T> Queue<T> {
         entry: Entry<T>,
         quick: Duration,
     ) -> Result<(Admitted<T>, bool), (Rejected, Entry<T>)> {
+        let is_limited = self.limit.as_ref().is_some_and(|(limiter, user)| limiter.limits(user));
         let (admitted, state) = self.push(entry)?;
-        let is_quick = self.limit.is_none() && state.free() > 0 && state.is_quick(quick);
+        let is_quick = !is_limited && state.free() > 0 && state.is_quick(quick);
         if !is_quick {
             self.wake_for(state);
         }
