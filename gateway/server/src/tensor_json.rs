@@ -3,11 +3,10 @@
 
 pub(crate) mod nested;
 pub(crate) mod nested_write;
+mod parameters;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -17,7 +16,8 @@ use serde_json::value::RawValue;
 use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
 
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::Parameter;
+
+pub(crate) use parameters::{Parameters, check_parameters, parameters};
 
 /// What a malformed tensor is called on the wire.
 pub(crate) fn to_error(error: &TensorError) -> Error {
@@ -63,9 +63,6 @@ pub(crate) fn check_depth(json: &[u8], depth_max: usize) -> Result<()> {
 /// Most tensors of a request, and most outputs it may ask for by name.
 pub(crate) const TENSORS_MAX: usize = 64;
 
-/// Most parameters of a request or of a tensor.
-const PARAMETERS_MAX: usize = 64;
-
 /// A tensor as V2 writes it.
 #[derive(Deserialize)]
 pub(crate) struct TensorJson<'a> {
@@ -78,47 +75,6 @@ pub(crate) struct TensorJson<'a> {
     parameters: Option<Parameters<'a>>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
-}
-
-/// The parameters of a request or of a tensor.
-pub(crate) type Parameters<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
-
-/// Parameters are few, and flat: numbers, strings and truth values.
-pub(crate) fn check_parameters(parameters: Option<&Parameters<'_>>) -> Result<()> {
-    let Some(parameters) = parameters else { return Ok(()) };
-    if parameters.len() > PARAMETERS_MAX {
-        return Err(Error::new(Kind::BadRequest, format!("at most {PARAMETERS_MAX} parameters are allowed")));
-    }
-    if parameters.values().any(|value| value.get().starts_with(['[', '{', 'n'])) {
-        return Err(Error::new(Kind::BadRequest, "a parameter is a number, a string or a truth value"));
-    }
-    Ok(())
-}
-
-/// Reads parameters, each by the form of its value.
-///
-/// # Errors
-/// As [`check_parameters`].
-pub(crate) fn parameters(given: Option<Parameters<'_>>) -> Result<Vec<(Arc<str>, Parameter)>> {
-    check_parameters(given.as_ref())?;
-    let read = |value: &RawValue| {
-        let text = value.get();
-        let float = || serde_json::from_str(text).ok().map(Parameter::Float);
-        match text.as_bytes().first()? {
-            b't' | b'f' => serde_json::from_str(text).ok().map(Parameter::Bool),
-            b'"' => serde_json::from_str(text).ok().map(|text: Cow<'_, str>| Parameter::Text(text.into())),
-            _ => (text.parse().ok().map(Parameter::Integer))
-                .or_else(|| text.parse().ok().map(Parameter::Unsigned))
-                .or_else(float),
-        }
-    };
-    let one = |(name, value): (Cow<'_, str>, &RawValue)| {
-        let value = read(value).ok_or_else(|| {
-            Error::new(Kind::BadRequest, "a parameter is a number, a string or a truth value")
-        })?;
-        Ok((name.into(), value))
-    };
-    given.unwrap_or_default().into_iter().map(one).collect()
 }
 
 /// The parameter that says how many of the bytes behind the JSON are a tensor's.

@@ -67,11 +67,17 @@ impl Front {
 
 /// The table of the prediction listener's routes.
 pub fn routes() -> Vec<Route<Arc<Front>>> {
-    use Access::{Models, Predict, Public, Settings};
+    [v2_routes(), extension_routes(), v1_routes()].into_iter().flatten().collect()
+}
+
+/// KServe V2.
+fn v2_routes() -> Vec<Route<Arc<Front>>> {
+    use Access::{Predict, Public};
     vec![
         Route::get("/v2", Predict, "what the server is", metadata::server),
         Route::get("/v2/health/live", Public, "whether the process is there", health::live),
         Route::get("/v2/health/ready", Public, "whether everything can be served", health::ready),
+        Route::get("/v2/models", Predict, "what is served", metadata::v1_list),
         Route::get("/v2/models/{model}", Predict, "metadata", metadata::model),
         Route::get(
             "/v2/models/{model}/versions/{version}",
@@ -93,6 +99,13 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
             "a prediction by that version",
             v2::infer_version,
         ),
+    ]
+}
+
+/// Triton's extensions of it.
+fn extension_routes() -> Vec<Route<Arc<Front>>> {
+    use Access::{Models, Predict, Settings};
+    vec![
         Route::get("/v2/models/stats", Predict, "statistics of everything that is served", statistics::all),
         Route::get("/v2/models/{model}/stats", Predict, "statistics", statistics::model),
         Route::get(
@@ -131,7 +144,6 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
             "answers of that version as events",
             generate::stream_version,
         ),
-        Route::get("/v2/models", Predict, "what is served", metadata::v1_list),
         Route::get("/v2/trace/setting", Predict, "which requests are traced", settings::trace),
         Route::post("/v2/trace/setting", Settings, "changes which are traced", settings::change_trace),
         Route::get(
@@ -148,6 +160,13 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
         ),
         Route::get("/v2/logging", Predict, "which log lines are written", settings::log),
         Route::post("/v2/logging", Settings, "changes which log lines are written", settings::change_log),
+    ]
+}
+
+/// KServe V1 and TF-Serving.
+fn v1_routes() -> Vec<Route<Arc<Front>>> {
+    use Access::Predict;
+    vec![
         Route::get("/v1/models", Predict, "what is served", metadata::v1_list),
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.
         Route::get("/v1/models/{target}", Predict, "whether it can be served", v1::status),
