@@ -14,6 +14,8 @@ mod parts;
 pub(super) mod repository;
 pub(super) mod settings;
 mod sse;
+mod openapi;
+pub(super) mod repository;
 mod statistics;
 mod tensors;
 mod tf_serving;
@@ -74,6 +76,7 @@ pub fn routes() -> Vec<Route<Arc<Front>>> {
 fn v2_routes() -> Vec<Route<Arc<Front>>> {
     use Access::{Predict, Public};
     vec![
+        Route::get("/openapi.json", Predict, "this listener in OpenAPI", openapi::serve),
         Route::get("/v2", Predict, "what the server is", metadata::server),
         Route::get("/v2/health/live", Public, "whether the process is there", health::live),
         Route::get("/v2/health/ready", Public, "whether everything can be served", health::ready),
