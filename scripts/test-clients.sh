@@ -41,9 +41,11 @@ onnxruntime_library = "$library"
 path = "$PWD/tests/oracle/repository"
 control = "explicit"
 load = ["*"]
+exit_on_error = false
 CONFIG
 
 start() {
+    : >"$folder/table"
     "$program" serve --config "$folder/sluice.toml" --http 127.0.0.1:0 --grpc 127.0.0.1:0 --admin 127.0.0.1:0 \
         >"$folder/table" 2>"$folder/log" &
     gateway=$!
