@@ -23,6 +23,7 @@ test: setup ## Run all tests
 	cargo build --workspace
 	cargo test --workspace
 	@scripts/test-openapi.sh
+	@scripts/test-clients.sh
 	@scripts/test-guests.sh
 
 check: ## Formatting, lints, licences and duplicate dependencies

@@ -51,14 +51,11 @@ impl TensorSpec {
         matches!(self.dims.first(), Some(Dim::Any(_)))
     }
 
-    /// Checks one tensor's type and shape; the message names the tensor.
-    ///
-    /// # Errors
-    /// [`TensorError::Signature`] with what was expected.
-    pub fn check(&self, tensor: &crate::Tensor) -> Result<(), TensorError> {
+    /// Checks one tensor's type and shape; the message names the tensor and the model.
+    fn check(&self, model: &str, tensor: &crate::Tensor) -> Result<(), TensorError> {
         if tensor.dtype() != self.dtype {
             return Err(TensorError::Signature(format!(
-                "'{}' has datatype {}, the model expects {}",
+                "inference input '{}' data-type is '{}', but model '{model}' expects '{}'",
                 self.name,
                 tensor.dtype(),
                 self.dtype
@@ -74,10 +71,10 @@ impl TensorSpec {
             return Ok(());
         }
         Err(TensorError::Signature(format!(
-            "'{}' has shape {}, the model expects {}",
+            "unexpected shape for input '{}' for model '{model}'. Expected {}, got {}",
             self.name,
-            tensor.shape(),
-            DimsDisplay(&self.dims)
+            DimsDisplay(&self.dims),
+            tensor.shape()
         )))
     }
 }
@@ -91,37 +88,37 @@ impl Signature {
     /// Checks a request's inputs and puts them in the model's order, which a batch
     /// relies on. Returns how many rows the request has: its share of a batch of at
     /// most `rows_max` rows, or 1 where the model takes no batches (`rows_max` 0).
+    /// The messages are worded as Triton's: clients and their tests look for them.
     ///
     /// # Errors
     /// [`TensorError::Signature`] for a missing, unknown, doubled or unfit input,
     /// and for rows that are none, too many, or unequal among the inputs.
-    pub fn check_inputs(&self, inputs: &mut [NamedTensor], rows_max: usize) -> Result<usize, TensorError> {
+    pub fn check_inputs(
+        &self,
+        model: &str,
+        inputs: &mut [NamedTensor],
+        rows_max: usize,
+    ) -> Result<usize, TensorError> {
         let fault = |message: String| Err(TensorError::Signature(message));
         if inputs.len() != self.inputs.len() {
-            let wanted: Vec<&str> = self.inputs.iter().map(|spec| &*spec.name).collect();
-            return fault(format!(
-                "{} inputs given, the model expects {}: {wanted:?}",
-                inputs.len(),
-                wanted.len()
-            ));
+            return fault(self.miscounted(model, inputs));
         }
         let mut rows = None;
         for (place, spec) in self.inputs.iter().enumerate() {
             let Some(at) = inputs.iter().skip(place).position(|input| input.name == spec.name) else {
-                return fault(format!("input '{}' is missing", spec.name));
+                return fault(self.misnamed(model, inputs));
             };
             inputs.swap(place, place + at);
             let tensor = &inputs[place].tensor;
-            spec.check(tensor)?;
+            spec.check(model, tensor)?;
             if rows_max == 0 {
                 continue;
             }
             let got = tensor.shape().rows();
             if *rows.get_or_insert(got) != got {
                 return fault(format!(
-                    "input '{}' has {got} rows, another has {}",
-                    spec.name,
-                    rows.unwrap_or(0)
+                    "input '{}' batch size does not match other inputs for '{model}'",
+                    spec.name
                 ));
             }
         }
@@ -129,9 +126,40 @@ impl Signature {
             None => Ok(1),
             Some(0) => fault("the batch dimension is 0".to_owned()),
             Some(rows) if rows > rows_max => {
-                fault(format!("the batch dimension is {rows}, at most {rows_max} is allowed"))
+                fault(format!("inference request batch-size must be <= {rows_max} for '{model}'"))
             }
             Some(rows) => Ok(rows),
+        }
+    }
+
+    /// What is wrong with inputs of another number than the model's.
+    fn miscounted(&self, model: &str, inputs: &[NamedTensor]) -> String {
+        let is_given = |spec: &&TensorSpec| inputs.iter().any(|input| input.name == spec.name);
+        let missing: Vec<String> = self
+            .inputs
+            .iter()
+            .filter(|spec| !is_given(spec))
+            .map(|spec| format!("'{}'", spec.name))
+            .collect();
+        let (wanted, got) = (self.inputs.len(), inputs.len());
+        if missing.is_empty() {
+            return format!("expected {wanted} inputs but got {got} inputs for model '{model}'");
+        }
+        let missing = missing.join(",");
+        format!(
+            "expected {wanted} inputs but got {got} inputs for model '{model}', missing required input(s) [{missing}]"
+        )
+    }
+
+    /// What is wrong with as many inputs as the model's, one of which is missing.
+    fn misnamed(&self, model: &str, inputs: &[NamedTensor]) -> String {
+        let is_known = |input: &&NamedTensor| self.inputs.iter().any(|spec| spec.name == input.name);
+        match inputs.iter().find(|input| !is_known(input)) {
+            Some(unknown) => {
+                let shown: String = unknown.name.chars().take(128).collect();
+                format!("unexpected inference input '{shown}' for model '{model}'")
+            }
+            None => format!("an input of model '{model}' is given twice"),
         }
     }
 }
@@ -170,7 +198,7 @@ mod tests {
     #[test]
     fn inputs_are_put_in_order_and_their_rows_counted() {
         let mut inputs = vec![input("b", &[3]), input("a", &[3, 2])];
-        assert_eq!(signature().check_inputs(&mut inputs, 8), Ok(3));
+        assert_eq!(signature().check_inputs("m", &mut inputs, 8), Ok(3));
         assert_eq!(&*inputs[0].name, "a");
     }
 
@@ -186,7 +214,7 @@ mod tests {
             vec![input("a", &[9, 2]), input("b", &[9])],
         ];
         for (case, mut inputs) in refused.into_iter().enumerate() {
-            assert!(signature().check_inputs(&mut inputs, 8).is_err(), "case {case}");
+            assert!(signature().check_inputs("m", &mut inputs, 8).is_err(), "case {case}");
         }
     }
 }

@@ -26,7 +26,9 @@ pub(super) fn run(
     for warmup in warmups {
         let fault = |what: String| format!("warm-up '{}': {what}", warmup.name);
         let mut inputs = inputs(warmup, signature, rows_max > 0).map_err(fault)?;
-        signature.check_inputs(&mut inputs, rows_max).map_err(|error| fault(error.to_string()))?;
+        signature
+            .check_inputs(&warmup.name, &mut inputs, rows_max)
+            .map_err(|error| fault(error.to_string()))?;
         let inputs = to_file(inputs).map_err(fault)?;
         for _ in 0..warmup.count {
             let outcome = instance.run(&[inputs.as_slice()], &Interrupt::default());

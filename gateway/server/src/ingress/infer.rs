@@ -240,7 +240,10 @@ fn select(
     let pick = |wanted: &RequestedOutput| {
         let found = outputs.iter().find(|output| *output.name == *wanted.name).cloned();
         let output = found.ok_or_else(|| {
-            Error::new(Kind::BadRequest, format!("there is no output '{}'", served::shown(&wanted.name)))
+            Error::new(
+                Kind::BadRequest,
+                format!("unexpected inference output '{}' for model '{target}'", served::shown(&wanted.name)),
+            )
         })?;
         match wanted.classification {
             0 => Ok(output),

@@ -208,7 +208,7 @@ pub fn check(model: &Model, mut inputs: Vec<NamedTensor>) -> Result<CheckedInput
     model.complete(&mut inputs)?;
     let rows = model
         .signature()
-        .check_inputs(&mut inputs, model.max_batch_size())
+        .check_inputs(model.name(), &mut inputs, model.max_batch_size())
         .map_err(|error| Error::new(Kind::BadShape, error.to_string()))?;
     model.check_lengths(&inputs)?;
     Ok(CheckedInputs { inputs, rows })

@@ -110,10 +110,13 @@ impl Repositories {
         if entry.failures.get(&0).is_some_and(|what| what.starts_with(POLL_FAILED)) {
             return Err(missing());
         }
-        let reasons = entry.failures.iter().map(|(version, what)| match version {
-            0 => format!("{what};"),
-            version => format!("version {version} is at UNAVAILABLE state: {what};"),
-        });
+        if let Some(what) = entry.failures.get(&0) {
+            // Nothing was tried: the configuration is none.
+            return Err(Error::new(Kind::BadRequest, format!("failed to load '{name}': {what}")));
+        }
+        let failures = entry.failures.iter();
+        let reasons =
+            failures.map(|(version, what)| format!("version {version} is at UNAVAILABLE state: {what};"));
         let reasons: String = reasons.collect::<Vec<_>>().join(" ");
         Err(Error::new(Kind::BadRequest, format!("load failed for model '{name}': {reasons}")))
     }
