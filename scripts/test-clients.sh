@@ -35,6 +35,7 @@ trap finish EXIT
 cat >"$folder/sluice.toml" <<CONFIG
 [server]
 name = "triton"
+admin_without_tokens = true
 [engine]
 onnxruntime_library = "$library"
 [repositories.oracle]
