@@ -52,7 +52,10 @@ impl TensorSpec {
     }
 
     /// Checks one tensor's type and shape; the message names the tensor and the model.
-    fn check(&self, model: &str, tensor: &crate::Tensor) -> Result<(), TensorError> {
+    ///
+    /// # Errors
+    /// [`TensorError::Signature`].
+    pub fn check(&self, model: &str, tensor: &crate::Tensor) -> Result<(), TensorError> {
         if tensor.dtype() != self.dtype {
             return Err(TensorError::Signature(format!(
                 "inference input '{}' data-type is '{}', but model '{model}' expects '{}'",

@@ -33,10 +33,10 @@ pub use problem::{ConfigErrors, Problem};
 pub use route::{PathParameters, PathTemplate};
 pub use types::{
     BatchWeight, Batching, Config, Control, ControlKind, DeclaredTensor, Egress, Engine, EngineChoice,
-    Ensemble, FailurePolicy, FalseTrue, Labels, Limits, LogFormat, Model, ModelControl, Oci, OwnRoute, Padding,
-    Pipeline, PipelineKind, Plugin, PluginSource, Presentation, Repository, Rollout, Sandbox, Scope, Sequence,
-    SequenceState, SequenceStrategy, Server, State, Step, Store, Telemetry, Tls, Token, TrustedKey, Verify,
-    Warmup, WarmupData, WarmupInput,
+    Ensemble, FailurePolicy, FalseTrue, Labels, Limits, LogFormat, Model, ModelControl, Oci, OwnRoute,
+    Padding, Pipeline, PipelineKind, Plugin, PluginSource, Presentation, Repository, Rollout, Sandbox, Scope,
+    Sequence, SequenceState, SequenceStrategy, Server, State, Step, Store, Telemetry, Tls, Token, TrustedKey,
+    Verify, Warmup, WarmupData, WarmupInput,
 };
 pub use watch::{WatchError, Watcher, watch};
 

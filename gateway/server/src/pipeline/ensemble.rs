@@ -19,13 +19,14 @@ use crate::error::{Error, Kind, Result};
 /// [`Kind::BadShape`] for inputs that do not fit the ensemble or its first models; whatever
 /// a model fails with.
 pub(super) fn run<'a>(
+    name: &'a str,
     ensemble: &'a Ensemble,
     call: &'a Call,
     mut inputs: Vec<NamedTensor>,
 ) -> BoxFuture<'a, Result<Vec<NamedTensor>>> {
     Box::pin(async move {
         let rows_max = ensemble.max_batch_size;
-        let checked = ensemble.signature.check_inputs(&mut inputs, rows_max);
+        let checked = ensemble.signature.check_inputs(name, &mut inputs, rows_max);
         checked.map_err(|error| Error::new(Kind::BadShape, error.to_string()))?;
         let mut known: BTreeMap<Arc<str>, Tensor> =
             inputs.into_iter().map(|input| (input.name, input.tensor)).collect();
@@ -35,7 +36,7 @@ pub(super) fn run<'a>(
             let mut still = Vec::with_capacity(waiting.len());
             for step in waiting {
                 match inputs_of(step, &known) {
-                    Some(inputs) => running.push(run_step(step, call, inputs)),
+                    Some(inputs) => running.push(run_step(name, step, call, inputs)),
                     None => still.push(step),
                 }
             }
@@ -48,7 +49,7 @@ pub(super) fn run<'a>(
         let output = |spec: &sluice_tensor::TensorSpec| {
             let tensor =
                 known.get(&spec.name).cloned().ok_or_else(|| Error::new(Kind::Internal, "internal error"))?;
-            spec.check(&tensor).map_err(|error| Error::new(Kind::Engine, error.to_string()))?;
+            spec.check(name, &tensor).map_err(|error| Error::new(Kind::Engine, error.to_string()))?;
             Ok(NamedTensor { name: Arc::clone(&spec.name), tensor })
         };
         ensemble.signature.outputs.iter().map(output).collect()
@@ -64,9 +65,14 @@ fn inputs_of(step: &Step, known: &BTreeMap<Arc<str>, Tensor>) -> Option<Vec<Name
 }
 
 /// The ensemble's tensors that a step gives.
-async fn run_step(step: &Step, call: &Call, inputs: Vec<NamedTensor>) -> Result<Vec<(Arc<str>, Tensor)>> {
+async fn run_step(
+    name: &str,
+    step: &Step,
+    call: &Call,
+    inputs: Vec<NamedTensor>,
+) -> Result<Vec<(Arc<str>, Tensor)>> {
     let outcome = match &step.target {
-        Target::Ensemble(ensemble) => run(ensemble, call, inputs).await,
+        Target::Ensemble(ensemble) => run(name, ensemble, call, inputs).await,
         Target::Model(model) => {
             let span = tracing::debug_span!("infer", model = &**model.name());
             let work = async { model.infer(check(model, inputs)?, call).await };

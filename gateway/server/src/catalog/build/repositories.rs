@@ -152,6 +152,7 @@ impl Build<'_> {
                 kind: PipelineKind::Ensemble(Arc::clone(&ensemble.config)),
                 timeout: None,
                 stream: false,
+                routes: Vec::new(),
                 pre_on_failure: FailurePolicy::Fail,
                 post_on_failure: FailurePolicy::Fail,
             });

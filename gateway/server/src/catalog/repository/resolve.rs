@@ -284,7 +284,10 @@ pub(in crate::catalog) fn completed(model: &crate::catalog::Model) -> Value {
     fill("version_policy", json!({ "latest": { "num_versions": 1 } }));
     fill("input", tensors(&model.signature().inputs, has_batch));
     fill("output", tensors(&model.signature().outputs, has_batch));
-    fill("instance_group", json!([{ "name": &**model.name(), "kind": "KIND_CPU", "count": config.instances }]));
+    fill(
+        "instance_group",
+        json!([{ "name": &**model.name(), "kind": "KIND_CPU", "count": config.instances }]),
+    );
     fill("optimization", json!({}));
     set.insert("max_batch_size".to_owned(), json!(config.max_batch_size));
     let has_scheduling = ["dynamic_batching", "sequence_batching", "ensemble_scheduling"];

@@ -127,6 +127,9 @@ impl Lane {
             waited: Duration::ZERO,
             queue_span: tracing::debug_span!(parent: &span, "queue"),
             span,
+            // Each member waits and is traced by itself.
+            waiting: None,
+            trace: None,
         };
         let entry = Entry { instance: Some(self.number), ..Entry::new(rows, 0, job) };
         let admitted = self.runs.submit(entry).map_err(|(why, _)| self.rejection(&why))?;

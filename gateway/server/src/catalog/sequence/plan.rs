@@ -230,7 +230,7 @@ impl Plan {
                 seen.push(NamedTensor { name: Arc::clone(&output.name), tensor });
                 continue;
             };
-            self.state_inputs[*number].check(&tensor).map_err(wrong)?;
+            self.state_inputs[*number].check("its state", &tensor).map_err(wrong)?;
             bytes = bytes.saturating_add(tensor.byte_len());
             if bytes > self.state_bytes_max {
                 return Err(Unfit::TooLarge { bytes, max: self.state_bytes_max });
@@ -338,7 +338,7 @@ fn initial(state: &config::SequenceState, spec: &TensorSpec, batched: bool) -> R
     };
     let tensor =
         Tensor::dense(spec.dtype, shape, data).map_err(|error| format!("state '{name}': {error}"))?;
-    spec.check(&tensor).map_err(|error| error.to_string())?;
+    spec.check("its state", &tensor).map_err(|error| error.to_string())?;
     Ok(tensor)
 }
 

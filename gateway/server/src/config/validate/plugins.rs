@@ -189,8 +189,8 @@ pub(super) fn pipeline(
     if !file.steps.is_empty() {
         let kind = super::ensembles::ensemble(check, at, file, models)?;
         let fail = FailurePolicy::Fail;
-        let (stream, pre_on_failure, post_on_failure) = (false, fail, fail);
-        return Some(Pipeline { name, kind, timeout, stream, pre_on_failure, post_on_failure });
+        let (stream, routes, pre_on_failure, post_on_failure) = (false, Vec::new(), fail, fail);
+        return Some(Pipeline { name, kind, timeout, stream, routes, pre_on_failure, post_on_failure });
     }
     if !file.outputs.is_empty() {
         check.problem(at, "outputs", "is for pipelines of steps");

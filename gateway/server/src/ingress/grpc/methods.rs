@@ -52,7 +52,7 @@ const fn row(path: &'static str, access: Access, call: Call) -> Rpc {
 
 /// Every method that is served. The most frequent one is found first.
 pub static METHODS: [Rpc; 24] = {
-    use Access::{Admin, Known, Models, Predict, Public, Settings};
+    use Access::{Known, Models, Predict, Public, Settings};
     [
         row(inference!("ModelInfer"), Predict, Call::Infer),
         row(inference!("ModelStreamInfer"), Predict, Call::Stream),
