@@ -9,8 +9,8 @@
 #   aio         its asyncio clients
 #   tfserving   what clients of TensorFlow Serving's REST interface send
 #   perf        perf_analyzer, over HTTP and gRPC
-#   openapi     schemathesis, which knows nothing but the listener's OpenAPI document
 #   fuzz        thousands of requests that are mostly wrong
+#   openapi     schemathesis, which knows nothing but the listener's OpenAPI document
 # SLUICE_PROGRAM names the program to test.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 program=${SLUICE_PROGRAM:-${CARGO_TARGET_DIR:-target}/debug/sluice}
 python=$(scripts/python-venv.sh tests/oracle/requirements.lock)
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(oracle http grpc aio tfserving perf openapi fuzz)
+[ ${#steps[@]} -gt 0 ] || steps=(oracle http grpc aio tfserving perf fuzz openapi)
 wanted() { [[ " ${steps[*]} " == *" $1 "* ]]; }
 
 # The models are ONNX with strings and small types, which the embedded engine does not run.
@@ -123,7 +123,8 @@ step grpc grpc
 step aio aio
 step tfserving tfserving
 step perf perf
-step openapi openapi
 step fuzz fuzz
+# Last: it unloads models.
+step openapi openapi
 if grep -i panicked "$folder/log"; then failed+=(panicked); fi
 [ ${#failed[@]} -eq 0 ] || { echo "clients: failed: ${failed[*]}" >&2; exit 1; }

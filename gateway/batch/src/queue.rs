@@ -47,6 +47,9 @@ pub struct Queue<T> {
     limit: Option<(Arc<Limiter>, Arc<User>)>,
 }
 
+/// An entry that was admitted, and the lock under which it was.
+type Pushed<'q, T> = (Admitted<T>, MutexGuard<'q, State<T>>);
+
 struct State<T> {
     batcher: Batcher<T>,
     /// Instances whose threads are asleep in `next`.
@@ -93,10 +96,7 @@ impl<T> Queue<T> {
         Ok(admitted)
     }
 
-    fn push(
-        self: &Arc<Self>,
-        entry: Entry<T>,
-    ) -> Result<(Admitted<T>, MutexGuard<'_, State<T>>), (Rejected, Entry<T>)> {
+    fn push(self: &Arc<Self>, entry: Entry<T>) -> Result<Pushed<'_, T>, (Rejected, Entry<T>)> {
         let now = self.clock.now();
         let mut state = self.lock();
         let free = state.free();

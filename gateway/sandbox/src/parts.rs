@@ -108,12 +108,12 @@ impl PartSender {
         }
     }
 
-    /// Returns when there is room for a part of any size.
+    /// Waits until a part of so many bytes fits, or as many as ever fit. Cancel-safe.
     ///
     /// # Errors
-    /// [`Gone`] when nobody receives.
-    pub(crate) async fn room(&self) -> Result<(), Gone> {
-        let all = u32::try_from(QUEUED_BYTES_MAX).unwrap_or(u32::MAX);
+    /// Nobody receives any more.
+    pub(crate) async fn room(&self, bytes: usize) -> Result<(), Gone> {
+        let all = u32::try_from(bytes.min(QUEUED_BYTES_MAX)).unwrap_or(u32::MAX);
         drop(self.room.acquire_many(all).await.map_err(|_| Gone)?);
         drop(self.queue.reserve().await.map_err(|_| Gone)?);
         Ok(())

@@ -63,7 +63,10 @@ fn output(answer: &Value, name: &str) -> Vec<i64> {
     let found = outputs.iter().find(|output| output["name"] == name);
     let data =
         found.and_then(|output| output["data"].as_array()).unwrap_or_else(|| panic!("{name}: {answer}"));
-    data.iter().map(|value| value.as_f64().expect("a number") as i64).collect()
+    // The model gives floats that are whole numbers.
+    data.iter()
+        .map(|value| format!("{:.0}", value.as_f64().expect("a number")).parse().expect("whole"))
+        .collect()
 }
 
 async fn sum(gateway: &Running, id: i64, flags: &str, value: i64) -> i64 {

@@ -1,14 +1,14 @@
 //! The shell: threads, wakes, answers.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::*;
 use crate::{MonotonicClock, ShapeKey};
 
 /// What a request is here: who is told if it does not run.
-type Payload = (usize, Sender<(usize, Unrun)>);
+type Payload = (usize, SyncSender<(usize, Unrun)>);
 type Shell = SequenceQueue<u64, Payload, usize>;
 
 struct Told;
@@ -40,8 +40,8 @@ fn arrival(key: u64, start: bool, payload: Payload) -> Arrival<u64, Payload> {
 #[test]
 fn a_lane_that_sleeps_is_woken_runs_in_order_and_ends_with_the_queue() {
     let queue = shell(4, Duration::from_secs(60));
-    let (tell, _told) = channel();
-    let (ran, runs) = channel();
+    let (tell, _told) = sync_channel(1024);
+    let (ran, runs) = sync_channel(1024);
     let lane = {
         let queue = Arc::clone(&queue);
         std::thread::spawn(move || {
@@ -77,7 +77,7 @@ fn a_lane_that_sleeps_is_woken_runs_in_order_and_ends_with_the_queue() {
 #[test]
 fn a_dropped_start_answers_what_came_after_it() {
     let queue = shell(1, Duration::from_secs(60));
-    let (tell, told) = channel();
+    let (tell, told) = sync_channel(1024);
     let first = queue.submit(arrival(1, true, (1, tell.clone()))).expect("admitted");
     let second = queue.submit(arrival(1, false, (2, tell.clone()))).expect("admitted");
     drop(first);
@@ -90,7 +90,7 @@ fn a_dropped_start_answers_what_came_after_it() {
 #[test]
 fn an_idle_sequence_makes_room_without_anybody_coming() {
     let queue = shell(1, Duration::from_millis(30));
-    let (tell, _told) = channel();
+    let (tell, _told) = sync_channel(1024);
     let one = queue.submit(arrival(1, true, (1, tell.clone()))).expect("admitted");
     assert_eq!(queue.next(0).expect("runs").members[0].key, 1);
     queue.finish(0, [Outcome::Ran(0)]);
@@ -105,7 +105,7 @@ fn an_idle_sequence_makes_room_without_anybody_coming() {
 #[test]
 fn a_queue_that_takes_anothers_place_says_what_became_of_its_sequences() {
     let (before, after) = (shell(1, Duration::from_secs(60)), shell(1, Duration::from_secs(60)));
-    let (tell, _told) = channel();
+    let (tell, _told) = sync_channel(1024);
     let _one = before.submit(arrival(1, true, (1, tell.clone()))).expect("admitted");
     after.succeed(&before);
     let refused = after.submit(arrival(1, false, (2, tell))).map(drop).map_err(|(why, _)| why);

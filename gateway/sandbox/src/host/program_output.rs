@@ -117,11 +117,12 @@ impl StreamedOutput {
 
     /// Waits until there is room for more.
     async fn drain(&self) -> Result<(), Gone> {
-        if self.unsent().data.len() < UNSENT_BYTES_MAX {
+        let waiting = self.unsent().data.len();
+        if waiting < UNSENT_BYTES_MAX {
             return Ok(());
         }
         let _waiting = self.budget.wait();
-        self.parts.room().await?;
+        self.parts.room(waiting).await?;
         // What fits now is sent; if another was faster, there is a next time.
         let mut unsent = self.unsent();
         let _ = self.send_now(&mut unsent);

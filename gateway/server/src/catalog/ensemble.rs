@@ -21,6 +21,9 @@ pub struct Ensemble {
     pub steps: Vec<Step>,
 }
 
+/// Ensembles by their names.
+pub(super) type Joined = BTreeMap<Arc<str>, Arc<Ensemble>>;
+
 /// One model of an ensemble.
 pub struct Step {
     /// What runs.
@@ -286,7 +289,7 @@ fn declared(tensor: &DeclaredTensor, has_batch: bool) -> TensorSpec {
 pub(super) fn join_all(
     configs: &BTreeMap<Arc<str>, Arc<config::Ensemble>>,
     find: &dyn Fn(&str, Option<&str>) -> Option<Target>,
-) -> (BTreeMap<Arc<str>, Arc<Ensemble>>, BTreeMap<Arc<str>, String>) {
+) -> (Joined, BTreeMap<Arc<str>, String>) {
     let mut joined: BTreeMap<Arc<str>, Arc<Ensemble>> = BTreeMap::new();
     loop {
         let mut failed = BTreeMap::new();

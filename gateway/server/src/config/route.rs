@@ -12,7 +12,7 @@ const SEGMENTS_MAX: usize = 16;
 const PATH_BYTES_MAX: usize = 256;
 
 /// What the protocols own: nothing else may be served below.
-const PROTOCOLS: [&[&str]; 2] = [&["v2"], &["v1", "models"]];
+const PROTOCOLS: [&[&str]; 3] = [&["v2"], &["v1", "models"], &["openapi.json"]];
 
 /// A path with places for parameters, such as `/v1/users/{user}/score`.
 #[derive(Debug, Clone, PartialEq, Eq)]

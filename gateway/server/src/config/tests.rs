@@ -556,7 +556,7 @@ fn the_example_file_is_valid_as_it_stands_and_with_everything_in_it() {
     let bare = folder.load(&as_it_stands).expect("serves nothing");
     assert!(bare.models.is_empty() && bare.pipelines.is_empty());
     let full = folder.load(&uncommented()).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!((full.models.len(), full.plugins.len(), full.pipelines.len()), (3, 2, 2));
+    assert_eq!((full.models.len(), full.plugins.len(), full.pipelines.len()), (3, 2, 3));
 }
 
 #[test]
@@ -570,6 +570,7 @@ fn the_defaults_that_the_example_file_shows_are_the_real_ones() {
     real.engine.onnxruntime_library.clone_from(&shown.engine.onnxruntime_library);
     real.sandbox.cache_dir.clone_from(&shown.sandbox.cache_dir);
     real.telemetry.otlp_endpoint.clone_from(&shown.telemetry.otlp_endpoint);
+    real.telemetry.triton_trace_file.clone_from(&shown.telemetry.triton_trace_file);
     real.state.dir.clone_from(&shown.state.dir);
     real.egress.ca.clone_from(&shown.egress.ca);
     real.oci.credentials.clone_from(&shown.oci.credentials);

@@ -68,10 +68,11 @@ pub fn change_log_settings(change: impl FnOnce(&mut LogSettings)) -> Result<LogS
     Ok(next)
 }
 
+/// A layer, and the handle that changes it.
+type Reloadable<S> = (reload::Layer<LogFilter, S>, reload::Handle<LogFilter, S>);
+
 /// The filter of the log layer, and what [`install`] takes once the layer is in use.
-pub(super) fn filter<S>(
-    configured: &str,
-) -> Result<(reload::Layer<LogFilter, S>, reload::Handle<LogFilter, S>), ObserveError> {
+pub(super) fn filter<S>(configured: &str) -> Result<Reloadable<S>, ObserveError> {
     Ok(reload::Layer::new(LogFilter::new(configured, &START)?))
 }
 
