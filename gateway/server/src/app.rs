@@ -180,7 +180,7 @@ impl Gateway {
         let plugins = Plugins::new(builder, Arc::clone(&catalog), Arc::clone(&metrics), turn);
         let front_door = Door::predictions(Arc::clone(&catalog), Arc::clone(&metrics));
         let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics));
-        let front = Front {
+        let front = Arc::new(Front {
             catalog: Arc::clone(&catalog),
             repositories: Arc::clone(&repositories),
             tracer: Tracer::new(config.telemetry.triton_trace_file.clone()),
@@ -188,8 +188,7 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
             limits: limits.clone(),
             phase: phase_seen.clone(),
-        };
-        let front = Arc::new(front);
+        });
         let rpc = Service::Grpc(grpc::Server::new(Arc::clone(&front), Arc::clone(&front_door)));
         let front = Service::Http(http::router(front, &front_door));
         let back = Admin {

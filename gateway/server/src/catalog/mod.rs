@@ -9,6 +9,7 @@ mod ensemble;
 mod exposed;
 mod files;
 mod grants;
+mod guards;
 mod loaded;
 mod model;
 mod outbox;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::cache::ModelCache;
 use super::exposed::Exposed;
+use super::guards::{DepthOnDrop, UnderWay};
 use super::outbox::Outbox;
 use super::scheduling::{self, PaddedModel};
 use super::sequence::{self, SequenceModel};
@@ -135,31 +136,39 @@ impl Model {
             cache,
             request_metrics,
         });
+        let runners = started.start_instances(&model)?;
+        // Nobody has seen the model yet, so nobody sets them a second time.
+        let _ = started.runners.set(runners);
+        Ok(started)
+    }
+
+    fn start_instances(
+        &self,
+        model: &Arc<dyn sluice_engine::Model>,
+    ) -> std::result::Result<Vec<Runner>, String> {
         let outbox = Arc::new(Outbox::default());
-        let mut runners = Vec::with_capacity(started.config.instances);
-        for number in 0..started.config.instances {
+        let mut runners = Vec::with_capacity(self.config.instances);
+        for number in 0..self.config.instances {
             let mut instance = model.instance().map_err(|error| error.to_string())?;
-            started.warm_up(&mut *instance)?;
+            self.warm_up(&mut *instance)?;
             let worker = Worker {
-                model_name: Arc::clone(&started.config.name),
-                model: Arc::clone(&model),
+                model_name: Arc::clone(&self.config.name),
+                model: Arc::clone(model),
                 instance,
-                padding: started.padded.as_ref().map(|padded| Arc::clone(&padded.padding)),
+                padding: self.padded.as_ref().map(|padded| Arc::clone(&padded.padding)),
                 number,
                 outbox: Arc::clone(&outbox),
-                queue: Arc::clone(&started.queue),
-                ready_instances: Arc::clone(&started.ready_instances),
-                metrics: Arc::clone(&started.metrics),
-                statistics: Arc::clone(&started.statistics),
+                queue: Arc::clone(&self.queue),
+                ready_instances: Arc::clone(&self.ready_instances),
+                metrics: Arc::clone(&self.metrics),
+                statistics: Arc::clone(&self.statistics),
                 panics: 0,
                 is_retired: false,
             };
             let runner = Runner::spawn(worker);
             runners.push(runner.map_err(|error| format!("cannot start an instance thread: {error}"))?);
         }
-        // Nobody has seen the model yet, so nobody sets them a second time.
-        let _ = started.runners.set(runners);
-        Ok(started)
+        Ok(runners)
     }
 
     /// The public name.
@@ -305,6 +314,7 @@ impl Model {
         let under_way = UnderWay::new(&self.under_way);
         let quick = if under_way.others < FEW { QUICK } else { Duration::ZERO };
         let submitted = self.queue.submit_quick(entry, quick);
+        let mut depth = DepthOnDrop { metrics: &self.metrics, queue: &self.queue, is_answered: false };
         let (queued, is_quick) = submitted.map_err(|(why, _)| self.refusal(&why))?;
         self.metrics.queue_depth(self.queue.depth());
         if is_quick {
@@ -318,6 +328,7 @@ impl Model {
         // The worker drops a job only when its thread is going away.
         let outcome = outcome.map_err(|_| Error::new(Kind::Draining, "the model was taken away"))?;
         queued.finish();
+        depth.is_answered = true;
         outcome
     }
 
@@ -409,24 +420,6 @@ impl Model {
             Rejected::Draining => Error::new(Kind::Draining, format!("model '{name}' is being taken away")),
             _ => Error::new(Kind::BadShape, format!("more rows than model '{name}' takes")),
         }
-    }
-}
-
-/// One request more, until it is dropped.
-struct UnderWay<'a> {
-    count: &'a AtomicUsize,
-    others: usize,
-}
-
-impl<'a> UnderWay<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        Self { count, others: count.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -34,18 +34,7 @@ pub(super) fn plugin(
     let Around { sandbox, stores, models, .. } = around;
     let total = &d::PLUGIN_MEMORY_TOTAL_RANGE;
     let strict = file.strict.unwrap_or(false) || sandbox.strict;
-    let lengths = [
-        ("http_hosts", file.http_hosts.len()),
-        ("files", file.files.len()),
-        ("arguments", file.arguments.len()),
-        ("environment", file.environment.len()),
-    ];
-    if strict && file.sockets == Some(true) {
-        check.problem(at, "sockets", "are refused with the rest of WASI where strict is set");
-    }
-    for (key, _) in lengths.iter().filter(|(_, length)| *length > d::PLUGIN_LIST_MAX) {
-        check.problem(at, key, format!("has more than {} entries", d::PLUGIN_LIST_MAX));
-    }
+    check_lists(check, at, &file, strict);
     let memory_max = u64::try_from(sandbox.memory_bytes_max).unwrap_or(u64::MAX);
     let memory_range = *d::PLUGIN_MEMORY_RANGE.start()..=memory_max;
     let memory_default = d::PLUGIN_MEMORY.min(memory_max);
@@ -100,6 +89,22 @@ pub(super) fn plugin(
         random: file.random.unwrap_or(!strict),
         require_signature: file.require_signature.unwrap_or(sandbox.require_signature),
         name,
+    }
+}
+
+/// Lists are short, and nothing is asked for that `strict` refuses.
+fn check_lists(check: &mut Checker<'_>, at: At<'_>, file: &PluginFile, strict: bool) {
+    let lengths = [
+        ("http_hosts", file.http_hosts.len()),
+        ("files", file.files.len()),
+        ("arguments", file.arguments.len()),
+        ("environment", file.environment.len()),
+    ];
+    if strict && file.sockets == Some(true) {
+        check.problem(at, "sockets", "are refused with the rest of WASI where strict is set");
+    }
+    for (key, _) in lengths.iter().filter(|(_, length)| *length > d::PLUGIN_LIST_MAX) {
+        check.problem(at, key, format!("has more than {} entries", d::PLUGIN_LIST_MAX));
     }
 }
 

@@ -28,12 +28,9 @@ fn text() -> Value {
 
 /// All schemas, by name.
 pub(super) fn all() -> Value {
-    // Dimensions; of metadata, where -1 is any size.
-    let shape = list(json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }));
+    // In metadata -1 is any size.
     let dims = list(json!({ "type": "integer", "minimum": -1 }));
-    let datatype = json!({ "type": "string", "enum": TYPES });
-    let parameter = json!({ "type": ["string", "number", "boolean"] });
-    let parameters = json!({ "type": "object", "additionalProperties": parameter });
+    let (datatype, parameters) = (datatype(), parameters());
     let described = object(
         &["name", "datatype", "shape"],
         json!({ "name": text(), "datatype": datatype, "shape": dims }),
@@ -56,43 +53,8 @@ pub(super) fn all() -> Value {
                 "outputs": list(described),
             }),
         ),
-        "InferRequest": object(
-            &["inputs"],
-            json!({
-                "id": text(),
-                "parameters": parameters,
-                "inputs": list(object(
-                    &["name", "datatype", "shape"],
-                    json!({
-                        "name": text(),
-                        "datatype": datatype,
-                        "shape": shape,
-                        "parameters": parameters,
-                        "data": list(json!({})),
-                    }),
-                )),
-                "outputs": list(object(&["name"], json!({ "name": text(), "parameters": parameters }))),
-            }),
-        ),
-        "InferResponse": object(
-            &["model_name", "outputs"],
-            json!({
-                "id": text(),
-                "model_name": text(),
-                "model_version": text(),
-                "parameters": parameters,
-                "outputs": list(object(
-                    &["name", "datatype", "shape"],
-                    json!({
-                        "name": text(),
-                        "datatype": datatype,
-                        "shape": shape,
-                        "parameters": parameters,
-                        "data": list(json!({})),
-                    }),
-                )),
-            }),
-        ),
+        "InferRequest": infer_request(),
+        "InferResponse": infer_response(),
         "Statistics": object(&["model_stats"], json!({ "model_stats": list(json!({ "type": "object" })) })),
         "IndexRequest": object(&[], json!({ "ready": { "type": "boolean" } })),
         "Index": list(object(&["name"], json!({ "name": text(), "version": text(), "state": text(), "reason": text() }))),
@@ -106,4 +68,53 @@ pub(super) fn all() -> Value {
             }),
         ),
     })
+}
+
+fn datatype() -> Value {
+    json!({ "type": "string", "enum": TYPES })
+}
+
+fn parameters() -> Value {
+    let parameter = json!({ "type": ["string", "number", "boolean"] });
+    json!({ "type": "object", "additionalProperties": parameter })
+}
+
+/// Tensors with their data.
+fn tensors() -> Value {
+    let shape = list(json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX }));
+    list(object(
+        &["name", "datatype", "shape"],
+        json!({
+            "name": text(),
+            "datatype": datatype(),
+            "shape": shape,
+            "parameters": parameters(),
+            "data": list(json!({})),
+        }),
+    ))
+}
+
+fn infer_request() -> Value {
+    object(
+        &["inputs"],
+        json!({
+            "id": text(),
+            "parameters": parameters(),
+            "inputs": tensors(),
+            "outputs": list(object(&["name"], json!({ "name": text(), "parameters": parameters() }))),
+        }),
+    )
+}
+
+fn infer_response() -> Value {
+    object(
+        &["model_name", "outputs"],
+        json!({
+            "id": text(),
+            "model_name": text(),
+            "model_version": text(),
+            "parameters": parameters(),
+            "outputs": tensors(),
+        }),
+    )
 }
