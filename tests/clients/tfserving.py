@@ -78,7 +78,7 @@ def metadata(api):
 @check
 def errors(api):
     for body in ({}, {"instances": []}, {"instances": [[1.0], [1.0, 2.0]]}, {"instances": 7}, {"inputs": {"NOBODY": [1]}}, {"instances": [[1.0]], "inputs": [[1.0]]}):
-        assert list(api.predict("identity_fp32", body, 400)) == ["error"], body
+        assert "error" in api.predict("identity_fp32", body, 400), body
     assert "error" in api.predict("nobody", {"instances": [[1.0]]}, 404)
 
 
