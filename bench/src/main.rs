@@ -13,11 +13,6 @@ use sluice_bench::workload::{self, Workload};
 use sluice_bench::{bare, bombs, calls, policies};
 use sluice_engine::EngineSearch;
 
-/// Requests allocate on one thread and free on another, which the system's allocator does
-/// slowly.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// The pipelines of the workload.
 const PIPELINES: [&str; 3] = ["score", "rank", "dlrm"];
 
