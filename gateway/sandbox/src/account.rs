@@ -4,7 +4,6 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::budget::Budget;
 
 /// What a plugin uses and has used since it was loaded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,9 +89,11 @@ impl Account {
         self.instance_bytes_peak_recent.swap(0, Ordering::Relaxed)
     }
 
-    /// Counts the time of a call when the guard is dropped, however the call ends.
-    pub(crate) fn time<'a>(&'a self, budget: &'a Budget) -> Timed<'a> {
-        Timed { account: self, budget }
+    /// Counts the time of a call.
+    pub(crate) fn add_time(&self, used: Duration) {
+        // 584 years fit.
+        let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        self.guest_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 
     pub(crate) fn usage(&self, calls_in_flight: usize) -> PluginUsage {
@@ -105,19 +106,5 @@ impl Account {
             calls_in_flight,
             guest_time: Duration::from_nanos(self.guest_nanos.load(Ordering::Relaxed)),
         }
-    }
-}
-
-/// See [`Account::time`].
-pub(crate) struct Timed<'a> {
-    account: &'a Account,
-    budget: &'a Budget,
-}
-
-impl Drop for Timed<'_> {
-    fn drop(&mut self) {
-        // 584 years fit.
-        let nanos = u64::try_from(self.budget.used().as_nanos()).unwrap_or(u64::MAX);
-        self.account.guest_nanos.fetch_add(nanos, Ordering::Relaxed);
     }
 }

@@ -23,8 +23,13 @@ const NOT_WAITING: u64 = u64::MAX;
 impl Budget {
     /// A budget that starts to run now.
     pub(crate) fn start(limit: Duration) -> Self {
+        Self::start_at(Instant::now(), limit)
+    }
+
+    /// The same, for a caller that has just read the clock.
+    pub(crate) fn start_at(now: Instant, limit: Duration) -> Self {
         Self {
-            started: Instant::now(),
+            started: now,
             limit,
             waited: AtomicU64::new(0),
             waiting_since: AtomicU64::new(NOT_WAITING),

@@ -51,25 +51,39 @@ pub(crate) async fn call(plugin: &Arc<Inner>, call: CallContext, job: Job) -> Re
     // Before the store: a full pool fails at once, a semaphore waits.
     let places = places::admit(plugin, call.deadline).await?;
     let span = call.span.clone();
-    let work = run(places, Arc::clone(plugin), call, job).instrument(span);
+    // Boxed at once: it is large, and on its way to a thread it moves.
+    let work = Box::pin(run(places, Arc::clone(plugin), call, job).instrument(span));
     plugin.shared.threads.call(&plugin.pace, work).await?
 }
 
 /// Serves the job within its budget and the request's deadline. `places` is the
 /// first parameter, so it is dropped last: after the store.
 async fn run(places: Places, plugin: Arc<Inner>, call: CallContext, job: Job) -> Result<Done, CallError> {
-    let deadline = call.deadline;
-    if deadline <= Instant::now() {
+    let (deadline, now) = (call.deadline, Instant::now());
+    if deadline <= now {
         return Err(CallError::Deadline);
     }
-    let budget = Arc::new(Budget::start(plugin.options.limits.call_timeout));
-    let _timed = plugin.account.time(&budget);
+    let budget = Arc::new(Budget::start_at(now, plugin.options.limits.call_timeout));
+    let timed = Timed { plugin: &plugin, budget: &budget };
     let places = Arc::new(places);
     let served = Box::pin(serve(&plugin, &places, call, &budget, job));
     let outcome = within(&budget, deadline, served).await;
-    plugin.pace.note(budget.used(), plugin.shared.tick);
-    drop(places);
+    drop((timed, places));
     outcome
+}
+
+/// Accounts for the time of a call when it is dropped, however the call ends.
+struct Timed<'a> {
+    plugin: &'a Inner,
+    budget: &'a Budget,
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        let used = self.budget.used();
+        self.plugin.account.add_time(used);
+        self.plugin.pace.note(used, self.plugin.shared.tick);
+    }
 }
 
 /// The work's outcome, or which of its limits came first. Dropping the work

@@ -35,18 +35,26 @@ enum Place {
 /// Waits for a place. The plugin's own comes first, so that one plugin's
 /// waiting calls do not take everybody's places.
 pub(crate) async fn admit(plugin: &Inner, deadline: Instant) -> Result<Places, CallError> {
+    let shared = &plugin.shared;
+    let places = |own, place| Places {
+        _own: own,
+        shared: Mutex::new(Place::Running(place)),
+        running: Arc::clone(&shared.calls),
+        waiting: Arc::clone(&shared.waiting),
+    };
+    // Mostly both are free: no clock, no timer. A semaphore gives nobody what others wait for.
+    let at_once = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_owned().ok();
+    if let Some(own) = at_once(&plugin.calls)
+        && let Some(place) = at_once(&shared.calls)
+    {
+        return Ok(places(own, place));
+    }
     let patience = Instant::now() + plugin.options.limits.permit_wait_max;
     let take = |from: &Arc<Semaphore>| Arc::clone(from).acquire_owned();
-    let shared = &plugin.shared;
     let both = async {
         let own = take(&plugin.calls).await.map_err(|_| CallError::Closed)?;
         let place = take(&shared.calls).await.map_err(|_| CallError::Closed)?;
-        Ok(Places {
-            _own: own,
-            shared: Mutex::new(Place::Running(place)),
-            running: Arc::clone(&shared.calls),
-            waiting: Arc::clone(&shared.waiting),
-        })
+        Ok(places(own, place))
     };
     match tokio::time::timeout_at(deadline.min(patience), both).await {
         Ok(places) => places,

@@ -94,12 +94,11 @@ impl GuestThreads {
     pub(crate) async fn call<T: Send + 'static>(
         &self,
         pace: &Pace,
-        work: impl Future<Output = T> + Send + 'static,
+        mut work: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Result<T, CallError> {
         if self.is_here() {
             return Ok(work.await);
         }
-        let mut work = Box::pin(work);
         if pace.is_quick() {
             let here = poll_fn(|cx| {
                 TICK_IS_OVER.set(false);
@@ -250,23 +249,23 @@ mod tests {
         let caller = tokio::runtime::Builder::new_current_thread().build().expect("starts");
         caller.block_on(async {
             let pace = Pace::default();
-            let waits = async {
+            let waits = Box::pin(async {
                 tokio::task::yield_now().await;
                 here()
-            };
+            });
             assert_eq!(threads.call(&pace, waits).await.expect("runs"), here());
-            let slow = async {
+            let slow = Box::pin(async {
                 tick_is_over();
                 tokio::task::yield_now().await;
                 here()
-            };
+            });
             assert_eq!(threads.call(&pace, slow).await.expect("runs"), "guest");
             for _ in 0..3 {
                 pace.note(TICK, TICK);
             }
-            assert_eq!(threads.call(&pace, async { here() }).await.expect("runs"), "guest");
+            assert_eq!(threads.call(&pace, Box::pin(async { here() })).await.expect("runs"), "guest");
             for pace in [pace, Pace::default()] {
-                let broken = threads.call(&pace, async { panic!("a bug") }).await;
+                let broken = threads.call(&pace, Box::pin(async { panic!("a bug") })).await;
                 assert!(matches!(broken, Err::<(), _>(CallError::Internal(_))));
             }
         });

@@ -3,6 +3,7 @@
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 
+use super::hook::{Hook, Signature};
 use super::{Version, v0_1, v0_2, v0_3};
 use crate::bindings::exports::sluice::plugin::preprocess::Prepared;
 use crate::bindings::sluice::plugin::types::{Answer, Context, Failure, NamedTensor, Request};
@@ -16,16 +17,17 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 /// What a hook returned for each of its items.
 pub(crate) type Results<T> = Vec<Result<T, Failure>>;
 
-/// What was found of an interface, if the component exports it.
-pub(super) fn whole<T>(
-    interface: &str,
+/// A hook, if the component exports its interface.
+pub(super) fn exported<S: Signature>(
+    pre: &InstancePre<State>,
     names: &[String],
-    found: wasmtime::Result<T>,
-) -> Result<Option<T>, LoadError> {
-    if !names.iter().any(|name| super::interface_of(name) == Some(interface)) {
+    interface: &str,
+    function: &'static str,
+) -> Result<Option<Hook<S>>, LoadError> {
+    let Some(name) = names.iter().find(|name| super::interface_of(name) == Some(interface)) else {
         return Ok(None);
-    }
-    found.map(Some).map_err(|error| {
+    };
+    Hook::find(pre, name, function).map(Some).map_err(|error| {
         let what = format!("its {interface} is not that of the contract: {error:#}");
         LoadError::World(clean(&what, MESSAGE_BYTES_MAX))
     })
@@ -122,30 +124,56 @@ macro_rules! exports {
         use wasmtime::Store;
         use wasmtime::component::{Instance, InstancePre};
 
-        use super::hooks::Results;
+        use super::hook::{Hook, Signature};
+        use super::hooks::{Results, exported};
+        use crate::bindings::$version::exports::sluice::plugin::{handler, postprocess, preprocess};
         use crate::bindings::exports::sluice::plugin::preprocess::Prepared;
         use crate::bindings::sluice::plugin::types;
-        use crate::bindings::$version::exports::sluice::plugin::{
-            handler, lifecycle, postprocess, preprocess,
-        };
-        use crate::contract::hooks::whole;
         use crate::error::LoadError;
         use crate::state::State;
 
+        struct Init;
+
+        impl Signature for Init {
+            type Params<'a> = (&'a str,);
+            type Results = (Result<(), String>,);
+        }
+
+        struct Preprocess;
+
+        impl Signature for Preprocess {
+            type Params<'a> = (&'a [preprocess::Item],);
+            type Results = (Vec<Result<preprocess::Prepared, preprocess::Failure>>,);
+        }
+
+        struct Postprocess;
+
+        impl Signature for Postprocess {
+            type Params<'a> = (&'a [postprocess::Item],);
+            type Results = (Vec<Result<postprocess::Answer, postprocess::Failure>>,);
+        }
+
+        struct Handle;
+
+        impl Signature for Handle {
+            type Params<'a> = (&'a handler::Context, &'a handler::Request);
+            type Results = (Result<handler::Answer, handler::Failure>,);
+        }
+
         pub(crate) struct Exports {
-            lifecycle: Option<lifecycle::GuestIndices>,
-            preprocess: Option<preprocess::GuestIndices>,
-            postprocess: Option<postprocess::GuestIndices>,
-            handler: Option<handler::GuestIndices>,
+            init: Option<Hook<Init>>,
+            preprocess: Option<Hook<Preprocess>>,
+            postprocess: Option<Hook<Postprocess>>,
+            handle: Option<Hook<Handle>>,
         }
 
         impl Exports {
             pub(super) fn find(pre: &InstancePre<State>, names: &[String]) -> Result<Self, LoadError> {
                 Ok(Self {
-                    lifecycle: whole("lifecycle", names, lifecycle::GuestIndices::new(pre))?,
-                    preprocess: whole("preprocess", names, preprocess::GuestIndices::new(pre))?,
-                    postprocess: whole("postprocess", names, postprocess::GuestIndices::new(pre))?,
-                    handler: whole("handler", names, handler::GuestIndices::new(pre))?,
+                    init: exported(pre, names, "lifecycle", "init")?,
+                    preprocess: exported(pre, names, "preprocess", "process")?,
+                    postprocess: exported(pre, names, "postprocess", "process")?,
+                    handle: exported(pre, names, "handler", "handle")?,
                 })
             }
 
@@ -155,13 +183,13 @@ macro_rules! exports {
                 instance: &Instance,
             ) -> wasmtime::Result<()> {
                 if let Some(hook) = &self.preprocess {
-                    hook.load(&mut *store, instance)?;
+                    hook.typed(store, instance)?;
                 }
                 if let Some(hook) = &self.postprocess {
-                    hook.load(&mut *store, instance)?;
+                    hook.typed(store, instance)?;
                 }
-                if let Some(hook) = &self.handler {
-                    hook.load(&mut *store, instance)?;
+                if let Some(hook) = &self.handle {
+                    hook.typed(store, instance)?;
                 }
                 Ok(())
             }
@@ -172,8 +200,9 @@ macro_rules! exports {
                 instance: &Instance,
                 config: &str,
             ) -> wasmtime::Result<Option<Result<(), String>>> {
-                let Some(hook) = &self.lifecycle else { return Ok(None) };
-                hook.load(&mut *store, instance)?.call_init(store, config).await.map(Some)
+                let Some(hook) = &self.init else { return Ok(None) };
+                let (result,) = hook.typed(store, instance)?.call_async(store, (config,)).await?;
+                Ok(Some(result))
             }
 
             pub(super) async fn preprocess(
@@ -184,9 +213,8 @@ macro_rules! exports {
                 request: types::Request,
             ) -> wasmtime::Result<Option<Results<Prepared>>> {
                 let Some(hook) = &self.preprocess else { return Ok(None) };
-                let guest = hook.load(&mut *store, instance)?;
                 let items = [preprocess::Item { context: context.into(), request }];
-                let results = guest.call_process(store, &items).await?;
+                let (results,) = hook.typed(store, instance)?.call_async(store, (&items,)).await?;
                 Ok(Some(results.into_iter().map(|one| one.map(Into::into).map_err(Into::into)).collect()))
             }
 
@@ -199,9 +227,8 @@ macro_rules! exports {
                 outputs: Vec<types::NamedTensor>,
             ) -> wasmtime::Result<Option<Results<types::Answer>>> {
                 let Some(hook) = &self.postprocess else { return Ok(None) };
-                let guest = hook.load(&mut *store, instance)?;
                 let items = [postprocess::Item { context: context.into(), carry, outputs }];
-                let results = guest.call_process(store, &items).await?;
+                let (results,) = hook.typed(store, instance)?.call_async(store, (&items,)).await?;
                 Ok(Some(results.into_iter().map(|one| one.map(Into::into).map_err(Into::into)).collect()))
             }
 
@@ -212,9 +239,9 @@ macro_rules! exports {
                 context: types::Context,
                 request: types::Request,
             ) -> wasmtime::Result<Option<Result<types::Answer, types::Failure>>> {
-                let Some(hook) = &self.handler else { return Ok(None) };
-                let guest: handler::Guest = hook.load(&mut *store, instance)?;
-                let result = guest.call_handle(store, &context.into(), &request).await?;
+                let Some(hook) = &self.handle else { return Ok(None) };
+                let params = (&context.into(), &request);
+                let (result,) = hook.typed(store, instance)?.call_async(store, params).await?;
                 Ok(Some(result.map(Into::into).map_err(Into::into)))
             }
         }

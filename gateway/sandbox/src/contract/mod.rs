@@ -5,6 +5,7 @@
 //! file here: it links its import names to those functions, and converts what its hooks
 //! take and give.
 
+mod hook;
 mod hooks;
 mod links;
 mod v0_1;
