@@ -34,6 +34,7 @@ use crate::lifecycle::drain::{Drained, Phase, drain};
 use crate::lifecycle::reload::{Outcome, Reloader};
 use crate::observe::{Metrics, PluginSpans, SpanCounters, Tracer};
 use crate::services::Services;
+use crate::shared_memory::SharedMemory;
 
 /// How long after a refused reload the same file is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -183,6 +184,7 @@ impl Gateway {
         let front = Arc::new(Front {
             catalog: Arc::clone(&catalog),
             repositories: Arc::clone(&repositories),
+            shared_memory: SharedMemory::new(config.server.shared_memory.clone(), Arc::clone(&metrics)),
             tracer: Tracer::new(config.telemetry.triton_trace_file.clone()),
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&metrics),

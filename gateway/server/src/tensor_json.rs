@@ -7,6 +7,7 @@ mod parameters;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -16,6 +17,8 @@ use serde_json::value::RawValue;
 use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
 
 use crate::error::{Error, Kind, Result};
+use crate::pipeline::Parameter;
+use crate::shared_memory::{self, Written};
 
 pub(crate) use parameters::{Parameters, check_parameters, parameters};
 
@@ -80,13 +83,22 @@ pub(crate) struct TensorJson<'a> {
 /// The parameter that says how many of the bytes behind the JSON are a tensor's.
 const BINARY_DATA_SIZE: &str = "binary_data_size";
 
+/// Reads the data of an input that lies in shared memory, given its name, its parameters and, where
+/// they are known, how many bytes it must have.
+pub(crate) type ReadMemory<'a> =
+    dyn FnMut(&str, &[(Arc<str>, Parameter)], Option<usize>) -> Result<Bytes> + 'a;
+
 /// Reads all tensors of a request. Those whose data is binary share `behind`, the bytes
 /// behind the JSON, in the order in which they are named.
 ///
 /// # Errors
 /// Too many, a name twice, bytes that are missing or left, or what is wrong with one of
 /// the tensors, by name.
-pub(crate) fn decode_all(inputs: &[TensorJson<'_>], mut behind: Bytes) -> Result<Vec<NamedTensor>> {
+pub(crate) fn decode_all(
+    inputs: &[TensorJson<'_>],
+    mut behind: Bytes,
+    memory: &mut ReadMemory<'_>,
+) -> Result<Vec<NamedTensor>> {
     if inputs.is_empty() || inputs.len() > TENSORS_MAX {
         return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
     }
@@ -100,6 +112,9 @@ pub(crate) fn decode_all(inputs: &[TensorJson<'_>], mut behind: Bytes) -> Result
         let dtype = DType::from_name(&input.datatype)
             .ok_or_else(|| Error::new(Kind::BadDtype, format!("input '{name}' has an unknown datatype")))?;
         let tensor = match (input.data, binary_data_size(input)?) {
+            (data, binary) if is_in_memory(input) => {
+                from_memory(input, dtype, data.is_some(), binary.is_some(), memory)
+            }
             (Some(data), None) => decode(dtype, &input.shape, data),
             (None, Some(size)) => binary(dtype, &input.shape, size, &mut behind),
             (Some(_), Some(_)) => Err(Error::new(
@@ -108,8 +123,12 @@ pub(crate) fn decode_all(inputs: &[TensorJson<'_>], mut behind: Bytes) -> Result
             )),
             (None, None) => Err(Error::new(Kind::BadJson, "bad JSON: missing field `data`")),
         };
-        let tensor = tensor
-            .map_err(|error| Error::new(error.kind(), format!("input '{name}': {}", error.message())))?;
+        // What is wrong with shared memory names the tensor itself, or the region.
+        let located = |error: Error| match is_in_memory(input) {
+            true => error,
+            false => Error::new(error.kind(), format!("input '{name}': {}", error.message())),
+        };
+        let tensor = tensor.map_err(located)?;
         decoded.push(NamedTensor { name: name.into(), tensor });
     }
     if !behind.is_empty() {
@@ -120,6 +139,37 @@ pub(crate) fn decode_all(inputs: &[TensorJson<'_>], mut behind: Bytes) -> Result
         ));
     }
     Ok(decoded)
+}
+
+fn is_in_memory(input: &TensorJson<'_>) -> bool {
+    let given = input.parameters.as_ref();
+    given.is_some_and(|given| shared_memory::PARAMETERS.iter().any(|name| given.contains_key(*name)))
+}
+
+/// A tensor that lies in shared memory: copied, and checked then.
+fn from_memory(
+    input: &TensorJson<'_>,
+    dtype: DType,
+    has_data: bool,
+    is_binary: bool,
+    read: &mut ReadMemory<'_>,
+) -> Result<Tensor> {
+    if has_data || is_binary {
+        // Triton's words.
+        let data = if has_data { " 'data'" } else { "" };
+        let binary = if is_binary { " 'binary_data_size'" } else { "" };
+        let message = format!(
+            "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', \
+             'shared_memory_region' in 'parameters'. But set{data}{binary} 'shared_memory_region'"
+        );
+        return Err(Error::new(Kind::BadRequest, message));
+    }
+    let name = &*input.name;
+    let located = |error: Error| Error::new(error.kind(), format!("input '{name}': {}", error.message()));
+    let shape = shape(&input.shape).map_err(located)?;
+    let want = shape.bytes(dtype).map_err(|error| located(to_error(&error)))?;
+    let data = read(name, &parameters(input.parameters.clone())?, want)?;
+    Tensor::dense(dtype, shape, data).map_err(|error| located(to_error(&error)))
 }
 
 fn binary_data_size(input: &TensorJson<'_>) -> Result<Option<usize>> {
@@ -338,18 +388,29 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 }
 
+/// How an output's data comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DataForm<'a> {
+    /// In the JSON.
+    Json,
+    /// In binary behind it.
+    Binary,
+    /// It is in shared memory already.
+    Memory(&'a Written),
+}
+
 /// Writes tensors as a V2 array. Of those that are binary, by their index, only the size is
 /// written.
 ///
 /// # Errors
 /// [`Kind::Engine`] for what JSON cannot carry: a float that is not finite, a
 /// string that is not UTF-8.
-pub(crate) fn encode_all(
+pub(crate) fn encode_all<'a>(
     tensors: &[NamedTensor],
-    is_binary: impl Fn(usize) -> bool,
+    form: impl Fn(usize) -> DataForm<'a>,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let texts = tensors.iter().enumerate().filter(|(index, _)| !is_binary(*index));
+    let texts = tensors.iter().enumerate().filter(|(index, _)| matches!(form(*index), DataForm::Json));
     out.reserve(texts.map(|(_, named)| named.tensor.byte_len() * 3).sum());
     out.push(b'[');
     for (number, named) in tensors.iter().enumerate() {
@@ -362,11 +423,26 @@ pub(crate) fn encode_all(
         put(out, named.tensor.dtype().name());
         out.extend_from_slice(b",\"shape\":");
         out.extend_from_slice(named.tensor.shape().to_string().as_bytes());
-        if is_binary(number) {
-            out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
-            put(out, &named.tensor.byte_len());
-            out.extend_from_slice(b"}}");
-            continue;
+        match form(number) {
+            DataForm::Json => {}
+            DataForm::Binary => {
+                out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+                put(out, &named.tensor.byte_len());
+                out.extend_from_slice(b"}}");
+                continue;
+            }
+            DataForm::Memory(written) => {
+                out.extend_from_slice(b",\"parameters\":{\"shared_memory_region\":");
+                put(out, &*written.region);
+                out.extend_from_slice(b",\"shared_memory_byte_size\":");
+                put(out, &written.byte_size);
+                if written.offset > 0 {
+                    out.extend_from_slice(b",\"shared_memory_offset\":");
+                    put(out, &written.offset);
+                }
+                out.extend_from_slice(b"}}");
+                continue;
+            }
         }
         out.extend_from_slice(b",\"data\":[");
         encode(&named.tensor, out)
@@ -510,7 +586,7 @@ mod tests {
         let shape = Shape::new(&[1]).expect("fits");
         let nan = Tensor::from_f32(shape, &[f32::NAN]).expect("valid");
         let outputs = [NamedTensor { name: "y".into(), tensor: nan }];
-        let encoded = encode_all(&outputs, |_| false, &mut Vec::new());
+        let encoded = encode_all(&outputs, |_| DataForm::Json, &mut Vec::new());
         assert_eq!(encoded.map_err(|error| error.kind()), Err(Kind::Engine));
     }
 }
