@@ -268,17 +268,6 @@ pub struct Part {
     place: Place,
 }
 
-/// What was written, and where to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
-    /// The region's name.
-    pub region: Arc<str>,
-    /// Where it begins in the region.
-    pub offset: u64,
-    /// How many bytes they are: of texts nobody knows it before.
-    pub byte_size: usize,
-}
-
 impl Part {
     /// How many bytes there are to read.
     ///
@@ -334,10 +323,8 @@ impl Part {
     ///
     /// # Errors
     /// [`Kind::BadRequest`] if there is no memory left for it.
-    pub fn write(&self, data: &[u8]) -> Result<Written> {
-        self.file.write_all_at(data, self.start).map_err(|error| self.fault("be written", &error))?;
-        let Place { region, offset, .. } = self.place.clone();
-        Ok(Written { region, offset, byte_size: data.len() })
+    pub fn write(&self, data: &[u8]) -> Result<()> {
+        self.file.write_all_at(data, self.start).map_err(|error| self.fault("be written", &error))
     }
 
     fn fault(&self, what: &str, why: &dyn std::fmt::Display) -> Error {

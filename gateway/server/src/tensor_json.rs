@@ -18,7 +18,7 @@ use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorE
 
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::Parameter;
-use crate::shared_memory::{self, Written};
+use crate::shared_memory;
 
 pub(crate) use parameters::{Parameters, check_parameters, parameters};
 
@@ -390,13 +390,13 @@ impl<'de> Visitor<'de> for Elements<'_> {
 
 /// How an output's data comes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum DataForm<'a> {
+pub(crate) enum DataForm {
     /// In the JSON.
     Json,
     /// In binary behind it.
     Binary,
     /// It is in shared memory already.
-    Memory(&'a Written),
+    Memory,
 }
 
 /// Writes tensors as a V2 array. Of those that are binary, by their index, only the size is
@@ -405,9 +405,9 @@ pub(crate) enum DataForm<'a> {
 /// # Errors
 /// [`Kind::Engine`] for what JSON cannot carry: a float that is not finite, a
 /// string that is not UTF-8.
-pub(crate) fn encode_all<'a>(
+pub(crate) fn encode_all(
     tensors: &[NamedTensor],
-    form: impl Fn(usize) -> DataForm<'a>,
+    form: impl Fn(usize) -> DataForm,
     out: &mut Vec<u8>,
 ) -> Result<()> {
     let texts = tensors.iter().enumerate().filter(|(index, _)| matches!(form(*index), DataForm::Json));
@@ -431,16 +431,10 @@ pub(crate) fn encode_all<'a>(
                 out.extend_from_slice(b"}}");
                 continue;
             }
-            DataForm::Memory(written) => {
-                out.extend_from_slice(b",\"parameters\":{\"shared_memory_region\":");
-                put(out, &*written.region);
-                out.extend_from_slice(b",\"shared_memory_byte_size\":");
-                put(out, &written.byte_size);
-                if written.offset > 0 {
-                    out.extend_from_slice(b",\"shared_memory_offset\":");
-                    put(out, &written.offset);
-                }
-                out.extend_from_slice(b"}}");
+            DataForm::Memory => {
+                // Nothing but what it is, as Triton has it: its clients take parameters to mean
+                // that the data is binary.
+                out.push(b'}');
                 continue;
             }
         }

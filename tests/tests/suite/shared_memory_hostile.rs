@@ -22,7 +22,8 @@ fn uint8(input: Value, output: Value) -> Value {
 }
 
 async fn answers(gateway: &Running) {
-    let request = json!({ "inputs": [{ "name": "x", "datatype": "UINT8", "shape": [1, 2], "data": [1, 2] }] });
+    let request =
+        json!({ "inputs": [{ "name": "x", "datatype": "UINT8", "shape": [1, 2], "data": [1, 2] }] });
     assert_eq!(gateway.client.infer("uint8", &request).await.status, 200);
 }
 
@@ -68,7 +69,9 @@ async fn places_that_make_no_sense_are_refused_and_nothing_is_written() {
         }
     }
     let classes = json!({ "classification": 1 });
-    for (more, input) in [(json!({ "binary_data": true }), false), (classes, false), (json!({ "binary_data_size": 2 }), true)] {
+    for (more, input) in
+        [(json!({ "binary_data": true }), false), (classes, false), (json!({ "binary_data_size": 2 }), true)]
+    {
         let mut place = at("r", 0, 2);
         let more = more.as_object().expect("an object").iter();
         more.for_each(|(name, value)| place[name] = value.clone());
@@ -265,7 +268,10 @@ async fn only_programs_on_this_machine_reach_it() {
         }
     }
     assert_eq!(memory.read(0, 64), [7; 64]);
-    assert_eq!(gateway.client.get("/v2/systemsharedmemory/status").await.ok().as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        gateway.client.get("/v2/systemsharedmemory/status").await.ok().as_array().map(Vec::len),
+        Some(1)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,7 +283,11 @@ async fn what_may_be_registered_and_read_is_bounded() {
     let memory = Memory::new(&[]);
     // It has a length, and takes no room.
     let length = 100_000_000;
-    std::fs::File::options().write(true).open(&memory.path).and_then(|file| file.set_len(length)).expect("long");
+    std::fs::File::options()
+        .write(true)
+        .open(&memory.path)
+        .and_then(|file| file.set_len(length))
+        .expect("long");
     assert_eq!(register(&gateway, "a", &memory, 0, length).await.status, 200);
     assert_eq!(register(&gateway, "b", &memory, 0, length).await.status, 200);
     let third = register(&gateway, "c", &memory, 0, 1).await;

@@ -12,7 +12,7 @@ use super::{classification, served};
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{self, Call, PartStream, Predicted, ShadowRun, Streamed};
-use crate::shared_memory::{Part as Memory, Written};
+use crate::shared_memory::Part as Memory;
 use crate::tensor_json::{self, TENSORS_MAX};
 
 /// The tensor that stands for the raw body of a pipeline with plugins of its own.
@@ -52,8 +52,9 @@ pub struct InferResponse {
     pub id: Option<String>,
     /// The outputs, as asked for.
     pub outputs: Vec<NamedTensor>,
-    /// For each of them whether it was written into shared memory; none where none was asked for.
-    pub written: Vec<Option<Written>>,
+    /// For each of them whether it was written into shared memory, and is not to be sent; nothing
+    /// where none was.
+    pub in_memory: Vec<bool>,
     /// The same request for a candidate, to be run when the answer is sent.
     pub shadow: Option<Box<ShadowRun>>,
 }
@@ -182,9 +183,9 @@ impl Asked {
         shadow: Option<Box<ShadowRun>>,
     ) -> Result<InferResponse> {
         let outputs = select(snapshot, target, outputs, &self.outputs)?;
-        let written = write(&outputs, &self.outputs)?;
+        let in_memory = write(&outputs, &self.outputs)?;
         let (version, id) = (self.version.clone(), self.id.clone());
-        Ok(InferResponse { version, id, outputs, written, shadow })
+        Ok(InferResponse { version, id, outputs, in_memory, shadow })
     }
 }
 
@@ -261,18 +262,18 @@ fn select(
 
 /// Writes the outputs into shared memory that are wanted there. All of them have room, or none is
 /// written.
-fn write(outputs: &[NamedTensor], wanted: &[RequestedOutput]) -> Result<Vec<Option<Written>>> {
+fn write(outputs: &[NamedTensor], wanted: &[RequestedOutput]) -> Result<Vec<bool>> {
     // Whatever was named is there, in the order of its naming.
-    let places = || outputs.iter().zip(wanted).map(|(output, wanted)| (output, wanted.memory.as_ref()));
-    if places().all(|(_, memory)| memory.is_none()) {
+    let places =
+        || outputs.iter().zip(wanted).filter_map(|(output, wanted)| Some((output, wanted.memory.as_ref()?)));
+    if places().next().is_none() {
         return Ok(Vec::new());
     }
     for (output, memory) in places() {
-        if let Some(memory) = memory {
-            memory.check_room(&output.name, output.tensor.byte_len())?;
-        }
+        memory.check_room(&output.name, output.tensor.byte_len())?;
     }
-    places()
-        .map(|(output, memory)| memory.map(|memory| memory.write(&output.tensor.bytes())).transpose())
-        .collect()
+    for (output, memory) in places() {
+        memory.write(&output.tensor.bytes())?;
+    }
+    Ok(wanted.iter().map(|wanted| wanted.memory.is_some()).collect())
 }

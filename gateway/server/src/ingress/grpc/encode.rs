@@ -7,7 +7,6 @@ use smallvec::SmallVec;
 
 use super::wire::{Writer, varint_bytes};
 use crate::error::{Error, Kind, Result};
-use crate::shared_memory::{PARAMETERS, Written};
 
 /// Bytes before every message: whether it is compressed, and its length.
 pub(super) const PREFIX_BYTES: usize = 5;
@@ -30,7 +29,7 @@ pub(super) struct Response<'a> {
     pub(super) id: &'a str,
     pub(super) outputs: &'a [NamedTensor],
     /// Which of them are in shared memory already, by their index; nothing where none is.
-    pub(super) written: &'a [Option<Written>],
+    pub(super) in_memory: &'a [bool],
     /// In a stream: whether nothing more comes for the request. `None` is a response
     /// outside of a stream.
     pub(super) is_final: Option<bool>,
@@ -54,14 +53,14 @@ impl Response<'_> {
                 entry.message(2, |value| value.varint(1, u64::from(is_final)));
             });
         }
-        for (index, output) in self.outputs.iter().enumerate() {
-            writer.message(5, |tensor| describe(tensor, output, self.written(index)));
+        for output in self.outputs {
+            writer.message(5, |tensor| describe(tensor, output));
         }
         let mut pieces = Pieces::new();
         let mut before = 0;
         for (index, output) in self.outputs.iter().enumerate() {
             // Clients count the entries: one that is elsewhere has an empty one.
-            let is_elsewhere = self.written(index).is_some();
+            let is_elsewhere = self.in_memory.get(index) == Some(&true);
             let data = if is_elsewhere { Bytes::new() } else { output.tensor.to_dense() };
             let mut writer = Writer(&mut head);
             if data.len() <= COPIED_BYTES_MAX {
@@ -83,37 +82,19 @@ impl Response<'_> {
         Ok(pieces)
     }
 
-    fn written(&self, index: usize) -> Option<&Written> {
-        self.written.get(index)?.as_ref()
-    }
-
     fn copied_bytes(&self) -> usize {
         let bytes = self.outputs.iter().map(|output| output.tensor.byte_len());
         bytes.filter(|bytes| *bytes <= COPIED_BYTES_MAX).sum()
     }
 }
 
-fn describe(out: &mut Writer<'_>, output: &NamedTensor, written: Option<&Written>) {
+fn describe(out: &mut Writer<'_>, output: &NamedTensor) {
     out.text(1, &output.name);
     out.text(2, output.tensor.dtype().name());
     let dims = output.tensor.shape().dims();
     if !dims.is_empty() {
         out.head(3, dims.iter().map(|dim| varint_bytes(*dim as u64)).sum());
         dims.iter().for_each(|dim| out.raw_varint(*dim as u64));
-    }
-    let Some(written) = written else { return };
-    let [region, byte_size, offset] = PARAMETERS;
-    out.message(4, |entry| {
-        entry.text(1, region);
-        entry.message(2, |value| value.text(3, &written.region));
-    });
-    for (name, number) in [(byte_size, written.byte_size as u64), (offset, written.offset)] {
-        if name != offset || number > 0 {
-            out.message(4, |entry| {
-                entry.text(1, name);
-                entry.message(2, |value| value.varint(2, number));
-            });
-        }
     }
 }
 

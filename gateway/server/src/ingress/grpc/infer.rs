@@ -73,8 +73,8 @@ impl Predicted {
     /// # Errors
     /// More bytes than a message can have.
     pub(super) fn encode(&self, id: &str, is_final: Option<bool>) -> Result<Pieces> {
-        let InferResponse { version, outputs, written, .. } = &self.response;
-        encode::Response { model: &self.model, version, id, outputs, written, is_final }.encode()
+        let InferResponse { version, outputs, in_memory, .. } = &self.response;
+        encode::Response { model: &self.model, version, id, outputs, in_memory, is_final }.encode()
     }
 }
 

@@ -284,7 +284,7 @@ impl Writer {
                 version: &response.version,
                 id,
                 outputs: &response.outputs,
-                written: &response.written,
+                in_memory: &response.in_memory,
                 is_final: Some(is_last),
             };
             if matches!(self.send(pieces.encode()?).await?, Sent::NotRead) {
@@ -302,7 +302,8 @@ impl Writer {
             return Ok(None);
         }
         let (model, version) = (&*model, &*version);
-        let last = encode::Response { model, version, id, outputs: &[], written: &[], is_final: Some(true) };
+        let last =
+            encode::Response { model, version, id, outputs: &[], in_memory: &[], is_final: Some(true) };
         last.encode().map(Some)
     }
 }

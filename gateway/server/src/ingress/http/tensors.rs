@@ -14,12 +14,12 @@ use crate::tensor_json::{DataForm, encode_all, put};
 ///
 /// # Errors
 /// As [`encode_all`].
-pub(super) fn respond<'a>(
+pub(super) fn respond(
     model: &str,
     version: &str,
     id: Option<&str>,
     outputs: &[NamedTensor],
-    form: impl Fn(usize) -> DataForm<'a>,
+    form: impl Fn(usize) -> DataForm,
 ) -> Result<Response> {
     let out = json(model, version, id, outputs, &form)?;
     let is_binary = |index: usize| matches!(form(index), DataForm::Binary);
@@ -43,12 +43,12 @@ pub(super) fn respond<'a>(
 ///
 /// # Errors
 /// As [`encode_all`].
-pub(super) fn json<'a>(
+pub(super) fn json(
     model: &str,
     version: &str,
     id: Option<&str>,
     outputs: &[NamedTensor],
-    form: impl Fn(usize) -> DataForm<'a>,
+    form: impl Fn(usize) -> DataForm,
 ) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"model_name\":");

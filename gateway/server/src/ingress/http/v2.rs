@@ -78,10 +78,10 @@ async fn answer(
         None => decode(&body, Bytes::new(), depth_max, &mut memory)?,
     };
     let request = InferRequest { version, ..request };
-    let InferResponse { version, id, outputs, written, shadow } =
+    let InferResponse { version, id, outputs, in_memory, shadow } =
         infer::infer(&snapshot, model, call, request).await?;
-    let form = |index: usize| match written.get(index) {
-        Some(Some(written)) => DataForm::Memory(written),
+    let form = |index: usize| match in_memory.get(index) {
+        Some(true) => DataForm::Memory,
         _ if forms.each.get(index).copied().flatten().unwrap_or(forms.all) => DataForm::Binary,
         _ => DataForm::Json,
     };
