@@ -13,7 +13,7 @@ use sluice_tensor::TensorError;
 
 use super::http::Front;
 use super::served::shown;
-use crate::auth::{Connection, Identity, check_local};
+use crate::auth::{Connection, Identity, check_local, forbidden};
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::Parameter;
 use crate::shared_memory::{Holder, Part, Place, Segment, SharedMemory};
@@ -27,7 +27,7 @@ impl Reach {
     /// What this caller may reach.
     pub fn of(
         front: &Front,
-        identity: &Identity,
+        identity: Option<&Identity>,
         uri: &Uri,
         headers: &HeaderMap,
         connection: Option<&Connection>,
@@ -40,7 +40,8 @@ impl Reach {
         }
         let snapshot = front.catalog.snapshot();
         let is_local = check_local(uri, headers, connection, &snapshot.config.server.admin_hosts);
-        Self(is_local.map(|()| (Arc::clone(&front.shared_memory), Holder::of(identity))))
+        let holder = is_local.and_then(|()| identity.map(Holder::of).ok_or_else(forbidden));
+        Self(holder.map(|holder| (Arc::clone(&front.shared_memory), holder)))
     }
 
     /// Nothing: for tests.

@@ -123,7 +123,7 @@ impl Server {
         let has_files = matches!(rpc.call, Call::Infer | Call::Stream | Call::RepositoryLoad);
         let bytes_max = if has_files { self.front.limits.body_bytes_max } else { CONTROL_BYTES_MAX };
         let messages = Messages::new(body, compression, bytes_max);
-        let reach = Reach::of(&self.front, &identity, &parts.uri, &parts.headers, Some(&connection));
+        let reach = Reach::of(&self.front, Some(&identity), &parts.uri, &parts.headers, Some(&connection));
         let headers = parts.headers;
         let packing = compression.and_then(|compression| compression.of_answer(&headers));
         let admitted = Admitted { headers, identity, request_id, arrived, messages, reach, packing };

@@ -129,12 +129,11 @@ async fn admit(
         None => own_timeout.unwrap_or(front.limits.request_timeout_default),
     };
     let key = routing_key(request.headers())?.unwrap_or_else(|| Arc::clone(&request_id));
-    // Every route has a door, which says who it is.
-    let identity = request.extensions().get::<Identity>().cloned().unwrap_or_else(Identity::anonymous);
+    let identity = request.extensions().get::<Identity>();
     let connection = request.extensions().get::<Connection>();
-    let reach = Reach::of(front, &identity, request.uri(), request.headers(), connection);
+    let reach = Reach::of(front, identity, request.uri(), request.headers(), connection);
     let memory = Memory { reach, room: front.admission.room() };
-    let tenant = identity.owner;
+    let tenant = identity.and_then(|identity| identity.owner.clone());
     let call = Call { arrived, key, tenant, ..Call::new(request_id, arrived + timeout) };
     let (parts, incoming) = request.into_parts();
     let encoding = body::encoding(&parts.headers)?;

@@ -96,7 +96,7 @@ pub(super) async fn cuda_unregister() -> StatusCode {
 
 fn reach(front: &Front, identity: &Identity, request: &Request) -> Reach {
     let connection = request.extensions().get::<Connection>();
-    Reach::of(front, identity, request.uri(), request.headers(), connection)
+    Reach::of(front, Some(identity), request.uri(), request.headers(), connection)
 }
 
 /// Regions as HTTP has them: a list.
