@@ -143,8 +143,8 @@ pub struct SharedMemory {
 
 impl SharedMemory {
     /// Nothing is registered yet.
-    pub fn new(bounds: config::SharedMemory, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { bounds, regions: Mutex::default(), metrics })
+    pub fn new(bounds: &config::SharedMemory, metrics: &Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { bounds: bounds.clone(), regions: Mutex::default(), metrics: Arc::clone(metrics) })
     }
 
     /// Whether clients may use it.

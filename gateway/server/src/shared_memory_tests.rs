@@ -34,7 +34,7 @@ impl Drop for Memory {
 fn manager() -> Arc<SharedMemory> {
     let bounds =
         config::SharedMemory { enabled: true, regions_max: 2, bytes_max: 100, key_prefix: String::new() };
-    SharedMemory::new(bounds, Arc::new(Metrics::new(crate::observe::SpanCounters::default())))
+    SharedMemory::new(&bounds, &Arc::new(Metrics::new(crate::observe::SpanCounters::default())))
 }
 
 fn tenant(name: &str) -> Holder {

@@ -1,13 +1,13 @@
 //! Tensors in JSON as KServe V2 has them, both ways. Data goes straight between the
 //! text and the packed bytes; nothing is built in between.
 
+mod memory;
 pub(crate) mod nested;
 pub(crate) mod nested_write;
 mod parameters;
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -17,9 +17,9 @@ use serde_json::value::RawValue;
 use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
 
 use crate::error::{Error, Kind, Result};
-use crate::pipeline::Parameter;
-use crate::shared_memory;
 
+pub(crate) use memory::ReadMemory;
+use memory::{from_memory, is_in_memory};
 pub(crate) use parameters::{Parameters, check_parameters, parameters};
 
 /// What a malformed tensor is called on the wire.
@@ -83,11 +83,6 @@ pub(crate) struct TensorJson<'a> {
 /// The parameter that says how many of the bytes behind the JSON are a tensor's.
 const BINARY_DATA_SIZE: &str = "binary_data_size";
 
-/// Reads the data of an input that lies in shared memory, given its name, its parameters and, where
-/// they are known, how many bytes it must have.
-pub(crate) type ReadMemory<'a> =
-    dyn FnMut(&str, &[(Arc<str>, Parameter)], Option<usize>) -> Result<Bytes> + 'a;
-
 /// Reads all tensors of a request. Those whose data is binary share `behind`, the bytes
 /// behind the JSON, in the order in which they are named.
 ///
@@ -139,37 +134,6 @@ pub(crate) fn decode_all(
         ));
     }
     Ok(decoded)
-}
-
-fn is_in_memory(input: &TensorJson<'_>) -> bool {
-    let given = input.parameters.as_ref();
-    given.is_some_and(|given| shared_memory::PARAMETERS.iter().any(|name| given.contains_key(*name)))
-}
-
-/// A tensor that lies in shared memory: copied, and checked then.
-fn from_memory(
-    input: &TensorJson<'_>,
-    dtype: DType,
-    has_data: bool,
-    is_binary: bool,
-    read: &mut ReadMemory<'_>,
-) -> Result<Tensor> {
-    if has_data || is_binary {
-        // Triton's words.
-        let data = if has_data { " 'data'" } else { "" };
-        let binary = if is_binary { " 'binary_data_size'" } else { "" };
-        let message = format!(
-            "Input must set only one of the following fields: 'data', 'binary_data_size' in 'parameters', \
-             'shared_memory_region' in 'parameters'. But set{data}{binary} 'shared_memory_region'"
-        );
-        return Err(Error::new(Kind::BadRequest, message));
-    }
-    let name = &*input.name;
-    let located = |error: Error| Error::new(error.kind(), format!("input '{name}': {}", error.message()));
-    let shape = shape(&input.shape).map_err(located)?;
-    let want = shape.bytes(dtype).map_err(|error| located(to_error(&error)))?;
-    let data = read(name, &parameters(input.parameters.clone())?, want)?;
-    Tensor::dense(dtype, shape, data).map_err(|error| located(to_error(&error)))
 }
 
 fn binary_data_size(input: &TensorJson<'_>) -> Result<Option<usize>> {

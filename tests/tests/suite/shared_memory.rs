@@ -171,7 +171,7 @@ async fn every_data_type_goes_through_shared_memory_unchanged() {
         "outputs": [{ "name": "s" }, { "name": "y", "parameters": at("r", 64, 8) }],
     });
     let answer = gateway.client.infer("add", &request).await.ok();
-    assert_eq!(answer["outputs"][0]["data"], json!([7]));
+    assert_eq!(answer["outputs"][0]["data"], json!([7.0]));
     assert_eq!(answer["outputs"][1].get("data"), None);
     assert_eq!(memory.read(1024 + 64, 8), memory.read(1024, 8));
 }
