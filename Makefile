@@ -44,9 +44,9 @@ oracle: ## Ask a real Triton again what the gateway is compared with (its answer
 train-movies: ## Train the demo's model again and print its evaluation
 	@scripts/train-movies.sh
 
-bench: setup ## Measure: WASM plugins, native code, bare engine, bare HTTP; one run
+bench: setup ## Measure every number that has a bar, in one run of six minutes; report and picture in bench/report
 	@scripts/make-bench-models.sh
-	cargo run --release -p sluice-bench
+	cargo run --release -p sluice-bench -- --report bench/report
 
 bench-policies: ## Compare batching policies in virtual time: a table and a plot in bench/report
 	cargo run --release -p sluice-bench -- --policies bench/report --arrivals bench/workload/arrivals.txt

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::bomb;
-use crate::load::{self, LoadPlan, LoadReport};
+use crate::load::{self, LoadPlan, LoadReport, Protocol};
 use crate::workload::{self, Workload, repository};
 
 /// The pipelines that are measured: one where the plugins are the work, one where the
@@ -168,7 +168,8 @@ async fn load(
 ) -> Result<LoadReport, String> {
     let report = load::run(LoadPlan {
         address: gateway.http,
-        path: format!("/v1/models/{}:predict", workload.name),
+        protocol: Protocol::Http1,
+        paths: vec![format!("/v1/models/{}:predict", workload.name)],
         headers: vec![("content-type".to_owned(), "application/json".to_owned())],
         bodies: workload.bodies.clone(),
         concurrency,

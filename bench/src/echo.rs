@@ -1,4 +1,5 @@
-//! A bare hyper server that answers each request with its own body: the ceiling.
+//! A bare hyper server that answers each request with its own body, or with as many bytes
+//! as it is told: the ceiling.
 
 use std::convert::Infallible;
 use std::io;
@@ -30,11 +31,13 @@ pub struct Echo {
 
 impl Echo {
     /// Starts a server on a free port of the loopback address, with a runtime of
-    /// its own of `threads` workers (at least one).
+    /// its own of `threads` workers (at least one). It answers with `answer_bytes` bytes
+    /// if that is given, else with the body.
     ///
     /// # Errors
     /// The port, the runtime or the thread cannot be had.
-    pub fn start(threads: usize) -> io::Result<Self> {
+    pub fn start(threads: usize, answer_bytes: Option<usize>) -> io::Result<Self> {
+        let fixed = answer_bytes.map(|bytes| Bytes::from(vec![b'x'; bytes]));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads.max(1))
             .enable_all()
@@ -50,7 +53,7 @@ impl Echo {
                 // The caller waits for it.
                 let _ = bound.send(address);
                 if let Ok(listener) = listener {
-                    accept(listener).await;
+                    accept(listener, fixed).await;
                 }
             });
             // A dropped sender means the same as a message.
@@ -80,7 +83,7 @@ impl Drop for Echo {
     }
 }
 
-async fn accept(listener: TcpListener) {
+async fn accept(listener: TcpListener, fixed: Option<Bytes>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             // Out of descriptors, most likely: trying at once would only spin.
@@ -88,7 +91,9 @@ async fn accept(listener: TcpListener) {
             continue;
         };
         let _ = stream.set_nodelay(true);
+        let fixed = fixed.clone();
         tokio::spawn(async move {
+            let answer = |request| answer(request, fixed.clone());
             let builder = auto::Builder::new(TokioExecutor::new());
             // The client closing its end is how every connection ends.
             let _ = builder.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
@@ -96,11 +101,14 @@ async fn accept(listener: TcpListener) {
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    fixed: Option<Bytes>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     let Ok(body) = request.into_body().collect().await else {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(response);
     };
-    Ok(Response::new(Full::new(body.to_bytes())))
+    Ok(Response::new(Full::new(fixed.unwrap_or_else(|| body.to_bytes()))))
 }

@@ -1,9 +1,10 @@
-//! The benchmark. One run puts side by side, on one machine: the gateway with WASM
-//! plugins (a fresh instance for each request, and reused ones), the same functions
-//! compiled natively into the pipeline, the bare engine at the batch sizes that the
-//! gateway formed, and a bare HTTP echo of the same bodies.
+//! The benchmark. One run measures, part by part (`parts`), every number that has a bar:
+//! the gateway with WASM plugins beside the same functions compiled into the pipeline, the
+//! bare engine and a bare HTTP echo; single calls; binary tensors; half load and ten times
+//! the load; memory, allocations, and how costs grow.
 
 pub mod bare;
+pub mod bars;
 #[path = "../../tests/src/bomb.rs"]
 #[expect(
     dead_code,
@@ -13,11 +14,19 @@ pub mod bare;
 )]
 mod bomb;
 pub mod bombs;
-pub mod calls;
+pub mod chart;
+pub mod client;
+pub mod counting;
 pub mod echo;
+pub mod grpc;
 pub mod load;
+pub mod metrics;
 pub mod native;
+pub mod open;
+pub mod parts;
 pub mod policies;
 pub mod report;
+pub mod requests;
 pub mod server;
+pub mod setups;
 pub mod workload;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -34,13 +35,24 @@ const ERROR_BYTES_SHOWN: usize = 200;
 /// the latencies, but it is taken from the throughput.
 pub type Check = Arc<dyn Fn(usize, &[u8]) -> Result<(), String> + Send + Sync>;
 
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 in the way of gRPC: an answer is right if its `grpc-status` is 0.
+    Grpc,
+}
+
 /// What to send, and for how long.
 #[derive(Clone)]
 pub struct LoadPlan {
     /// The server.
     pub address: SocketAddr,
-    /// Path and query of every request, which is a POST.
-    pub path: String,
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// Path and query of the requests, which are POSTs: like the bodies, in turns. At least one.
+    pub paths: Vec<String>,
     /// Headers of every request; `host` and `content-length` come by themselves.
     pub headers: Vec<(String, String)>,
     /// What is sent, over and over: each connection goes through all of them in
@@ -60,7 +72,7 @@ impl fmt::Debug for LoadPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoadPlan")
             .field("address", &self.address)
-            .field("path", &self.path)
+            .field("paths", &self.paths.len())
             .field("bodies", &self.bodies.len())
             .field("concurrency", &self.concurrency)
             .field("warmup", &self.warmup)
@@ -132,7 +144,7 @@ pub async fn run(plan: LoadPlan) -> LoadReport {
 /// Reads a text over HTTP; none if it cannot be had.
 pub async fn get(address: SocketAddr, path: &str) -> Option<String> {
     let stream = TcpStream::connect(address).await.ok()?;
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
     let connection = tokio::spawn(connection);
     let request =
         Request::get(path).header(header::HOST, address.to_string()).body(Full::<Bytes>::default()).ok()?;
@@ -165,20 +177,20 @@ struct Seen {
 /// What all connections share.
 struct Shared {
     plan: LoadPlan,
-    uri: Uri,
+    uris: Vec<Uri>,
     headers: HeaderMap,
     begin: Instant,
     end: Instant,
 }
 
 async fn measure(plan: LoadPlan) -> LoadReport {
-    let (uri, headers) = match request_parts(&plan) {
+    let (uris, headers) = match request_parts(&plan) {
         Ok(parts) => parts,
         Err(reason) => return failed(reason),
     };
     let begin = Instant::now() + plan.warmup;
     let end = begin + plan.duration;
-    let shared = Arc::new(Shared { plan, uri, headers, begin, end });
+    let shared = Arc::new(Shared { plan, uris, headers, begin, end });
     let mut connections = JoinSet::new();
     for number in 0..shared.plan.concurrency {
         connections.spawn(connection(Arc::clone(&shared), number));
@@ -200,20 +212,31 @@ async fn measure(plan: LoadPlan) -> LoadReport {
     all.report(shared.plan.duration)
 }
 
-fn request_parts(plan: &LoadPlan) -> Result<(Uri, HeaderMap), String> {
-    if plan.bodies.is_empty() || plan.concurrency == 0 || plan.duration.is_zero() {
-        return Err("a plan needs a body, a connection and a duration".to_owned());
+fn request_parts(plan: &LoadPlan) -> Result<(Vec<Uri>, HeaderMap), String> {
+    if plan.paths.is_empty() || plan.bodies.is_empty() || plan.concurrency == 0 || plan.duration.is_zero() {
+        return Err("a plan needs a path, a body, a connection and a duration".to_owned());
     }
-    let uri: Uri = plan.path.parse().map_err(|error| format!("path: {error}"))?;
-    let mut headers = HeaderMap::new();
     let host = plan.address.to_string();
-    headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|error| format!("host: {error}"))?);
+    // HTTP/2 has the host in the URI, and not among the headers.
+    let (start, is_http1) = match plan.protocol {
+        Protocol::Http1 => (String::new(), true),
+        Protocol::Grpc => (format!("http://{host}"), false),
+    };
+    let uris = plan.paths.iter().map(|path| {
+        let uri = format!("{start}{path}").parse::<Uri>();
+        uri.map_err(|error| format!("path: {error}"))
+    });
+    let uris = uris.collect::<Result<Vec<_>, _>>()?;
+    let mut headers = HeaderMap::new();
+    if is_http1 {
+        headers.insert(header::HOST, HeaderValue::try_from(host).map_err(|error| format!("host: {error}"))?);
+    }
     for (name, value) in &plan.headers {
         let value = HeaderValue::try_from(value).map_err(|error| format!("header {name}: {error}"))?;
         let name = HeaderName::try_from(name).map_err(|error| format!("header {name}: {error}"))?;
         headers.append(name, value);
     }
-    Ok((uri, headers))
+    Ok((uris, headers))
 }
 
 /// One connection's life: sends until the end, and connects again after a failure.
@@ -222,12 +245,13 @@ async fn connection(shared: Arc<Shared>, number: usize) -> Seen {
     let mut seen = Seen::default();
     let mut sender = None;
     let mut index = number * bodies.len() / shared.plan.concurrency;
+    let mut path = number % shared.uris.len();
     loop {
         let sent = Instant::now();
         if sent >= shared.end {
             return seen;
         }
-        let answer = match exchange(&shared, &mut sender, index).await {
+        let answer = match exchange(&shared, &mut sender, path, index).await {
             Ok((answered, status, body)) => shared.check(index, status, &body).map(|()| answered),
             Err(reason) => {
                 sender = None;
@@ -242,6 +266,7 @@ async fn connection(shared: Arc<Shared>, number: usize) -> Seen {
             Err(reason) => seen.fail(reason, measured(Instant::now())),
         }
         index = (index + 1) % bodies.len();
+        path = (path + 1) % shared.uris.len();
     }
 }
 
@@ -249,33 +274,76 @@ async fn connection(shared: Arc<Shared>, number: usize) -> Seen {
 /// one, and when the answer was complete.
 async fn exchange(
     shared: &Shared,
-    open: &mut Option<SendRequest<Full<Bytes>>>,
+    open: &mut Option<Sender>,
+    path: usize,
     index: usize,
 ) -> Result<(Instant, StatusCode, Bytes), String> {
-    if open.as_ref().is_none_or(SendRequest::is_closed) {
-        *open = Some(connect(shared.plan.address).await.map_err(|error| format!("connect: {error}"))?);
+    if open.as_ref().is_none_or(Sender::is_closed) {
+        *open = Some(Sender::connect(&shared.plan).await.map_err(|error| format!("connect: {error}"))?);
     }
     let Some(sender) = open else { return Err("no connection".to_owned()) };
     let mut request = Request::new(Full::new(shared.plan.bodies[index].clone()));
     *request.method_mut() = Method::POST;
-    *request.uri_mut() = shared.uri.clone();
+    *request.uri_mut() = shared.uris[path].clone();
     *request.headers_mut() = shared.headers.clone();
-    sender.ready().await.map_err(|error| format!("send: {error}"))?;
-    let response = sender.send_request(request).await.map_err(|error| format!("send: {error}"))?;
-    let status = response.status();
-    let body = response.into_body().collect().await.map_err(|error| format!("receive: {error}"))?.to_bytes();
-    Ok((Instant::now(), status, body))
+    let response = sender.send(request).await.map_err(|error| format!("send: {error}"))?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(|error| format!("receive: {error}"))?;
+    if shared.plan.protocol == Protocol::Grpc {
+        let status = parts.headers.get("grpc-status");
+        let status = body.trailers().and_then(|trailers| trailers.get("grpc-status")).or(status);
+        if status.is_none_or(|status| status != "0") {
+            return Err(format!("gRPC status {status:?}"));
+        }
+    }
+    Ok((Instant::now(), parts.status, body.to_bytes()))
 }
 
-async fn connect(
-    address: SocketAddr,
-) -> Result<SendRequest<Full<Bytes>>, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let (sender, driver) = handshake(TokioIo::new(stream)).await?;
-    // It ends with its sender, or fails with the request under way.
-    tokio::spawn(driver);
-    Ok(sender)
+/// A connection.
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Sender {
+    async fn connect(plan: &LoadPlan) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        let stream = TcpStream::connect(plan.address).await?;
+        stream.set_nodelay(true)?;
+        let io = TokioIo::new(stream);
+        // A driver ends with its sender, or fails with the request under way.
+        match plan.protocol {
+            Protocol::Http1 => {
+                let (sender, driver) = http1::handshake(io).await?;
+                tokio::spawn(driver);
+                Ok(Self::Http1(sender))
+            }
+            Protocol::Grpc => {
+                let (sender, driver) = http2::handshake(TokioExecutor::new(), io).await?;
+                tokio::spawn(driver);
+                Ok(Self::Http2(sender))
+            }
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+            Self::Http2(sender) => {
+                sender.ready().await?;
+                sender.send_request(request).await
+            }
+        }
+    }
 }
 
 fn micros(latency: Duration) -> u64 {
@@ -338,7 +406,8 @@ mod tests {
     fn plan(address: SocketAddr) -> LoadPlan {
         LoadPlan {
             address,
-            path: "/echo?x=1".to_owned(),
+            protocol: Protocol::Http1,
+            paths: vec!["/echo?x=1".to_owned()],
             headers: vec![("content-type".to_owned(), "application/json".to_owned())],
             bodies: Arc::new(vec![Bytes::from_static(b"{\"a\":1}"), Bytes::from(vec![b'x'; 100_000])]),
             concurrency: 8,
@@ -354,7 +423,7 @@ mod tests {
 
     #[test]
     fn an_echo_answers_every_body_as_it_was_sent() {
-        let echo = Echo::start(1).expect("a server");
+        let echo = Echo::start(1, None).expect("a server");
         let mut plan = plan(echo.address());
         let bodies = Arc::clone(&plan.bodies);
         plan.check = Some(Arc::new(move |index, body| {
@@ -370,7 +439,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_fails_its_check_is_an_error_and_no_request() {
-        let echo = Echo::start(1).expect("a server");
+        let echo = Echo::start(1, None).expect("a server");
         let check: Check = Arc::new(|index, _| if index == 1 { Err("wrong".to_owned()) } else { Ok(()) });
         let report = run_now(LoadPlan { check: Some(check), ..plan(echo.address()) });
         assert!(report.errors > 0 && report.requests > 0, "{report:?}");
@@ -402,7 +471,7 @@ mod tests {
 
     #[test]
     fn a_server_that_is_gone_is_reported_and_not_counted() {
-        let echo = Echo::start(1).expect("a server");
+        let echo = Echo::start(1, None).expect("a server");
         let address = echo.address();
         drop(echo);
         let report = run_now(plan(address));

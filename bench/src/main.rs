@@ -1,36 +1,69 @@
-//! `make bench`: all variants in one run, in turns, so that a noisy machine is noisy
-//! for all of them.
+//! `make bench`: every number that has a bar, in one run on one machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use sluice_bench::load::{self, LoadPlan, LoadReport};
-use sluice_bench::report::{Bare, Cell, Report};
-use sluice_bench::server::{Process, Variant, serve};
-use sluice_bench::workload::{self, Workload};
-use sluice_bench::{bare, bombs, calls, policies};
-use sluice_engine::EngineSearch;
+use sluice_bench::bars::{self, Section};
+use sluice_bench::counting::Counting;
+use sluice_bench::parts::{allocations, calls, growth, half_load, memory, overload, plugins, v2};
+use sluice_bench::server::{Setup, Variant, serve};
+use sluice_bench::{bombs, chart, policies};
 
-/// The pipelines of the workload.
-const PIPELINES: [&str; 3] = ["score", "rank", "dlrm"];
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
-/// Side by side: WASM plugins, native code, the bare engine, bare HTTP.
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// WASM plugins, native code, the bare engine, bare HTTP.
+    Plugins,
+    /// One call of a plugin.
+    Calls,
+    /// Binary tensors against a bare echo.
+    V2,
+    /// Latency at half of the peak.
+    HalfLoad,
+    /// Ten times the peak.
+    Overload,
+    /// Memory of a request that waits.
+    Memory,
+    /// Allocations of a request.
+    Allocations,
+    /// Costs with more connections, models and plugins.
+    Growth,
+}
+
+/// All of them, in the order of the report.
+const PARTS: [&str; 8] =
+    ["plugins", "calls", "v2", "half-load", "overload", "memory", "allocations", "growth"];
+
+/// Measures what has a bar: each part prints its table, and the end is a list of all bars.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Connections, each with one request under way.
+    /// What to measure.
+    #[arg(long, value_delimiter = ',', default_values = PARTS)]
+    parts: Vec<Part>,
+    /// Connections, each with one request under way: of the plugins, and of the bombs.
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8, 64])]
     concurrency: Vec<usize>,
-    /// Pipelines to measure.
-    #[arg(long, value_delimiter = ',', default_values_t = PIPELINES.map(str::to_owned))]
+    /// Pipelines whose plugins are measured.
+    #[arg(long, value_delimiter = ',', default_values_t = plugins::PIPELINES.map(str::to_owned))]
     pipelines: Vec<String>,
     /// Rounds; the one in the middle counts.
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Milliseconds of each measurement.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 800)]
     milliseconds: u64,
+    /// Writes the report into this folder too, with a picture of all bars.
+    #[arg(long)]
+    report: Option<PathBuf>,
+    /// Prints instead where one kind of request allocates: score-fresh, rank-native, v2-binary
+    /// and so on; with the first number of `--concurrency` connections.
+    #[arg(long)]
+    sites: Option<String>,
     /// Measures instead what predictions of this program notice of compile bombs.
     #[arg(long)]
     bombs: Option<PathBuf>,
@@ -44,36 +77,27 @@ struct Arguments {
     /// Serves one variant: what the benchmark starts for itself.
     #[arg(long, hide = true)]
     serve: Option<Variant>,
+    /// For that: another configuration.
+    #[arg(long, hide = true, requires = "serve")]
+    config: Option<PathBuf>,
+    /// For that: the echo answers with so many bytes.
+    #[arg(long, hide = true, requires = "serve")]
+    answer_bytes: Option<usize>,
+    /// For that: allocations are counted.
+    #[arg(long, hide = true, requires = "serve")]
+    count: bool,
 }
 
-#[expect(clippy::print_stderr, clippy::print_stdout, reason = "a report for people")]
+#[expect(clippy::print_stderr, reason = "errors for people")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("bench: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if let Some(folder) = &arguments.policies {
-        return match policies::report(folder, arguments.arrivals.as_deref()) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("bench: {error}");
-                ExitCode::FAILURE
-            }
-        };
-    }
-    let outcome = match (arguments.serve, &arguments.bombs) {
-        (Some(variant), _) => runtime.block_on(serve(variant)),
-        (None, Some(program)) => {
-            let (rounds, duration) = (arguments.rounds, Duration::from_millis(arguments.milliseconds));
-            runtime
-                .block_on(bombs::measure(program, &arguments.concurrency, rounds, duration))
-                .map(|report| println!("{report}"))
-        }
-        (None, None) => runtime.block_on(run(&arguments)).map(|report| println!("{}", report.to_markdown())),
+    let outcome = match &arguments.policies {
+        Some(folder) => policies::report(folder, arguments.arrivals.as_deref()),
+        None => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| error.to_string())
+            .and_then(|runtime| runtime.block_on(run(arguments))),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,123 +108,74 @@ fn main() -> ExitCode {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "progress for people")]
-async fn run(arguments: &Arguments) -> Result<Report, String> {
-    let mut report = Report::default();
-    let servers = Variant::ALL.iter().map(|variant| Ok((*variant, Process::start(*variant)?)));
-    let servers = servers.collect::<Result<Vec<_>, String>>()?;
-    for name in PIPELINES.iter().filter(|name| arguments.pipelines.iter().any(|wanted| wanted == *name)) {
-        let workload = workload::read(name)?;
-        for (_, server) in servers.iter().filter(|(variant, _)| *variant != Variant::Echo) {
-            prove(server, &workload).await?;
-        }
-        if *name != "dlrm" {
-            eprintln!("bench: {name}, single calls");
-            report.calls.push(calls::measure(&workload).await?);
-        }
-        for connections in &arguments.concurrency {
-            eprintln!("bench: {name}, {connections} connections");
-            measure(&mut report, arguments, &servers, &workload, *connections).await?;
-        }
-    }
-    for (variant, server) in &servers {
-        let bytes = load::rss_bytes(server.id()).ok_or("cannot read a server's memory")?;
-        report.resident_mb.push((*variant, bytes as f64 / 1e6));
-    }
-    Ok(report)
-}
-
-/// Every body once, against the golden answers.
-async fn prove(server: &Process, workload: &Workload) -> Result<(), String> {
-    let plan = LoadPlan {
-        concurrency: 8,
-        warmup: Duration::ZERO,
-        duration: Duration::from_millis(500),
-        check: Some(workload.check.clone()),
-        ..plan(server, workload)
-    };
-    let report = load::run(plan).await;
-    match report.first_error {
-        None if report.requests > 0 => Ok(()),
-        error => Err(format!("{}: wrong answers: {error:?}", workload.name)),
+#[expect(clippy::print_stdout, reason = "a report for people")]
+async fn run(arguments: Arguments) -> Result<(), String> {
+    let duration = Duration::from_millis(arguments.milliseconds);
+    if let Some(variant) = arguments.serve {
+        let Arguments { config, answer_bytes, count, .. } = arguments;
+        serve(Setup { variant, config, answer_bytes, count }).await
+    } else if let Some(program) = &arguments.bombs {
+        let report = bombs::measure(program, &arguments.concurrency, arguments.rounds, duration).await?;
+        println!("{report}");
+        Ok(())
+    } else if let Some(case) = &arguments.sites {
+        let connections = arguments.concurrency.first().copied().unwrap_or(1);
+        println!("{}", allocations::sites(case, connections).await?);
+        Ok(())
+    } else {
+        parts(&arguments, duration).await
     }
 }
 
-fn plan(server: &Process, workload: &Workload) -> LoadPlan {
-    LoadPlan {
-        address: server.http,
-        path: format!("/v1/models/{}:predict", workload.name),
-        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-        bodies: workload.bodies.clone(),
-        concurrency: 1,
-        warmup: Duration::from_millis(300),
-        duration: Duration::from_secs(2),
-        check: None,
-    }
-}
-
-async fn measure(
-    report: &mut Report,
-    arguments: &Arguments,
-    servers: &[(Variant, Process)],
-    workload: &Workload,
-    connections: usize,
-) -> Result<(), String> {
-    let model = if workload.name == "dlrm" { "dlrm-model" } else { "mlp" };
-    let mut rounds: Vec<Vec<LoadReport>> = vec![Vec::new(); servers.len()];
-    let mut before = Vec::new();
-    for (_, server) in servers {
-        before.push(batches(server, model).await);
-    }
-    for _ in 0..arguments.rounds {
-        for ((_, server), rounds) in servers.iter().zip(&mut rounds) {
-            let plan = LoadPlan {
-                concurrency: connections,
-                duration: Duration::from_millis(arguments.milliseconds),
-                ..plan(server, workload)
-            };
-            rounds.push(load::run(plan).await);
-        }
-    }
-    for (((variant, server), mut rounds), before) in servers.iter().zip(rounds).zip(before) {
-        rounds.sort_by(|a, b| a.throughput_per_s.total_cmp(&b.throughput_per_s));
-        let batch_rows = match (before, batches(server, model).await) {
-            (Some((rows, count)), Some((rows_now, count_now))) if count_now > count => {
-                Some((rows_now - rows) / (count_now - count))
+/// Each part prints what it has as soon as it has it; one that fails stops no other.
+#[expect(clippy::print_stderr, clippy::print_stdout, reason = "a report for people")]
+async fn parts(arguments: &Arguments, duration: Duration) -> Result<(), String> {
+    let (mut whole, mut all, mut failed) = (String::from("# Benchmark\n\n"), Vec::new(), Vec::new());
+    for part in &arguments.parts {
+        eprintln!("bench: {part:?}");
+        match measure(*part, arguments, duration).await {
+            Ok(Section { text, bars }) => {
+                println!("{text}");
+                whole = whole + &text + "\n";
+                all.extend(bars);
             }
-            _ => None,
-        };
-        if *variant == Variant::Fresh {
-            let rows = batch_rows.ok_or("the gateway formed no batch")?;
-            // The whole number next to it; a batch has 256 rows at most.
-            let rows = (1..=256)
-                .min_by(|a, b| (f64::from(*a) - rows).abs().total_cmp(&(f64::from(*b) - rows).abs()));
-            let rows = usize::from(rows.unwrap_or(1_u16));
-            let file = if workload.name == "dlrm" { "dlrm.onnx" } else { "mlp.onnx" };
-            let rows_per_second = bare::rows_per_second(&engine_search(), file, 1, rows)?;
-            report.bare.insert((workload.name, connections), Bare { rows, rows_per_second });
+            Err(error) => failed.push(format!("{part:?}: {error}")),
         }
-        let cell = Cell { report: rounds.swap_remove(rounds.len() / 2), batch_rows };
-        report.cells.insert((workload.name, connections, *variant as usize), cell);
+    }
+    let summary = bars::summary(&all);
+    println!("{summary}");
+    if let Some(folder) = &arguments.report {
+        write(folder, &(whole + &summary), &chart::svg(&all))?;
+    }
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+}
+
+fn write(folder: &Path, report: &str, picture: &str) -> Result<(), String> {
+    let files = [("bench.md", report), ("bench.svg", picture)];
+    for (name, text) in files {
+        let path = folder.join(name);
+        std::fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
 }
 
-/// Where the gateway itself would look.
-fn engine_search() -> EngineSearch {
-    sluice::app::engine_search(None)
-}
-
-/// Rows and batches that a server has run so far; none for the echo.
-async fn batches(server: &Process, model: &str) -> Option<(f64, f64)> {
-    if server.admin == server.http {
-        return None;
+async fn measure(part: Part, arguments: &Arguments, duration: Duration) -> Result<Section, String> {
+    match part {
+        Part::Plugins => {
+            let plan = plugins::Plan {
+                pipelines: arguments.pipelines.clone(),
+                concurrency: arguments.concurrency.clone(),
+                rounds: arguments.rounds,
+                duration,
+            };
+            plugins::measure(&plan).await
+        }
+        Part::Calls => calls::measure().await,
+        Part::V2 => v2::measure(arguments.rounds, duration).await,
+        Part::HalfLoad => half_load::measure(arguments.rounds, duration).await,
+        Part::Overload => overload::measure(arguments.rounds, duration).await,
+        Part::Memory => memory::measure().await,
+        Part::Allocations => allocations::measure().await,
+        Part::Growth => growth::measure(arguments.rounds, duration).await,
     }
-    let text = load::get(server.admin, "/metrics").await?;
-    let label = format!("\"{model}\"");
-    let read = |name: &str| {
-        let line = text.lines().find(|line| line.starts_with(name) && line.contains(&label))?;
-        line.rsplit(' ').next()?.parse::<f64>().ok()
-    };
-    Some((read("sluice_batch_rows_sum")?, read("sluice_batch_rows_count")?))
 }

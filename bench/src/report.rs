@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::calls::CallCost;
 use crate::load::LoadReport;
 use crate::server::Variant;
 
@@ -34,8 +33,6 @@ pub struct Report {
     pub bare: BTreeMap<(&'static str, usize), Bare>,
     /// Megabytes of each server after all of it.
     pub resident_mb: Vec<(Variant, f64)>,
-    /// The cost of single calls.
-    pub calls: Vec<CallCost>,
 }
 
 /// Rows of one request.
@@ -44,7 +41,8 @@ pub fn rows_of(pipeline: &str) -> f64 {
 }
 
 impl Report {
-    fn throughput(&self, pipeline: &'static str, connections: usize, variant: Variant) -> f64 {
+    /// Requests a second; not a number if that was not measured.
+    pub fn throughput(&self, pipeline: &'static str, connections: usize, variant: Variant) -> f64 {
         let cell = self.cells.get(&(pipeline, connections, variant as usize));
         cell.map_or(f64::NAN, |cell| cell.report.throughput_per_s)
     }
@@ -82,14 +80,6 @@ impl Report {
                 bare.rows_per_second,
                 fresh / bare.rows_per_second,
                 reuse / bare.rows_per_second,
-            );
-        }
-        text.push_str("\n| one preprocessor call, nothing else running | native | reused instance | fresh instance |\n|---|---|---|---|\n");
-        for cost in &self.calls {
-            let _ = writeln!(
-                text,
-                "| {} | {:.1} us | {:.1} us | {:.1} us |",
-                cost.workload, cost.native, cost.warm, cost.fresh
             );
         }
         text.push_str("\n| server | memory after all of it |\n|---|---|\n");

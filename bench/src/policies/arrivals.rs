@@ -19,7 +19,7 @@ impl Pattern {
     pub(super) const ALL: [Self; 3] = [Self::Poisson, Self::Bursts, Self::Diurnal];
 
     /// So many arrivals at this mean rate, in seconds, the same for the same seed.
-    pub(super) fn arrivals(self, rate: f64, count: usize, seed: u64) -> Vec<Duration> {
+    pub(crate) fn arrivals(self, rate: f64, count: usize, seed: u64) -> Vec<Duration> {
         let mut random = Random::new(seed);
         let whole = count as f64 / rate;
         let (mut at, mut arrivals) = (0.0, Vec::with_capacity(count));

@@ -1,6 +1,7 @@
 //! One call of a plugin against the same function called natively, nothing else
 //! running.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use sluice_sandbox::{
 };
 use tokio::time::Instant;
 
+use crate::bars::{Bar, Section};
 use crate::workload::{self, Workload};
 
 /// Calls that are timed for each way.
@@ -23,22 +25,52 @@ impl LogSink for Silent {
 }
 
 /// What one call costs, in microseconds: the median of all calls.
-pub struct CallCost {
-    /// The pipeline whose bodies were sent.
-    pub workload: &'static str,
+struct CallCost {
     /// The function in the process.
-    pub native: f64,
+    native: f64,
     /// The plugin, an instance that is reused.
-    pub warm: f64,
+    warm: f64,
     /// The plugin, a fresh instance.
-    pub fresh: f64,
+    fresh: f64,
 }
 
-/// Times the preprocessor on a workload's bodies.
+/// The pipelines whose bodies are given to the preprocessor.
+const PIPELINES: [&str; 2] = ["score", "rank"];
+
+/// Times the preprocessor of each.
 ///
 /// # Errors
 /// The plugin is not there or fails.
-pub async fn measure(workload: &Workload) -> Result<CallCost, String> {
+pub async fn measure() -> Result<Section, String> {
+    let mut section = Section::default();
+    section.text.push_str(
+        "## One call\n\n| one preprocessor call, nothing else running | native | reused instance | of native | fresh instance |\n\
+         |---|---|---|---|---|\n",
+    );
+    for name in PIPELINES {
+        let CallCost { native, warm, fresh } = cost(&workload::read(name)?).await?;
+        let ratio = warm / native;
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            section.text,
+            "| `{name}` | {native:.1} µs | {warm:.1} µs | {ratio:.2} | {fresh:.1} µs |"
+        );
+        if name == "score" {
+            section.bars.push(Bar::at_most(
+                "one guest call of `score`, reused instance, of native",
+                ratio,
+                2.2,
+            ));
+            section
+                .bars
+                .push(Bar::at_most("one guest call of `score`, fresh instance", fresh, 18.0).in_unit("µs"));
+        }
+    }
+    Ok(section)
+}
+
+/// Times the preprocessor on a workload's bodies.
+async fn cost(workload: &Workload) -> Result<CallCost, String> {
     let natives = crate::native::stand_ins()?;
     let native = natives.get("hash-mlp").ok_or("no stand-in")?;
     let path = workload::repository().join("guest-examples/dist/feature_hash.wasm");
@@ -59,7 +91,6 @@ pub async fn measure(workload: &Workload) -> Result<CallCost, String> {
     };
     let (fresh, warm) = (load(1)?, load(u32::MAX)?);
     Ok(CallCost {
-        workload: workload.name,
         native: median(workload, async |call, request| native.preprocess(call, request).await.is_ok())
             .await?,
         warm: median(workload, async |call, request| warm.preprocess(call, request).await.is_ok()).await?,
