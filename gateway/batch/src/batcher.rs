@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::arrivals::Arrivals;
 use crate::entry::{Batch, ENTRY_ROWS_MAX, Entry, Expired, Rejected};
-use crate::learn::{Held, Learner};
+use crate::learn::{Held, Learner, Observed};
 use crate::order::{Flow, Place, Rank, Tier};
 use crate::policy::{Mode, Policy, QUEUE_ENTRIES_MAX, TimeoutAction};
 use crate::pool::Pool;
@@ -203,17 +203,16 @@ impl<T> Batcher<T> {
         let timeout = self.timeouts.first().map(|(timeout, _)| *timeout);
         let bound = self.bound.get(&instance).and_then(|pool| self.pool_due(pool));
         // What is bound to others is still to be answered in time, by whoever is there.
-        let others = self.bound.values().filter_map(|pool| pool.deadlines.first());
-        let others = others.map(|(deadline, _)| self.too_late(*deadline)).min();
+        let others = self.bound.values().filter_map(|pool| self.first_too_late(pool)).min();
         [self.pool_due(&self.shared), bound, others, timeout].into_iter().flatten().min()
     }
 
-    /// When this instance has to start a run, as far as is known, for the earliest deadline
-    /// of what it may run to be met.
+    /// When a run has to start, as far as is known, for the earliest deadline of what waits
+    /// to be met.
     #[must_use]
-    pub fn urgent_at(&self, instance: usize) -> Option<Time> {
-        let bound = self.bound.get(&instance).and_then(|pool| pool.deadlines.first());
-        let first = [self.shared.deadlines.first(), bound].into_iter().flatten().min()?;
+    pub fn urgent_at(&self) -> Option<Time> {
+        let bound = self.bound.values().filter_map(|pool| pool.deadlines.first());
+        let first = bound.chain(self.shared.deadlines.first()).min()?;
         let cost = self.learner.cost(self.best_rows().unwrap_or(self.policy.max_batch_size));
         Some(first.0.before(cost.unwrap_or_default()))
     }
@@ -224,11 +223,10 @@ impl<T> Batcher<T> {
         !self.bound.is_empty()
     }
 
-    /// A batch has run: the costs of runs are learned from it. `took` is how long it kept
-    /// its instance busy.
-    pub fn observe(&mut self, now: Time, rows: usize, took: Duration, oldest_wait: Duration) {
+    /// A batch has run: the costs of runs are learned from it.
+    pub fn observe(&mut self, now: Time, run: &Observed) {
         self.now = self.now.max(now);
-        self.learner.observe(self.now, rows, took, oldest_wait, &self.policy);
+        self.learner.observe(self.now, run, &self.policy);
     }
 
     /// The size of a batch beyond which a row gets no cheaper, if that is known.
@@ -317,16 +315,23 @@ impl<T> Batcher<T> {
             Some(Rejected::QueueFull)
         } else if entry.tenant != 0 && self.tenants.waiting(entry.tenant) >= free * TENANT_SHARE {
             Some(Rejected::TenantFull)
-        } else if entry.deadline.is_some_and(|deadline| self.too_late(deadline) <= self.now) {
+        } else if self.too_late(entry).is_some_and(|too_late| too_late <= self.now) {
             Some(Rejected::Unreachable)
         } else {
             None
         }
     }
 
-    /// From when on an entry of this deadline can no longer meet it.
-    fn too_late(&self, deadline: Time) -> Time {
-        deadline.before(self.learner.floor(self.now))
+    /// From when on an entry can no longer meet its deadline, if it has one.
+    fn too_late(&self, entry: &Entry<T>) -> Option<Time> {
+        let deadline = entry.deadline?;
+        Some(deadline.before(self.learner.floor(self.now, entry.shape, entry.rows)))
+    }
+
+    /// The same for the entry of a pool with the earliest deadline.
+    fn first_too_late(&self, pool: &Pool) -> Option<Time> {
+        let (_, slot) = *pool.deadlines.first()?;
+        self.too_late(&self.waiting.get(slot)?.entry)
     }
 
     fn level(&self, level: u32) -> usize {
@@ -365,10 +370,9 @@ impl<T> Batcher<T> {
     }
 
     fn pool_due(&self, pool: &Pool) -> Option<Time> {
-        let first = pool.deadlines.first().copied();
-        let expires = first.map(|(deadline, _)| self.too_late(deadline));
-        let pressed = first.and_then(|(_, slot)| self.presses(pool, slot));
-        [pool.ripens(), expires, pressed].into_iter().flatten().min()
+        let first = pool.deadlines.first();
+        let pressed = first.and_then(|(_, slot)| self.presses(pool, *slot));
+        [pool.ripens(), self.first_too_late(pool), pressed].into_iter().flatten().min()
     }
 
     /// Says when a lane that has changed may run.

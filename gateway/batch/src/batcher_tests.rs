@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    Batch, Batcher, ENTRY_ROWS_MAX, Entry, Lateness, Mode, Policy, QueuePolicy, Reason, Rejected, Step,
-    Ticket, Time, TimeoutAction,
+    Batch, Batcher, ENTRY_ROWS_MAX, Entry, Lateness, Mode, Observed, Policy, QueuePolicy, Reason, Rejected,
+    Step, Ticket, Time, TimeoutAction,
 };
 
 const MS: Duration = Duration::from_millis(1);
@@ -20,6 +20,10 @@ fn policy(max_batch_size: usize, delay_ms: u32, max_queue_size: usize) -> Policy
 
 fn entry(shape: u64, rows: usize, payload: u32) -> Entry<u32> {
     Entry::new(rows, shape, payload)
+}
+
+fn run(rows: usize, took: Duration) -> Observed {
+    Observed { shape: 0, rows, took, oldest_wait: MS }
 }
 
 fn until(deadline_ms: u32, entry: Entry<u32>) -> Entry<u32> {
@@ -160,7 +164,7 @@ fn a_delay_does_not_make_an_entry_miss_its_deadline() {
     let batch = release(&mut batcher, 10);
     assert_eq!((payloads(&batch), batch.reason), (vec![1], Reason::Deadline));
     // Runs of one row take 4 ms: the next entry has to start 5 ms before its deadline.
-    (0..8).for_each(|_| batcher.observe(at(10), 1, MS * 4, Duration::ZERO));
+    (0..8).for_each(|_| batcher.observe(at(10), &run(1, MS * 4)));
     push(&mut batcher, 10, until(30, entry(0, 1, 2)));
     waits_until(&mut batcher, 10, 25);
     assert_eq!(release(&mut batcher, 25).reason, Reason::Deadline);
@@ -170,7 +174,7 @@ fn a_delay_does_not_make_an_entry_miss_its_deadline() {
 fn an_entry_whose_deadline_no_run_can_meet_is_answered_at_once() {
     let mut batcher = Batcher::new(policy(8, 0, 16));
     push(&mut batcher, 0, until(12, entry(0, 1, 1)));
-    (0..8).for_each(|_| batcher.observe(at(5), 1, MS * 4, Duration::ZERO));
+    (0..8).for_each(|_| batcher.observe(at(5), &run(1, MS * 4)));
     // It could still have made it from 8 ms on, and not at 9.
     match batcher.poll(at(9), 0) {
         Step::Expired(entries) => assert_eq!(entries[0].why, Lateness::Unreachable),
@@ -184,10 +188,23 @@ fn an_entry_whose_deadline_no_run_can_meet_is_answered_at_once() {
 }
 
 #[test]
+fn an_entry_of_one_row_is_not_refused_for_what_runs_of_many_rows_take() {
+    let mut batcher = Batcher::new(policy(64, 0, 16));
+    (0..6).for_each(|_| batcher.observe(at(0), &run(64, MS * 130)));
+    push(&mut batcher, 1, until(51, entry(0, 1, 1)));
+    assert_eq!(payloads(&release(&mut batcher, 1)), [1]);
+    // Nor one of another shape.
+    push(&mut batcher, 1, until(51, entry(1, 64, 2)));
+    assert_eq!(payloads(&release(&mut batcher, 1)), [2]);
+    let late = until(51, entry(0, 64, 3));
+    assert_eq!(batcher.push(at(1), late).expect_err("cannot be met").0, Rejected::Unreachable);
+}
+
+#[test]
 fn an_entry_that_would_make_another_one_late_stays_for_the_next_batch() {
     let mut batcher = Batcher::new(policy(8, 0, 16));
     for rows in [1, 2, 4, 8] {
-        (0..8).for_each(|_| batcher.observe(at(0), rows, MS * u32::try_from(rows).expect("small"), MS));
+        (0..8).for_each(|_| batcher.observe(at(0), &run(rows, MS * u32::try_from(rows).expect("small"))));
     }
     push(&mut batcher, 0, until(3, entry(0, 2, 1)));
     push(&mut batcher, 0, until(90, entry(0, 2, 2)));

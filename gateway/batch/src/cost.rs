@@ -59,8 +59,6 @@ impl Class {
 struct Seen {
     /// Nanoseconds of each row, newest at `next - 1`.
     per_row: [f64; RUNS_KEPT],
-    /// Nanoseconds of each run.
-    whole: [f64; RUNS_KEPT],
     rows: f64,
     count: usize,
     next: usize,
@@ -75,13 +73,11 @@ struct Seen {
 pub(crate) struct Costs {
     classes: Box<[Seen]>,
     runs: u64,
-    /// The trusted class with the fewest rows.
-    least: Option<Class>,
 }
 
 impl Costs {
     pub(crate) fn new() -> Self {
-        Self { classes: vec![Seen::default(); CLASSES].into(), runs: 0, least: None }
+        Self { classes: vec![Seen::default(); CLASSES].into(), runs: 0 }
     }
 
     /// A run of so many rows took so long.
@@ -95,8 +91,6 @@ impl Costs {
         }
         seen.last_run = runs;
         seen.add(rows.max(1) as f64, took.as_secs_f64() * 1e9);
-        let known = |number: &usize| self.is_trusted(Class(*number));
-        self.least = (0..=class.0.max(self.least.map_or(0, |least| least.0))).find(known).map(Class);
     }
 
     /// Runs seen so far.
@@ -163,21 +157,11 @@ impl Costs {
         };
         Some(nanos(cost))
     }
-
-    /// The shortest of the last runs of the smallest size that is known: no run takes less,
-    /// as far as anybody knows. Zero while nothing is known.
-    pub(crate) fn floor(&self) -> Duration {
-        let least = self.least.and_then(|least| self.seen(least));
-        least.map_or(Duration::ZERO, |seen| {
-            nanos(seen.whole.iter().take(seen.count).copied().fold(f64::INFINITY, f64::min))
-        })
-    }
 }
 
 impl Seen {
     fn add(&mut self, rows: f64, took: f64) {
         self.per_row[self.next] = took / rows;
-        self.whole[self.next] = took;
         self.next = (self.next + 1) % RUNS_KEPT;
         self.count = (self.count + 1).min(RUNS_KEPT);
         self.rows = if self.count == 1 { rows } else { self.rows + (rows - self.rows) / 8.0 };
@@ -222,13 +206,12 @@ mod tests {
             costs.observe(8, if run % 7 == 3 { us(90_000) } else { us(80) });
         }
         assert_eq!(costs.of(8), Some(us(80)));
-        assert_eq!(costs.floor(), us(80));
     }
 
     #[test]
     fn unknown_sizes_lie_between_their_neighbours() {
         let mut costs = Costs::new();
-        assert_eq!((costs.of(4), costs.floor()), (None, Duration::ZERO));
+        assert_eq!(costs.of(4), None);
         for _ in 0..RUNS_TRUSTED {
             costs.observe(4, us(40));
             costs.observe(16, us(100));

@@ -4,14 +4,11 @@
 use std::time::Duration;
 
 use crate::cost::{Costs, nanos};
+use crate::entry::ShapeKey;
+use crate::floor::Floors;
 use crate::policy::{Mode, Policy};
 use crate::size::BestSize;
 use crate::time::Time;
-
-/// For how long after a run its cost may keep an entry from being run, at least. Later, an
-/// entry is tried all the same: a cost that nobody measures any more must not refuse all
-/// work for ever.
-const COST_FRESH: Duration = Duration::from_secs(1);
 
 /// Share of the objective that an entry may take at most, as planned; the rest is for what
 /// the plan does not know.
@@ -33,12 +30,25 @@ const SLEEP_COST: Duration = Duration::from_micros(60);
 /// Gaps between arrivals that are waited for: beyond them the next one is not coming soon.
 const GAPS_WAITED: u32 = 3;
 
+/// A run that has ended well.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed {
+    /// What its rows have in common.
+    pub shape: ShapeKey,
+    /// How many rows it had.
+    pub rows: usize,
+    /// How long it kept its instance busy.
+    pub took: Duration,
+    /// How long its oldest entry had waited before.
+    pub oldest_wait: Duration,
+}
+
 /// What is learned of one model.
 #[derive(Debug)]
 pub(crate) struct Learner {
     costs: Costs,
     size: BestSize,
-    last_run: Option<Time>,
+    floors: Floors,
     /// Share of the latency objective that is planned with.
     budget: f64,
 }
@@ -56,19 +66,18 @@ pub(crate) struct Held {
 
 impl Learner {
     pub(crate) fn new() -> Self {
-        Self { costs: Costs::new(), size: BestSize::default(), last_run: None, budget: BUDGET_FIRST }
+        Self {
+            costs: Costs::new(),
+            size: BestSize::default(),
+            floors: Floors::default(),
+            budget: BUDGET_FIRST,
+        }
     }
 
     /// A run of so many rows took so long, and its oldest entry had waited so long before.
-    pub(crate) fn observe(
-        &mut self,
-        now: Time,
-        rows: usize,
-        took: Duration,
-        oldest_wait: Duration,
-        policy: &Policy,
-    ) {
-        self.last_run = Some(now);
+    pub(crate) fn observe(&mut self, now: Time, run: &Observed, policy: &Policy) {
+        let Observed { shape, rows, took, oldest_wait } = *run;
+        self.floors.observe(now, shape, rows, took);
         self.costs.observe(rows, took);
         if policy.mode != Mode::Fixed {
             self.size.update(&self.costs);
@@ -82,11 +91,9 @@ impl Learner {
         }
     }
 
-    /// No run ends sooner than this, as far as is known now.
-    pub(crate) fn floor(&self, now: Time) -> Duration {
-        let floor = self.costs.floor();
-        let is_fresh = self.last_run.is_some_and(|last| now.since(last) <= COST_FRESH.max(floor * 4));
-        if is_fresh { floor } else { Duration::ZERO }
+    /// No run with such an entry ends sooner than this, as far as is known now.
+    pub(crate) fn floor(&self, now: Time, shape: ShapeKey, rows: usize) -> Duration {
+        self.floors.of(now, shape, rows)
     }
 
     /// What a run of so many rows will cost, if that is known.
@@ -173,9 +180,13 @@ mod tests {
         let policy = Policy::default();
         for rows in [1, 2, 4, 8] {
             let cost = if is_flat { MS * 10 } else { MS * 10 * u32::try_from(rows).expect("small") };
-            (0..8).for_each(|_| learner.observe(Time::START, rows, cost, Duration::ZERO, &policy));
+            (0..8).for_each(|_| learner.observe(Time::START, &run(rows, cost, Duration::ZERO), &policy));
         }
         learner
+    }
+
+    fn run(rows: usize, took: Duration, oldest_wait: Duration) -> Observed {
+        Observed { shape: 0, rows, took, oldest_wait }
     }
 
     fn held(entries: usize, gap: Duration, idle: usize) -> Held {
@@ -218,9 +229,9 @@ mod tests {
         let policy = Policy { latency_objective: Some(MS * 50), ..Policy::default() };
         let mut learner = learner(true);
         let before = learner.budget;
-        (0..5).for_each(|_| learner.observe(Time::START, 1, MS * 10, MS * 45, &policy));
+        (0..5).for_each(|_| learner.observe(Time::START, &run(1, MS * 10, MS * 45), &policy));
         assert!(learner.budget < before * 0.7, "{}", learner.budget);
-        (0..2000).for_each(|_| learner.observe(Time::START, 1, MS * 10, MS, &policy));
+        (0..2000).for_each(|_| learner.observe(Time::START, &run(1, MS * 10, MS), &policy));
         assert!((learner.budget - BUDGET_MAX).abs() < 0.01, "{}", learner.budget);
     }
 }

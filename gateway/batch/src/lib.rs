@@ -41,7 +41,7 @@
 //!   it is; `order.rs`: ranks. `batcher/release.rs` forms a batch, `batcher/leave.rs` is
 //!   every other way out.
 //! - `limiter.rs`: what may run at once, of all models together.
-//! - `cost.rs`, `size.rs`, `learn.rs`: what is learned from runs.
+//! - `cost.rs`, `size.rs`, `floor.rs`, `learn.rs`: what is learned from runs.
 //! - **Declared cost instead of rows:** [`Entry::weight`] and
 //!   [`Policy::max_batch_weight`].
 //! - **Padding:** the caller computes the key from the *padded* shape, so that
@@ -52,6 +52,7 @@ mod arrivals;
 mod batcher;
 mod cost;
 mod entry;
+mod floor;
 mod learn;
 mod limiter;
 mod order;
@@ -74,10 +75,11 @@ mod simulation;
 
 pub use batcher::{Batcher, INSTANCES_MAX, Step, Ticket};
 pub use entry::{Batch, ENTRY_ROWS_MAX, Entry, Expired, Lateness, Reason, Rejected, ShapeKey, TenantKey};
+pub use learn::Observed;
 pub use limiter::{Demand, Limiter, Permit, RUN_SHARE_MAX, User};
 pub use policy::{
     Mode, PRIORITY_LEVELS_MAX, Policy, QUEUE_ENTRIES_DEFAULT, QUEUE_ENTRIES_MAX, QueuePolicy,
     TENANT_WEIGHT_MAX, TimeoutAction,
 };
-pub use queue::{Admitted, Borrowed, Queue, Work};
+pub use queue::{Admitted, Borrowed, Queue, Quick, Work};
 pub use time::{Clock, ManualClock, MonotonicClock, Time};

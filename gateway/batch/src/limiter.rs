@@ -48,8 +48,6 @@ struct Waiter {
     number: u64,
     user: Arc<User>,
     demand: Demand,
-    /// When it has to start for the sake of a deadline.
-    urgent_at: Option<Time>,
 }
 
 /// A model, as the limiter knows it.
@@ -58,6 +56,8 @@ pub struct User {
     demand: Mutex<Demand>,
     /// Seconds of runs by share.
     used: Mutex<f64>,
+    /// When a run has to start for the sake of a deadline.
+    urgent_at: Mutex<Option<Time>>,
 }
 
 impl User {
@@ -78,6 +78,14 @@ impl User {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn urgent_at(&self) -> Option<Time> {
+        *self.urgent_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_urgent_at(&self, urgent_at: Option<Time>) {
+        *self.urgent_at.lock().unwrap_or_else(PoisonError::into_inner) = urgent_at;
+    }
+
     fn set_used(&self, used: f64) {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner) = used;
     }
@@ -96,9 +104,25 @@ impl Limiter {
         self.changed.notify_all();
     }
 
-    /// Blocks until a run of this model may begin. `urgent_at` is when it has to, for the
-    /// sake of a deadline. The permit is given back by dropping it.
-    pub fn acquire(self: &Arc<Self>, user: &Arc<User>, urgent_at: Option<Time>) -> Permit {
+    /// A run of this model has to begin at this time, for the sake of a deadline. Says so
+    /// also of runs that wait for their permits already: what is queued behind them may be
+    /// in a greater hurry than what they have been waiting for.
+    pub fn set_urgent_at(&self, user: &User, urgent_at: Option<Time>) {
+        if user.urgent_at() == urgent_at {
+            return;
+        }
+        // Under the lock: the order of those who wait must not change while it is made.
+        let state = self.lock();
+        user.set_urgent_at(urgent_at);
+        let is_news = !state.waiting.is_empty();
+        drop(state);
+        if is_news {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Blocks until a run of this model may begin. The permit is given back by dropping it.
+    pub fn acquire(self: &Arc<Self>, user: &Arc<User>) -> Permit {
         let demand = user.demand();
         let mut state = self.lock();
         if demand.units.is_empty() || state.total.is_empty() {
@@ -108,7 +132,7 @@ impl Limiter {
         let number = state.waiters;
         // Who was away has saved nothing up.
         user.set_used(user.used().max(state.now));
-        state.waiting.push(Waiter { number, user: Arc::clone(user), demand: demand.clone(), urgent_at });
+        state.waiting.push(Waiter { number, user: Arc::clone(user), demand: demand.clone() });
         let since = loop {
             let now = self.clock.now();
             if state.next(now) == Some(number) {
@@ -152,7 +176,7 @@ impl State {
     fn next(&self, now: Time) -> Option<u64> {
         let mut blocked: Vec<&Arc<str>> = Vec::new();
         let mut line: Vec<_> = self.waiting.iter().collect();
-        let urgency = |waiter: &Waiter| waiter.urgent_at.filter(|at| *at <= now);
+        let urgency = |waiter: &Waiter| waiter.user.urgent_at().filter(|at| *at <= now);
         line.sort_by(|one, other| {
             let by_urgency = match (urgency(one), urgency(other)) {
                 (Some(one), Some(other)) => one.cmp(&other),
@@ -180,7 +204,7 @@ impl State {
 
     /// How long it takes until one more of those who wait is urgent.
     fn becomes_urgent(&self, now: Time) -> Option<Duration> {
-        let later = self.waiting.iter().filter_map(|waiter| waiter.urgent_at).filter(|at| *at > now);
+        let later = self.waiting.iter().filter_map(|waiter| waiter.user.urgent_at()).filter(|at| *at > now);
         later.min().map(|at| at.since(now))
     }
 
@@ -274,7 +298,7 @@ mod tests {
                 let user = user(units, 1);
                 thread::spawn(move || {
                     for _ in 0..50 {
-                        let permit = limiter.acquire(&user, None);
+                        let permit = limiter.acquire(&user);
                         let now = running.fetch_add(units, Ordering::SeqCst) + units;
                         most.fetch_max(now, Ordering::SeqCst);
                         thread::yield_now();
@@ -292,14 +316,14 @@ mod tests {
     /// Lets three models wait behind a run, and says in which order they are let run.
     fn order(users: [(&Arc<User>, Option<Time>); 3], clock: &Arc<ManualClock>) -> Vec<usize> {
         let limiter = limiter(1, Arc::clone(clock) as Arc<dyn Clock>);
-        let first = limiter.acquire(&user(1, 1), None);
+        let first = limiter.acquire(&user(1, 1));
         let order = Arc::new(Mutex::new(Vec::new()));
-        let threads = users.into_iter().enumerate().map(|(number, (user, urgent_at))| {
+        let threads = users.into_iter().enumerate().map(|(number, (user, _))| {
             let (limiter, user, order) = (limiter.clone(), user.clone(), order.clone());
             let before = limiter.waiting();
             let waits = limiter.clone();
             let thread = thread::spawn(move || {
-                let _permit = limiter.acquire(&user, urgent_at);
+                let _permit = limiter.acquire(&user);
                 order.lock().expect("no panic").push(number);
             });
             while waits.waiting() == before {
@@ -308,6 +332,8 @@ mod tests {
             thread
         });
         let threads: Vec<_> = threads.collect();
+        // What makes them urgent comes while they wait.
+        users.iter().for_each(|(user, urgent_at)| limiter.set_urgent_at(user, *urgent_at));
         drop(first);
         threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
         Arc::into_inner(order).expect("alone").into_inner().expect("no panic")
@@ -330,9 +356,9 @@ mod tests {
     #[test]
     fn a_demand_for_more_than_there_is_takes_all() {
         let limiter = limiter(2, Arc::new(MonotonicClock::new()));
-        drop(limiter.acquire(&user(9, 1), None));
-        drop(limiter.acquire(&user(1, 1), None));
+        drop(limiter.acquire(&user(9, 1)));
+        drop(limiter.acquire(&user(1, 1)));
         limiter.set(BTreeMap::new());
-        let _unbounded = [limiter.acquire(&user(1, 1), None), limiter.acquire(&user(2, 1), None)];
+        let _unbounded = [limiter.acquire(&user(1, 1)), limiter.acquire(&user(2, 1))];
     }
 }

@@ -1,18 +1,17 @@
 //! The thin shell around [`Batcher`]: one mutex, and the instances' threads.
 
-use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
 use crate::batcher::{Batcher, Step, Ticket};
 use crate::entry::{Batch, Entry, Expired, Rejected};
+use crate::learn::Observed;
 use crate::limiter::{Limiter, Permit, User};
 use crate::policy::Policy;
 use crate::time::{Clock, Time};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 mod borrow;
 
-pub use borrow::Borrowed;
+pub use borrow::{Borrowed, Quick};
 
 /// What a thread gets from [`Queue::next`].
 #[derive(Debug)]
@@ -38,7 +37,9 @@ pub enum Work<T> {
 ///
 /// # Instances that are lent
 /// Waking a thread costs more than many a run. So a caller may borrow an instance whose
-/// thread sleeps, and run what is due itself ([`Queue::borrow`]): the thread sleeps on.
+/// thread sleeps, and run what is due itself ([`Queue::submit_quick`]): the thread sleeps on.
+/// How long that takes is a guess from the runs before, so whoever borrows must not be needed
+/// for anything else meanwhile.
 pub struct Queue<T> {
     state: Mutex<State<T>>,
     wake: Condvar,
@@ -102,6 +103,7 @@ impl<T> Queue<T> {
         let free = state.free();
         state.batcher.set_idle(free);
         let ticket = state.batcher.push(now, entry)?;
+        self.tell_urgency(&state);
         Ok((Admitted { queue: Arc::clone(self), ticket: Some(ticket) }, state))
     }
 
@@ -131,15 +133,17 @@ impl<T> Queue<T> {
                 && state.batcher.due(instance).is_some_and(|due| due <= now)
             {
                 // The batch is formed when it may run: until then more can join.
-                let urgent_at = state.batcher.urgent_at(instance);
+                self.tell_urgency(&state);
                 drop(state);
-                permit = Some(limiter.acquire(user, urgent_at));
+                permit = Some(limiter.acquire(user));
                 state = self.lock();
                 continue;
             }
             let free = state.free() + 1;
             state.batcher.set_idle(free);
-            let until = match state.batcher.poll(now, instance) {
+            let step = state.batcher.poll(now, instance);
+            self.tell_urgency(&state);
+            let until = match step {
                 Step::Release(batch) => {
                     self.wake_for(state);
                     return Some(Work::Run(batch, permit));
@@ -163,17 +167,19 @@ impl<T> Queue<T> {
     /// also while all instances are busy, or if there is none.
     pub fn take_expired(&self) -> Vec<Expired<T>> {
         let now = self.clock.now();
-        self.lock().batcher.expire(now)
+        let mut state = self.lock();
+        let expired = state.batcher.expire(now);
+        self.tell_urgency(&state);
+        expired
     }
 
-    /// A batch of so many rows kept its instance busy for so long, and its oldest entry had
-    /// waited so long before. What a run costs is learned from it.
+    /// A batch has run. What a run costs is learned from it.
     ///
     /// Says the size of a batch beyond which a row gets no cheaper, if that is known.
-    pub fn observe(&self, rows: usize, took: Duration, oldest_wait: Duration) -> Option<usize> {
+    pub fn observe(&self, run: &Observed) -> Option<usize> {
         let now = self.clock.now();
         let mut state = self.lock();
-        state.batcher.observe(now, rows, took, oldest_wait);
+        state.batcher.observe(now, run);
         state.batcher.best_rows()
     }
 
@@ -215,6 +221,12 @@ impl<T> Queue<T> {
         self.lock().free()
     }
 
+    /// An instance is gone, and its thread has not noticed yet.
+    #[cfg(test)]
+    pub(crate) fn abandon_unseen(&self, instance: usize) {
+        self.lock().batcher.abandon(instance);
+    }
+
     /// When a sleeping thread will wake by itself, for tests that must not run
     /// ahead of it.
     #[cfg(test)]
@@ -223,13 +235,27 @@ impl<T> Queue<T> {
     }
 
     fn cancel(&self, ticket: Ticket) -> Option<Entry<T>> {
-        self.lock().batcher.cancel(ticket)
+        let mut state = self.lock();
+        let left = state.batcher.cancel(ticket);
+        self.tell_urgency(&state);
+        left
     }
 
     /// Every change of the state is complete before its lock is released, or it
     /// panicked in a way that a second panic here would only spread.
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever waits for a permit is as urgent as what is queued now, not as what was queued
+    /// when its wait began. The limiter may be locked while a queue is, never the other way
+    /// round.
+    fn tell_urgency(&self, state: &State<T>) {
+        if let Some((limiter, user)) = &self.limit
+            && limiter.limits(user)
+        {
+            limiter.set_urgent_at(user, state.batcher.urgent_at());
+        }
     }
 
     /// Releases the lock, then wakes a thread if one should look at the queue.
@@ -279,9 +305,13 @@ impl<T> Queue<T> {
 const NOBODY: usize = usize::MAX;
 
 impl<T> State<T> {
-    /// Instances that have nothing to do.
+    /// Instances that have nothing to do: those that sleep and are not lent. One that is lent
+    /// may be awake for a moment, so the two cannot be told apart by their numbers alone.
     fn free(&self) -> usize {
-        self.asleep.len().saturating_sub(self.lent.len())
+        match self.lent[..] {
+            [] => self.asleep.len(),
+            _ => self.asleep.iter().filter(|instance| !self.lent.contains(instance)).count(),
+        }
     }
 
     fn should_wake(&mut self) -> bool {

@@ -9,8 +9,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::{
-    Batcher, Entry, Expired, Lateness, Mode, Policy, QueuePolicy, Reason, Rejected, Step, Ticket, Time,
-    TimeoutAction,
+    Batcher, Entry, Expired, Lateness, Mode, Observed, Policy, QueuePolicy, Reason, Rejected, Step, Ticket,
+    Time, TimeoutAction,
 };
 
 mod model;
@@ -57,9 +57,7 @@ impl Random {
 struct Run {
     end: Time,
     instance: usize,
-    rows: usize,
-    cost: Duration,
-    oldest_wait: Duration,
+    observed: Observed,
 }
 
 struct Simulation {
@@ -192,8 +190,8 @@ impl Simulation {
             self.now = self.now.max(next);
             let now = self.now;
             for run in self.busy.extract_if(.., |run| run.end <= now) {
-                self.batcher.observe(now, run.rows, run.cost, run.oldest_wait);
-                self.model.observe(now, run.cost);
+                self.batcher.observe(now, &run.observed);
+                self.model.observe(now, &run.observed);
             }
             self.serve();
         }
@@ -215,8 +213,9 @@ impl Simulation {
                         self.model.check_batch(self.now, instance, &batch);
                         self.saw(batch.reason.as_str());
                         let cost = us(self.cost.0 + self.cost.1 * batch.rows as u64 + self.random.below(20));
-                        let (rows, oldest_wait) = (batch.rows, batch.oldest_wait);
-                        self.busy.push(Run { end: self.now.after(cost), instance, rows, cost, oldest_wait });
+                        let (shape, rows, oldest_wait) = (batch.shape, batch.rows, batch.oldest_wait);
+                        let observed = Observed { shape, rows, took: cost, oldest_wait };
+                        self.busy.push(Run { end: self.now.after(cost), instance, observed });
                     }
                     Step::Expired(expired) => self.check_expired(&expired),
                     Step::WaitUntil(time) => {
@@ -262,7 +261,7 @@ impl Simulation {
                 self.tickets.push(ticket);
             }
             Err((Rejected::Unreachable, _)) if expected.is_none() => {
-                self.model.check_unreachable(self.now, entry.deadline);
+                self.model.check_unreachable(self.now, &entry);
                 self.saw("refused as unreachable");
             }
             Err((rejected, back)) => {

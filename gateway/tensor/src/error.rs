@@ -17,6 +17,14 @@ pub enum TensorError {
     /// The element count, or its size in bytes, does not fit.
     #[error("shape is too large: its elements cannot be counted")]
     Overflow,
+    /// There are no elements, and the other dimensions span more than is allowed.
+    #[error("shape has no elements, and its other dimensions span {span}, at most {max} are allowed")]
+    Empty {
+        /// The product of the dimensions that are not zero.
+        span: usize,
+        /// The largest that is allowed.
+        max: usize,
+    },
     /// The tensor would be larger than the limit once written out.
     #[error("tensor is {bytes} bytes, at most {max} are allowed")]
     TooLarge {

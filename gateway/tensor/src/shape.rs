@@ -8,7 +8,16 @@ use crate::{DType, TensorError};
 /// use; more answers 400 `bad_shape`.
 pub const RANK_MAX: usize = 8;
 
-/// The dimensions of a tensor. The product of them is known to fit `usize`.
+/// Most elements that the dimensions of an empty tensor may span, its zeros left out.
+///
+/// Such a tensor has no bytes, so nothing else bounds what it says: `[10^11, 0]` would have
+/// engines loop over rows that nobody sent, and the next dimension that is filled up or
+/// reduced away makes memory of them. Twice what a tensor with elements can span at one byte
+/// each. More answers 400 `bad_shape`.
+pub const EMPTY_SPAN_MAX: usize = 2 * crate::TENSOR_BYTES_MAX;
+
+/// The dimensions of a tensor. The product of them is known to fit `usize`, also without its
+/// zeros, and is bounded by [`EMPTY_SPAN_MAX`] where there are zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     dims: [usize; RANK_MAX],
@@ -21,23 +30,29 @@ impl Shape {
     ///
     /// # Errors
     /// [`TensorError::Rank`] above [`RANK_MAX`] dimensions,
-    /// [`TensorError::Overflow`] when the product does not fit.
+    /// [`TensorError::Overflow`] when the product does not fit, [`TensorError::Empty`] when
+    /// there are no elements and the other dimensions span more than [`EMPTY_SPAN_MAX`].
     pub fn new(dims: &[usize]) -> Result<Self, TensorError> {
         let rank = dims.len();
         if rank > RANK_MAX {
             return Err(TensorError::Rank { rank, max: RANK_MAX });
         }
-        // Zero dimensions must not hide an overflow of the others.
-        dims.iter()
+        // Zero dimensions must not hide what the others are.
+        let span = dims
+            .iter()
             .filter(|dim| **dim != 0)
             .try_fold(1usize, |product, dim| product.checked_mul(*dim))
             .ok_or(TensorError::Overflow)?;
+        let is_empty = dims.contains(&0);
+        if is_empty && span > EMPTY_SPAN_MAX {
+            return Err(TensorError::Empty { span, max: EMPTY_SPAN_MAX });
+        }
         let mut padded = [0; RANK_MAX];
         padded[..rank].copy_from_slice(dims);
         Ok(Self {
             dims: padded,
             rank: u8::try_from(rank).map_err(|_| TensorError::Overflow)?,
-            elements: dims.iter().product(),
+            elements: if is_empty { 0 } else { span },
         })
     }
 
@@ -54,6 +69,12 @@ impl Shape {
     /// How many elements there are.
     pub fn elements(&self) -> usize {
         self.elements
+    }
+
+    /// The product of the dimensions that are not zero: what a walk over an empty tensor may
+    /// still have to visit.
+    pub fn span(&self) -> usize {
+        self.dims().iter().filter(|dim| **dim != 0).product()
     }
 
     /// The first dimension: how many rows a batch sees. 1 for a scalar.
@@ -121,6 +142,10 @@ mod tests {
     fn a_product_that_does_not_fit_is_refused_even_behind_a_zero() {
         assert_eq!(Shape::new(&[1 << 31, 1 << 31, 4]), Err(TensorError::Overflow));
         assert_eq!(Shape::new(&[0, usize::MAX, 2]), Err(TensorError::Overflow));
+        let span = 1 << 40;
+        assert_eq!(Shape::new(&[span, 0]), Err(TensorError::Empty { span, max: EMPTY_SPAN_MAX }));
+        assert_eq!(Shape::new(&[EMPTY_SPAN_MAX, 0]).expect("as much as is allowed").elements(), 0);
+        assert_eq!(Shape::new(&[8, 0, 32, 128]).expect("an empty cache").span(), 8 * 32 * 128);
         assert_eq!(Shape::new(&[1; 9]), Err(TensorError::Rank { rank: 9, max: 8 }));
         let shape = Shape::new(&[usize::MAX / 2]).expect("fits");
         assert_eq!(shape.bytes(DType::F32), Err(TensorError::Overflow));

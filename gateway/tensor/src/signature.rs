@@ -5,6 +5,14 @@ use std::sync::Arc;
 
 use crate::{DType, NamedTensor, TensorError};
 
+/// Most elements that an empty input of a request may span, its zeros left out.
+///
+/// An empty input costs a caller nothing, whatever its other dimensions say, while a model may
+/// give something for each of them. A million is what a decoder's empty cache spans in a large
+/// batch (64 rows of 128 heads of 128). More answers 400 `bad_shape`. A batch of many
+/// requests may span more: see [`crate::EMPTY_SPAN_MAX`].
+pub const EMPTY_INPUT_SPAN_MAX: usize = 1 << 20;
+
 /// One dimension of a model's input or output.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Dim {
@@ -70,6 +78,9 @@ impl TensorSpec {
                 Dim::Fixed(size) => size == got,
                 Dim::Any(_) => true,
             });
+        if fits && tensor.shape().elements() == 0 && tensor.shape().span() > EMPTY_INPUT_SPAN_MAX {
+            return Err(TensorError::Empty { span: tensor.shape().span(), max: EMPTY_INPUT_SPAN_MAX });
+        }
         if fits {
             return Ok(());
         }
@@ -203,6 +214,16 @@ mod tests {
         let mut inputs = vec![input("b", &[3]), input("a", &[3, 2])];
         assert_eq!(signature().check_inputs("m", &mut inputs, 8), Ok(3));
         assert_eq!(&*inputs[0].name, "a");
+    }
+
+    #[test]
+    fn an_input_without_elements_spans_no_more_than_is_allowed() {
+        let dims = vec![Dim::Any(None), Dim::Any(None)];
+        let spec = TensorSpec { name: "a".into(), dtype: DType::F32, dims };
+        let check = |dims: &[usize]| spec.check("m", &input("a", dims).tensor);
+        assert_eq!(check(&[EMPTY_INPUT_SPAN_MAX, 0]), Ok(()));
+        let (span, max) = (EMPTY_INPUT_SPAN_MAX + 1, EMPTY_INPUT_SPAN_MAX);
+        assert_eq!(check(&[span, 0]), Err(TensorError::Empty { span, max }));
     }
 
     #[test]

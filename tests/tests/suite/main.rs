@@ -6,6 +6,7 @@ mod author;
 mod author_remote;
 mod batching;
 mod binary;
+mod bounds;
 mod cache;
 mod corpus;
 mod crosstalk;

@@ -260,6 +260,20 @@ async fn models_are_loaded_and_unloaded_by_request_and_no_other_request_fails() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_load_whose_caller_leaves_goes_on_and_is_served() {
+    let models = Models::new(&["simple", "versions"]);
+    let gateway = models.serve("control = \"explicit\"\nload = [\"versions\"]").await;
+    // Loading takes as long as its warm-up.
+    let warmup = json!([{ "name": "long", "batch_size": 1, "count": 4000 }]);
+    let config = json!({ "max_batch_size": 8, "model_warmup": warmup }).to_string();
+    let body = json!({ "parameters": { "config": config } }).to_string();
+    let load = gateway.client.post("/v2/repository/models/simple/load", body);
+    let left = tokio::time::timeout(std::time::Duration::from_millis(60), load).await;
+    assert!(left.is_err(), "it was loaded sooner than its caller could leave: {left:?}");
+    until(|| async { gateway.client.infer("simple", &simple()).await.status == StatusCode::OK }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_ensemble_runs_its_models_and_follows_their_loading() {
     let models = Models::new(&["simple", "chain"]);
     let gateway = models.serve("control = \"explicit\"").await;

@@ -11,18 +11,17 @@ const COST_MARGIN: f64 = 1.25;
 
 impl<T> Batcher<T> {
     /// Takes out the entries that will not run: those whose deadline has passed, or would
-    /// during the shortest run, in the order of deadlines; then those that have waited for
-    /// as long as their policy lets them. `poll` does this first of all; call it to answer
-    /// them in time while no instance is free.
+    /// during the shortest run that they could be in, in the order of deadlines; then those
+    /// that have waited for as long as their policy lets them. `poll` does this first of all;
+    /// call it to answer them in time while no instance is free.
     pub fn expire(&mut self, now: Time) -> Vec<Expired<T>> {
         self.now = self.now.max(now);
         let mut expired = Vec::new();
-        let floor = self.learner.floor(self.now);
-        self.expire_pool(None, self.now.after(floor), &mut expired);
+        self.expire_pool(None, &mut expired);
         if !self.bound.is_empty() {
             let bound: Vec<_> = self.bound.keys().copied().collect();
             for instance in bound {
-                self.expire_pool(Some(instance), self.now.after(floor), &mut expired);
+                self.expire_pool(Some(instance), &mut expired);
             }
         }
         while let Some((timeout, slot)) = self.timeouts.first().copied()
@@ -56,10 +55,13 @@ impl<T> Batcher<T> {
         orphans
     }
 
-    fn expire_pool(&mut self, of: Option<usize>, until: Time, expired: &mut Vec<Expired<T>>) {
+    /// In the order of deadlines: one that could be met keeps later ones from being looked
+    /// at, which are then answered a little later.
+    fn expire_pool(&mut self, of: Option<usize>, expired: &mut Vec<Expired<T>>) {
         while let Some((pool, _)) = self.pool(of)
             && let Some((deadline, slot)) = pool.deadlines.first().copied()
-            && deadline <= until
+            && let Some(waiting) = self.waiting.get(slot)
+            && self.too_late(&waiting.entry).is_some_and(|too_late| too_late <= self.now)
         {
             let why = if deadline <= self.now { Lateness::Deadline } else { Lateness::Unreachable };
             let Some(entry) = self.leave(slot) else { break };

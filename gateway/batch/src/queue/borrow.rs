@@ -11,12 +11,10 @@ use crate::time::Time;
 
 impl<T> Queue<T> {
     /// Queues an entry as [`Queue::submit`] does; but if all that waits is expected to run
-    /// within `quick`, and an instance is free and shares no limit, nobody is woken and the second value is
-    /// true. The caller must then look after the queue itself: give others who are about
-    /// to submit their turn, and call [`Queue::borrow`].
-    ///
-    /// A caller that leaves before it does so takes its entry along, and whoever else
-    /// submitted meanwhile looks after the queue as well: nothing is forgotten.
+    /// within `quick`, and an instance is free and shares no limit, nobody is woken. The
+    /// caller then has to look after the queue: give others who are about to submit their
+    /// turn, and call [`Quick::borrow`]. Dropping the [`Quick`] wakes an instance's thread
+    /// instead, so that nothing is forgotten.
     ///
     /// # Errors
     /// The entry itself, with the reason, when it is not admitted.
@@ -24,22 +22,23 @@ impl<T> Queue<T> {
         self: &Arc<Self>,
         entry: Entry<T>,
         quick: Duration,
-    ) -> Result<(Admitted<T>, bool), (Rejected, Entry<T>)> {
+    ) -> Result<(Admitted<T>, Option<Quick<T>>), (Rejected, Entry<T>)> {
         let is_limited = self.limit.as_ref().is_some_and(|(limiter, user)| limiter.limits(user));
         let (admitted, state) = self.push(entry)?;
-        let is_quick = !is_limited && state.free() > 0 && state.is_quick(quick);
-        if !is_quick {
-            self.wake_for(state);
+        if !is_limited && state.free() > 0 && state.is_quick(quick) {
+            return Ok((admitted, Some(Quick { queue: Some(Arc::clone(self)) })));
         }
-        Ok((admitted, is_quick))
+        self.wake_for(state);
+        Ok((admitted, None))
     }
 
     /// Lends an instance that is free, so that the caller runs what is due. `None` if none
     /// is: then its own thread, or whoever has borrowed it, looks at the queue next.
-    pub fn borrow(self: &Arc<Self>) -> Option<Borrowed<T>> {
+    fn borrow(self: &Arc<Self>) -> Option<Borrowed<T>> {
         let mut state = self.lock();
-        let found = state.asleep.iter().find(|instance| !state.lent.contains(instance)).copied();
-        let instance = found.filter(|instance| !state.batcher.is_gone(*instance))?;
+        let is_free =
+            |instance: &&usize| !state.lent.contains(instance) && !state.batcher.is_gone(**instance);
+        let instance = state.asleep.iter().find(is_free).copied()?;
         state.lent.push(instance);
         drop(state);
         Some(Borrowed { queue: Arc::clone(self), instance, since: self.clock.now() })
@@ -62,6 +61,34 @@ impl<T> super::State<T> {
         let rows = self.batcher.rows();
         let rows = self.batcher.best_rows().map_or(rows, |best| rows.min(best));
         !self.batcher.has_bound() && self.batcher.cost(rows).is_some_and(|cost| cost <= quick)
+    }
+}
+
+/// Something quick is queued, and nobody was woken for it yet.
+#[must_use = "dropping it wakes a thread"]
+pub struct Quick<T> {
+    queue: Option<Arc<Queue<T>>>,
+}
+
+impl<T> Quick<T> {
+    /// Lends an instance that is free, so that the caller runs what is due. `None` if none
+    /// is: then its own thread, or whoever has borrowed it, looks at the queue next.
+    pub fn borrow(mut self) -> Option<Borrowed<T>> {
+        self.queue.take()?.borrow()
+    }
+}
+
+impl<T> Drop for Quick<T> {
+    fn drop(&mut self) {
+        if let Some(queue) = &self.queue {
+            queue.wake_for(queue.lock());
+        }
+    }
+}
+
+impl<T> fmt::Debug for Quick<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Quick").field("is_owed", &self.queue.is_some()).finish_non_exhaustive()
     }
 }
 

@@ -45,19 +45,21 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
 
     fn land(&mut self, id: usize, outcome: Outcome<S>) {
         let Some(sequence) = self.sequences.get_mut(id) else { return };
-        let Some(Running { start, closes }) = sequence.running.take() else { return };
+        let Some(Running { start, end, superseded }) = sequence.running.take() else { return };
+        let superseded = superseded.then_some(EndedBy::Start);
         let ended = match outcome {
             Outcome::Ran(state) => {
                 sequence.started = true;
                 sequence.state = Some(state);
-                closes.then_some(EndedBy::Request)
+                if end { Some(EndedBy::Request) } else { superseded }
             }
             // A sequence whose first request failed has not started.
             Outcome::Failed if start => {
                 self.refuse_unstarted(id, 0);
                 Some(EndedBy::Start)
             }
-            Outcome::Failed => closes.then_some(EndedBy::Request),
+            // A last request that failed has ended nothing: it can be sent again.
+            Outcome::Failed => superseded,
             Outcome::Ended(why) => {
                 self.refuse_unstarted(id, 0);
                 Some(why)
@@ -145,7 +147,8 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
             self.deadlines.remove(&(deadline, id, request.number));
         }
         self.waiting -= 1;
-        sequence.running = Some(Running { start: request.start, closes: request.closes });
+        sequence.running =
+            Some(Running { start: request.start, end: request.end, superseded: request.superseded });
         Some(Member {
             row: if is_direct { slot } else { place },
             key: sequence.key.clone(),

@@ -62,7 +62,10 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
         self.seat_all();
     }
 
-    /// Takes one request out of its sequence, which goes on as if it had never come.
+    /// Takes one request out of its sequence, which goes on as if it had never come: also if
+    /// it was to be the last one. But whoever began another sequence of the name has ended
+    /// this one, whether the other one begins or not: what comes next must not go on with it
+    /// by mistake.
     fn withdraw(&mut self, id: usize, number: u64) -> Option<Waiting<T>> {
         let sequence = self.sequences.get_mut(id)?;
         let place = sequence.requests.binary_search_by_key(&number, |request| request.number).ok()?;
@@ -77,18 +80,18 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
         let mut is_over = false;
         if left.start {
             self.refuse_unstarted(id, place);
-        } else if left.closes {
-            // The sequence ends where it would have ended.
-            is_over = !self.close_before(id, place);
+        }
+        let is_followed = self.sequences.get(id).is_some_and(|sequence| sequence.requests.len() > place);
+        // What follows begins another sequence itself.
+        if (left.start || left.superseded) && !is_followed {
+            is_over = !self.supersede_before(id, place);
         }
         let sequence = self.sequences.get(id)?;
         if sequence.running.is_some() {
             return Some(left);
         }
         let never_began = sequence.requests.is_empty() && !sequence.started;
-        if is_over {
-            self.conclude(id, EndedBy::Request);
-        } else if never_began {
+        if is_over || never_began {
             self.conclude(id, EndedBy::Start);
         } else {
             self.settle(id);
@@ -98,14 +101,14 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
 
     /// Has the sequence end after the request before this place. False if there is none
     /// that is still to run.
-    fn close_before(&mut self, id: usize, place: usize) -> bool {
+    fn supersede_before(&mut self, id: usize, place: usize) -> bool {
         let Some(sequence) = self.sequences.get_mut(id) else { return false };
         let before = place.checked_sub(1).and_then(|before| sequence.requests.get_mut(before));
         if let Some(before) = before {
-            before.closes = true;
+            before.superseded = true;
             return true;
         }
-        sequence.running.as_mut().map(|running| running.closes = true).is_some()
+        sequence.running.as_mut().map(|running| running.superseded = true).is_some()
     }
 
     /// The request at this place was to start the sequence, and has left: those after it

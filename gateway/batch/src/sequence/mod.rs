@@ -14,9 +14,10 @@
 //!   no free slot wait for one, first come, first served.
 //! - The requests of a sequence run in the order of their arrival, at most one at a time:
 //!   never two in one batch, never one before the answer of the one before.
-//! - A request that leaves before it ran (cancelled, late) has not been: the sequence goes
-//!   on as if it had never come. If it was to start the sequence, what came after it is
-//!   answered as not started; if it was to end it, the sequence ends without it.
+//! - A request that leaves before it ran (cancelled, late) or fails has not been: the
+//!   sequence goes on as if it had never come, also if it was to be the last. If it was to
+//!   start the sequence, what came after it is answered as not started; and the sequence of
+//!   the same name before it has ended with it all the same.
 //! - Each admitted request leaves exactly once, and what waits is bounded.
 //! - A lane takes the request that has been at the head of its sequence for longest, so a
 //!   busy sequence does not keep others from running.

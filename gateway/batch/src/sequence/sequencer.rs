@@ -186,9 +186,9 @@ pub(super) struct Waiting<T> {
     pub(super) number: u64,
     pub(super) start: bool,
     pub(super) end: bool,
-    /// The sequence ends after it, though the request does not say so: the one that did
-    /// has left.
-    pub(super) closes: bool,
+    /// The sequence ends after it, though the request does not say so: one that was to begin
+    /// another sequence of the name was admitted behind it, and has left.
+    pub(super) superseded: bool,
     pub(super) deadline: Option<Time>,
     pub(super) shape: ShapeKey,
     pub(super) payload: T,
@@ -197,7 +197,8 @@ pub(super) struct Waiting<T> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Running {
     pub(super) start: bool,
-    pub(super) closes: bool,
+    pub(super) end: bool,
+    pub(super) superseded: bool,
 }
 
 #[derive(Debug, Default)]
@@ -261,7 +262,7 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
                 number,
                 start,
                 end,
-                closes: end,
+                superseded: false,
                 deadline,
                 shape,
                 payload,
@@ -326,7 +327,7 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
         let sequence = self.ids.get(&arrival.key).and_then(|id| self.sequences.get(*id));
         if !arrival.start && !sequence.is_some_and(Sequence::goes_on) {
             return Some(Refused::NotStarted(match sequence {
-                Some(_) => Some(EndedBy::Request),
+                Some(sequence) => Some(sequence.ends_by()),
                 None => self.recent.why(&arrival.key),
             }));
         }
@@ -422,8 +423,15 @@ impl<K: Ord + Clone, T, S: Clone> Sequencer<K, T, S> {
 impl<K, T, S> Sequence<K, T, S> {
     /// Whether a request that is not a first one may follow.
     fn goes_on(&self) -> bool {
-        let last = self.requests.back().map(|last| last.closes);
-        let closes = last.or_else(|| self.running.map(|running| running.closes));
+        let last = self.requests.back().map(|last| last.end || last.superseded);
+        let closes = last.or_else(|| self.running.map(|running| running.end || running.superseded));
         closes.map_or(self.started, |closes| !closes)
+    }
+
+    /// Why nothing but a first request may follow.
+    fn ends_by(&self) -> EndedBy {
+        let last = self.requests.back().map(|last| last.superseded);
+        let is_superseded = last.or_else(|| self.running.map(|running| running.superseded));
+        if is_superseded == Some(true) { EndedBy::Start } else { EndedBy::Request }
     }
 }

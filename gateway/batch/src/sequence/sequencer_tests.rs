@@ -116,7 +116,7 @@ fn a_request_without_a_start_is_refused_and_told_why_its_sequence_ended() {
 }
 
 #[test]
-fn a_withdrawn_request_has_never_been_and_a_withdrawn_end_still_ends() {
+fn a_withdrawn_request_has_never_been_also_if_it_was_to_be_the_last() {
     let mut machine = direct(1, 0.0, 0);
     send(&mut machine, at(0), "a", "S", 1);
     let middle = send(&mut machine, at(0), "a", "", 2);
@@ -126,7 +126,54 @@ fn a_withdrawn_request_has_never_been_and_a_withdrawn_end_still_ends() {
     assert_eq!(machine.cancel(at(0), end), Some(3));
     assert_eq!(machine.cancel(at(0), end), None);
     assert_eq!(run(&mut machine, at(0)), Some((1, vec![(0, 1)])));
-    assert_eq!(run(&mut machine, at(0)), Some((1, vec![(0, 4)])), "the slot is free for the next");
+    assert_eq!(run(&mut machine, at(0)), None, "the sequence keeps its slot");
+    send(&mut machine, at(1), "a", "E", 5);
+    assert_eq!(run(&mut machine, at(1)), Some((1, vec![(0, 5)])), "the last one is sent again");
+    assert_eq!(run(&mut machine, at(1)), Some((1, vec![(0, 4)])), "the slot is free for the next");
+}
+
+#[test]
+fn a_last_request_that_fails_can_be_sent_again_on_the_same_state() {
+    let mut machine = direct(1, 0.0, 0);
+    send(&mut machine, at(0), "a", "S", 1);
+    run(&mut machine, at(0));
+    send(&mut machine, at(0), "a", "E", 2);
+    let LaneStep::Run(flight) = machine.poll(at(0), 0) else { panic!("it is due") };
+    assert_eq!(flight.members[0].payload, 2);
+    machine.finish(at(0), 0, [Outcome::Failed]);
+    send(&mut machine, at(1), "a", "E", 3);
+    let LaneStep::Run(flight) = machine.poll(at(1), 0) else { panic!("it is due") };
+    assert_eq!((flight.members[0].payload, flight.members[0].state), (3, Some(0)));
+    machine.finish(at(1), 0, [Outcome::Ran(1)]);
+    assert_eq!(machine.counts().active, 0);
+}
+
+#[test]
+fn a_start_that_leaves_has_ended_the_sequence_before_for_all_who_come_after() {
+    // While the old sequence is silent, while it waits, and while it runs.
+    for waits in ["silent", "waits", "runs"] {
+        let mut machine = direct(1, 0.0, 0);
+        send(&mut machine, at(0), "a", "S", 1);
+        run(&mut machine, at(0));
+        if waits != "silent" {
+            send(&mut machine, at(0), "a", "", 2);
+        }
+        let flight = (waits == "runs").then(|| machine.poll(at(0), 0));
+        let again = send(&mut machine, at(0), "a", "S", 3);
+        send(&mut machine, at(0), "a", "", 4);
+        assert_eq!(machine.cancel(at(0), again), Some(3));
+        assert_eq!(machine.take_unrun(), [(4, Unrun::NotStarted)], "{waits}");
+        let arrival = Arrival { key: "a", start: false, end: false, deadline: None, shape: 0, payload: 5 };
+        let refused = machine.push(at(0), arrival.clone()).map(drop).map_err(|(why, _)| why);
+        assert_eq!(refused, Err(Refused::NotStarted(Some(EndedBy::Start))), "{waits}");
+        match flight {
+            Some(_) => machine.finish(at(0), 0, [Outcome::Ran(0)]),
+            None => assert_eq!(run(&mut machine, at(0)).is_some(), waits == "waits"),
+        }
+        assert_eq!(machine.counts().active, 0, "{waits}");
+        let refused = machine.push(at(0), arrival).map(drop).map_err(|(why, _)| why);
+        assert_eq!(refused, Err(Refused::NotStarted(Some(EndedBy::Start))), "{waits}");
+    }
 }
 
 #[test]

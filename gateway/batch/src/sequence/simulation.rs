@@ -57,7 +57,7 @@ struct Request {
     id: usize,
     start: bool,
     end: bool,
-    closes: bool,
+    superseded: bool,
     deadline: Option<Time>,
     ticket: SequenceTicket,
 }
@@ -290,7 +290,8 @@ impl Simulation {
                 self.orphan(key, 0);
             }
             let known = &mut self.known[key];
-            end_if(known, is_lost || request.closes);
+            let is_over = request.superseded || request.end && fate >= 2;
+            end_if(known, is_lost || is_over);
             if known.started && known.waiting.is_empty() {
                 known.idle_until = Some(self.now.after(max_idle));
                 end_if(known, self.draining);
@@ -311,7 +312,7 @@ impl Simulation {
         let goes_on = {
             let known = &self.known[key];
             let last = known.waiting.last().or(known.running.as_ref());
-            last.map_or(known.started, |last| !last.closes)
+            last.map_or(known.started, |last| !last.end && !last.superseded)
         };
         let waiting: usize = self.known.iter().map(|known| known.waiting.len()).sum();
         let expected = if self.draining {
@@ -339,7 +340,7 @@ impl Simulation {
         self.saw(got);
         if let Ok(ticket) = outcome {
             let known = &mut self.known[key];
-            known.waiting.push(Request { id, start, end, closes: end, deadline, ticket });
+            known.waiting.push(Request { id, start, end, superseded: false, deadline, ticket });
             known.idle_until = None;
             self.tickets.push((key, ticket, id));
             self.admitted += 1;
@@ -433,6 +434,7 @@ fn no_history_of_sequences_breaks_a_promise() {
         "cancelled",
         "expired",
         "orphaned",
+        "superseded",
         "idle",
         "abandoned",
         "admitted",

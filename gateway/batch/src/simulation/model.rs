@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::{Batch, Entry, Expired, Lateness, Mode, Policy, Reason, Rejected, Ticket, Time, TimeoutAction};
+use crate::{
+    Batch, Entry, Expired, Lateness, Mode, Observed, Policy, Reason, Rejected, Ticket, Time, TimeoutAction,
+};
 
 /// An entry that waits.
 #[derive(Clone)]
@@ -33,7 +35,7 @@ pub(super) struct Model {
     /// Virtual times of tenants, and of the one that was last served.
     tenants: BTreeMap<u64, u128>,
     virtual_now: u128,
-    longest_run: Duration,
+    runs: Vec<Observed>,
     last_run: Option<Time>,
     delayed: usize,
 }
@@ -49,7 +51,7 @@ impl Model {
             gone: BTreeSet::new(),
             tenants: BTreeMap::new(),
             virtual_now: 0,
-            longest_run: Duration::ZERO,
+            runs: Vec::new(),
             last_run: None,
             delayed: 0,
         }
@@ -63,8 +65,8 @@ impl Model {
         (self.waiting.len(), self.waiting.iter().map(|known| known.entry.rows).sum())
     }
 
-    pub(super) fn observe(&mut self, now: Time, cost: Duration) {
-        self.longest_run = self.longest_run.max(cost);
+    pub(super) fn observe(&mut self, now: Time, run: &Observed) {
+        self.runs.push(*run);
         self.last_run = Some(now);
     }
 
@@ -99,11 +101,13 @@ impl Model {
         }
     }
 
-    pub(super) fn check_unreachable(&self, now: Time, deadline: Option<Time>) {
+    pub(super) fn check_unreachable(&self, now: Time, entry: &Entry<usize>) {
         let last_run = self.last_run.expect("refused for its deadline though no cost is known");
         assert!(now.since(last_run) <= Duration::from_secs(1), "refused for a cost of long ago");
-        let deadline = deadline.expect("refused for its deadline without having one");
-        assert!(deadline <= now.after(self.longest_run), "refused though every run is short enough");
+        let deadline = entry.deadline.expect("refused for its deadline without having one");
+        let like_it = self.runs.iter().filter(|run| run.shape == entry.shape && run.rows <= entry.rows);
+        let longest = like_it.map(|run| run.took).max().expect("refused for runs of others");
+        assert!(deadline <= now.after(longest), "refused though every run is short enough");
     }
 
     pub(super) fn push(&mut self, now: Time, entry: &Entry<usize>, ticket: Ticket) {
@@ -188,7 +192,7 @@ impl Model {
             Lateness::Deadline => {
                 assert!(deadline.is_some_and(|at| at <= now), "expired before its deadline")
             }
-            Lateness::Unreachable => self.check_unreachable(now, deadline),
+            Lateness::Unreachable => self.check_unreachable(now, &expired.entry),
             Lateness::Timeout => {
                 assert!(known.timeout.is_some_and(|at| at <= now), "timed out before its time");
             }

@@ -1,8 +1,8 @@
 //! Answers of models that may be given again: opt-in for each model, one memory for all.
 //!
-//! A key is everything that an answer depends on: which loading of which model (so a model
-//! that is loaded anew finds nothing of the one before), and each input's name, type, shape
-//! and bytes, written so that two different requests never give the same text. Whole keys are
+//! A key is everything that an answer depends on: each input's name, type, shape and bytes, in
+//! the part of one loading of one model (one that is loaded anew finds nothing of the one
+//! before), written so that two different requests never give the same text. Whole keys are
 //! compared, so there is no such thing as a collision. Requested outputs are not part of it:
 //! a model gives all of its outputs, and what is asked for is picked later.
 //!
@@ -41,10 +41,10 @@ pub struct ResponseCache {
 
 #[derive(Default)]
 struct Entries {
-    /// Ordered, so that the entries of one model lie together.
-    by_key: BTreeMap<Arc<[u8]>, Entry>,
-    /// Keys by when they were last used.
-    by_use: BTreeMap<u64, Arc<[u8]>>,
+    /// By model, so that what belongs to one goes without a look at the others'.
+    by_model: BTreeMap<u64, BTreeMap<Arc<[u8]>, Entry>>,
+    /// Models and keys by when they were last used.
+    by_use: BTreeMap<u64, (u64, Arc<[u8]>)>,
     uses: u64,
     bytes: usize,
     bytes_max: usize,
@@ -71,20 +71,20 @@ impl ResponseCache {
         });
     }
 
-    fn get(&self, key: &[u8]) -> Option<Vec<NamedTensor>> {
+    fn get(&self, model: u64, key: &[u8]) -> Option<Vec<NamedTensor>> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.uses += 1;
         let now = entries.uses;
-        let entry = entries.by_key.get_mut(key)?;
+        let entry = entries.by_model.get_mut(&model)?.get_mut(key)?;
         let before = std::mem::replace(&mut entry.last_use, now);
         let outputs = entry.outputs.clone();
-        if let Some(key) = entries.by_use.remove(&before) {
-            entries.by_use.insert(now, key);
+        if let Some(used) = entries.by_use.remove(&before) {
+            entries.by_use.insert(now, used);
         }
         Some(outputs)
     }
 
-    fn put(&self, key: Vec<u8>, outputs: &[NamedTensor]) {
+    fn put(&self, model: u64, key: Vec<u8>, outputs: &[NamedTensor]) {
         let sizes = outputs.iter().map(|output| output.tensor.byte_len().saturating_add(OUTPUT_BYTES));
         let bytes = sizes.fold(ENTRY_BYTES.saturating_add(key.len()), usize::saturating_add);
         if bytes > self.entry_bytes_max() {
@@ -96,10 +96,11 @@ impl ResponseCache {
             let mut dropped = entries.make_room(bytes);
             entries.uses += 1;
             let last_use = entries.uses;
-            entries.by_use.insert(last_use, Arc::clone(&key));
+            entries.by_use.insert(last_use, (model, Arc::clone(&key)));
             entries.bytes += bytes;
             // The same request may have run twice at the same time.
-            if let Some(before) = entries.by_key.insert(key, Entry { outputs, bytes, last_use }) {
+            let own = entries.by_model.entry(model).or_default();
+            if let Some(before) = own.insert(key, Entry { outputs, bytes, last_use }) {
                 entries.by_use.remove(&before.last_use);
                 entries.bytes -= before.bytes;
                 dropped.twins.push(before);
@@ -111,9 +112,7 @@ impl ResponseCache {
     /// Drops what belongs to a model.
     fn forget(&self, model: u64) {
         self.change(|entries| {
-            let mut own = entries.by_key.split_off(&prefix(model)[..]);
-            let mut others = own.split_off(&prefix(model.saturating_add(1))[..]);
-            entries.by_key.append(&mut others);
+            let own = entries.by_model.remove(&model).unwrap_or_default();
             for entry in own.values() {
                 entries.by_use.remove(&entry.last_use);
                 entries.bytes -= entry.bytes;
@@ -127,7 +126,8 @@ impl ResponseCache {
         let dropped = {
             let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
             let dropped = change(&mut entries);
-            self.metrics.cache_size(entries.by_key.len(), entries.bytes);
+            // Each has been used exactly once for the last time.
+            self.metrics.cache_size(entries.by_use.len(), entries.bytes);
             dropped
         };
         self.metrics.cache_evicted(dropped.evicted.len());
@@ -150,8 +150,13 @@ impl Entries {
     fn make_room(&mut self, bytes: usize) -> Dropped {
         let mut dropped = Dropped::default();
         while self.bytes.saturating_add(bytes) > self.bytes_max {
-            let Some((_, key)) = self.by_use.pop_first() else { break };
-            if let Some(entry) = self.by_key.remove(&key) {
+            let Some((_, (model, key))) = self.by_use.pop_first() else { break };
+            let Some(own) = self.by_model.get_mut(&model) else { continue };
+            let entry = own.remove(&key);
+            if own.is_empty() {
+                self.by_model.remove(&model);
+            }
+            if let Some(entry) = entry {
                 self.bytes -= entry.bytes;
                 dropped.evicted.push(entry);
             }
@@ -190,11 +195,11 @@ impl ModelCache {
     {
         let started = Instant::now();
         let span = tracing::debug_span!("cache", outcome = tracing::field::Empty);
-        let Some(key) = key(self.model, &inputs.inputs, self.cache.entry_bytes_max()) else {
+        let Some(key) = key(&inputs.inputs, self.cache.entry_bytes_max()) else {
             span.record("outcome", "too_large");
             return run(inputs).await;
         };
-        if let Some(outputs) = self.cache.get(&key) {
+        if let Some(outputs) = self.cache.get(self.model, &key) {
             span.record("outcome", "hit");
             self.metrics.cache("hit");
             self.statistics.cache_hit(started.elapsed());
@@ -206,7 +211,7 @@ impl ModelCache {
         let outcome = run(inputs).await;
         let ran = Instant::now();
         if let Ok(outputs) = &outcome {
-            self.cache.put(key, outputs);
+            self.cache.put(self.model, key, outputs);
         }
         self.metrics.cache("miss");
         self.statistics.cache_miss(looked + ran.elapsed());
@@ -220,26 +225,19 @@ impl Drop for ModelCache {
     }
 }
 
-/// How the keys of a model begin.
-fn prefix(model: u64) -> [u8; size_of::<u64>()] {
-    // The big end first: so the order of keys is that of models.
-    model.to_be_bytes()
-}
-
 /// A request in one text: every part has its length in front of it, or one that cannot vary.
 /// `None` if it is longer than `bytes_max`.
-fn key(model: u64, inputs: &[NamedTensor], bytes_max: usize) -> Option<Vec<u8>> {
+fn key(inputs: &[NamedTensor], bytes_max: usize) -> Option<Vec<u8>> {
     let length = |input: &NamedTensor| {
         // Its type, and the numbers: rank, dimensions, and the lengths of name and data.
         let numbers = (3 + input.tensor.shape().rank()) * size_of::<u64>();
         1 + numbers + input.name.len() + input.tensor.byte_len()
     };
-    let bytes = inputs.iter().map(length).fold(prefix(model).len(), usize::saturating_add);
+    let bytes = inputs.iter().map(length).fold(0, usize::saturating_add);
     if bytes > bytes_max {
         return None;
     }
     let mut key = Vec::with_capacity(bytes);
-    key.extend_from_slice(&prefix(model));
     let put = |key: &mut Vec<u8>, number: usize| key.extend_from_slice(&(number as u64).to_le_bytes());
     for NamedTensor { name, tensor } in inputs {
         let dims = tensor.shape().dims();

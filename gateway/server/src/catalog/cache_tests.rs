@@ -19,6 +19,10 @@ fn tensor(name: &str, dtype: DType, dims: &[usize], data: &[u8]) -> NamedTensor 
     NamedTensor { name: name.into(), tensor }
 }
 
+fn kept(entries: &Entries) -> usize {
+    entries.by_model.values().map(BTreeMap::len).sum()
+}
+
 fn bytes(data: &[u8]) -> NamedTensor {
     tensor("x", DType::U8, &[1, data.len()], data)
 }
@@ -64,8 +68,7 @@ fn requests_that_differ_in_anything_have_different_keys() {
         two(tensor("xy", DType::U8, &[1, 1], b"a"), tensor("", DType::U8, &[1, 3], b"bcd")),
         vec![],
     ];
-    let mut keys: Vec<_> = requests.iter().map(|inputs| key(1, inputs, 1000).expect("short")).collect();
-    keys.extend(requests.iter().map(|inputs| key(2, inputs, 1000).expect("short")));
+    let mut keys: Vec<_> = requests.iter().map(|inputs| key(inputs, 1000).expect("short")).collect();
     let all = keys.len();
     keys.sort_unstable();
     keys.dedup();
@@ -83,13 +86,14 @@ async fn the_size_is_a_bound_and_what_was_used_longest_ago_goes_first() {
         ask(&model, entry(number), Ok(entry(number))).await.0.expect("an answer");
         assert!(!ask(&model, entry(0), Ok(entry(0))).await.1, "the one that is used stays");
         let entries = cache.entries.lock().expect("not poisoned");
-        assert!(entries.bytes <= 16 << 10 && entries.by_key.len() == entries.by_use.len());
-        assert_eq!(entries.bytes, entries.by_key.values().map(|entry| entry.bytes).sum::<usize>());
+        assert!(entries.bytes <= 16 << 10 && kept(&entries) == entries.by_use.len());
+        let own = entries.by_model.values().flat_map(BTreeMap::values);
+        assert_eq!(entries.bytes, own.map(|entry| entry.bytes).sum::<usize>());
     }
     assert!(!ask(&model, entry(99), Ok(entry(99))).await.1);
     assert!(ask(&model, entry(50), Ok(entry(50))).await.1, "long gone");
     cache.resize(1 << 10);
-    assert!(cache.entries.lock().expect("not poisoned").by_key.is_empty());
+    assert!(cache.entries.lock().expect("not poisoned").by_model.is_empty());
 }
 
 #[tokio::test]
@@ -99,7 +103,7 @@ async fn what_is_larger_than_its_share_is_answered_and_not_kept() {
         assert!(ask(&model, bytes(&[1; 2000]), Ok(bytes(b"1"))).await.1, "a large request");
         assert!(ask(&model, bytes(b"a"), Ok(bytes(&[1; 2000]))).await.1, "a large answer");
     }
-    assert!(cache.entries.lock().expect("not poisoned").by_key.is_empty());
+    assert!(cache.entries.lock().expect("not poisoned").by_model.is_empty());
 }
 
 #[tokio::test]
@@ -113,10 +117,10 @@ async fn a_model_that_goes_takes_its_answers_along_and_no_others() {
         }
     }
     drop(second);
-    assert_eq!(cache.entries.lock().expect("not poisoned").by_key.len(), 4);
+    assert_eq!(kept(&cache.entries.lock().expect("not poisoned")), 4);
     assert!(!ask(&first, bytes(b"a"), Ok(bytes(b"2"))).await.1);
     assert!(!ask(&third, bytes(b"b"), Ok(bytes(b"2"))).await.1);
     drop((first, third));
     let entries = cache.entries.lock().expect("not poisoned");
-    assert_eq!((entries.bytes, entries.by_use.len()), (0, 0));
+    assert_eq!((entries.bytes, entries.by_use.len(), entries.by_model.len()), (0, 0, 0));
 }

@@ -10,6 +10,7 @@ mod exposed;
 mod files;
 mod grants;
 mod guards;
+mod here;
 mod loaded;
 mod model;
 mod outbox;

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::cache::ModelCache;
 use super::exposed::Exposed;
 use super::guards::{DepthOnDrop, UnderWay};
+use super::here;
 use super::outbox::Outbox;
 use super::scheduling::{self, PaddedModel};
 use super::sequence::{self, SequenceModel};
@@ -23,18 +24,6 @@ use crate::config::{self, Batching};
 use crate::error::{Error, Kind, Result};
 use crate::observe::{Failure, ModelMetrics, PipelineMetrics, Statistics};
 use crate::pipeline::{Call, CheckedInputs};
-
-/// How long a run on the thread of a caller may take, as far as is known before.
-///
-/// Two wake-ups are saved, some 50 microseconds each on a virtual machine: less than that
-/// gains nothing. Meanwhile this thread takes no other request, so it must stay below what
-/// anybody notices.
-const QUICK: Duration = Duration::from_micros(500);
-
-/// With fewer other requests under way, a run may be on a caller's thread. With more, the
-/// instance's thread is awake most of the time and has the engine's code in its processor's
-/// caches, while batches grow.
-const FEW: usize = 2;
 
 /// A loaded model. Dropping it drains its queue and ends its threads.
 pub struct Model {
@@ -53,7 +42,7 @@ pub struct Model {
     /// Requests that wait for it or run.
     under_way: AtomicUsize,
     /// Its instances, by their numbers.
-    runners: OnceLock<Vec<Runner>>,
+    runners: OnceLock<Arc<[Runner]>>,
     /// Where its requests come in sequences.
     sequences: Option<SequenceModel>,
     clock: Arc<dyn Clock>,
@@ -109,7 +98,7 @@ impl Model {
         let queue = Queue::new(policy, Arc::clone(&clock)).limited_by(limiter, Arc::clone(&user));
         let queue = Arc::new(queue);
         let (sequences, signature) =
-            SequenceModel::start(&config, model.signature(), &queue, &clock, &metrics)?;
+            SequenceModel::start(&config, model.signature(), &queue, &clock, &metrics, &statistics)?;
         let exposed = Exposed::new(&signature, &config.presentation, config.max_batch_size > 0)?;
         let padded =
             config.padding.as_ref().map(|padding| PaddedModel::new(&signature, padding)).transpose()?;
@@ -138,7 +127,7 @@ impl Model {
         });
         let runners = started.start_instances(&model)?;
         // Nobody has seen the model yet, so nobody sets them a second time.
-        let _ = started.runners.set(runners);
+        let _ = started.runners.set(runners.into());
         Ok(started)
     }
 
@@ -289,6 +278,7 @@ impl Model {
         let job = Job {
             rows,
             inputs: inputs.inputs,
+            members: Vec::new(),
             reply,
             caller: Arc::clone(&caller),
             queued: Instant::now(),
@@ -312,17 +302,13 @@ impl Model {
         };
         let _leave = LeaveOnDrop(caller);
         let under_way = UnderWay::new(&self.under_way);
-        let quick = if under_way.others < FEW { QUICK } else { Duration::ZERO };
+        let quick = here::quick(under_way.others);
         let submitted = self.queue.submit_quick(entry, quick);
         let mut depth = DepthOnDrop { metrics: &self.metrics, queue: &self.queue, is_answered: false };
-        let (queued, is_quick) = submitted.map_err(|(why, _)| self.refusal(&why))?;
+        let (queued, quick) = submitted.map_err(|(why, _)| self.refusal(&why))?;
         self.metrics.queue_depth(self.queue.depth());
-        if is_quick {
-            // Whatever else is ready on this thread joins the batch first.
-            tokio::task::yield_now().await;
-            if let (Some(borrowed), Some(runners)) = (self.queue.borrow(), self.runners.get()) {
-                Runner::run_here(borrowed, runners, QUICK);
-            }
+        if let (Some(quick), Some(runners)) = (quick, self.runners.get()) {
+            here::run(quick, Arc::clone(runners));
         }
         let outcome = self.answer(answer, queued.timeout()).await;
         // The worker drops a job only when its thread is going away.
@@ -372,20 +358,23 @@ impl Model {
         self.batching.load_full()
     }
 
-    /// Makes what a request may leave out, before its inputs are checked.
+    /// Checks inputs against the signature, puts them in its order, and makes what a request
+    /// may leave out. Nothing is made before what says its size is checked.
     ///
     /// # Errors
-    /// [`Kind::BadShape`]
-    pub(crate) fn complete(&self, inputs: &mut Vec<NamedTensor>) -> Result<()> {
-        self.padded.as_ref().map_or(Ok(()), |padded| padded.complete(inputs))
-    }
-
-    /// Checks what the signature does not say: the lengths of what is padded.
-    ///
-    /// # Errors
-    /// [`Kind::BadShape`]
-    pub(crate) fn check_lengths(&self, inputs: &[NamedTensor]) -> Result<()> {
-        self.padded.as_ref().map_or(Ok(()), |padded| padded.check(inputs))
+    /// [`Kind::BadShape`], naming the input.
+    pub(crate) fn check(&self, mut inputs: Vec<NamedTensor>) -> Result<CheckedInputs> {
+        let (name, signature) = (self.name(), self.signature());
+        if let Some(padded) = &self.padded {
+            padded.complete(name, signature, &mut inputs)?;
+        }
+        let rows = signature
+            .check_inputs(name, &mut inputs, self.max_batch_size())
+            .map_err(|error| Error::new(Kind::BadShape, error.to_string()))?;
+        if let Some(padded) = &self.padded {
+            padded.check(&inputs)?;
+        }
+        Ok(CheckedInputs { inputs, rows })
     }
 
     /// Whether loading it again would change nothing but how it is batched.
@@ -469,7 +458,7 @@ impl Caller {
         !state.gone
     }
 
-    fn leave(&self) {
+    pub(super) fn leave(&self) {
         let batch = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             state.gone = true;

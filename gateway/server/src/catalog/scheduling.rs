@@ -1,11 +1,12 @@
 //! What the configuration and a request are to the scheduler.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, LazyLock};
 
 use sluice_batch::{Demand, ENTRY_ROWS_MAX, Policy, ShapeKey, TenantKey};
 use sluice_engine::{Padding, PaddingSpec};
-use sluice_tensor::{DType, NamedTensor, Shape, Signature, Tensor};
+use sluice_tensor::{DType, NamedTensor, Shape, Signature, TENSOR_BYTES_MAX, Tensor, TensorError};
 
 use crate::config::{self, BatchWeight, Batching};
 use crate::error::{Error, Kind, Result};
@@ -68,22 +69,20 @@ pub(super) fn weight(weight: BatchWeight, inputs: &CheckedInputs, options: &Requ
     }
 }
 
+/// Names and shapes become numbers by a hash whose key is this process's own. Callers choose
+/// what is hashed: with a hash that they could compute they would find two shapes of one
+/// number, and have their rows put into others' batches, which then fail.
+static KEYED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
 /// The scheduler tells tenants apart by a number; 0 is for those who have no name.
 pub(super) fn tenant_key(name: Option<&str>) -> TenantKey {
-    name.map_or(0, |name| name.bytes().fold(FNV_START, |hash, byte| fnv(hash, u64::from(byte))).max(1))
-}
-
-const FNV_START: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a: short, and equal values are all that matters.
-const fn fnv(hash: u64, value: u64) -> u64 {
-    (hash ^ value).wrapping_mul(0x0100_0000_01b3)
+    name.map_or(0, |name| KEYED.hash_one(name).max(1))
 }
 
 /// Rows may share a batch when all their dimensions but the first agree, after padding.
 pub(super) fn shape_key(inputs: &[NamedTensor], padding: Option<&PaddedModel>) -> ShapeKey {
     let size = padding.and_then(|padded| padded.padding.size(padded.padding.length(inputs)));
-    let mut hash = FNV_START;
+    let mut hasher = KEYED.build_hasher();
     for (number, input) in inputs.iter().enumerate() {
         let padded = padding.zip(size).filter(|(padded, _)| padded.padding.pads(number));
         for (axis, dim) in input.tensor.shape().dims().iter().enumerate().skip(1) {
@@ -91,11 +90,11 @@ pub(super) fn shape_key(inputs: &[NamedTensor], padding: Option<&PaddedModel>) -
                 Some((padded, size)) if axis == padded.padding.axis() => size,
                 _ => *dim,
             };
-            hash = fnv(hash, dim as u64);
+            hasher.write_usize(dim);
         }
-        hash = fnv(hash, u64::MAX);
+        hasher.write_usize(usize::MAX);
     }
-    hash
+    hasher.finish()
 }
 
 /// How a model's requests are padded.
@@ -135,35 +134,59 @@ impl PaddedModel {
     }
 
     /// Adds the mask, all ones, to a request that has none.
-    pub(super) fn complete(&self, inputs: &mut Vec<NamedTensor>) -> Result<()> {
+    ///
+    /// The mask has the size that the lead input says, which nobody has checked yet: what
+    /// does not fit the model is left as it is, for the check of the signature to refuse.
+    pub(super) fn complete(
+        &self,
+        model: &str,
+        signature: &Signature,
+        inputs: &mut Vec<NamedTensor>,
+    ) -> Result<()> {
         let Some((name, dtype)) = &self.mask else { return Ok(()) };
         if inputs.iter().any(|input| input.name == *name) {
             return Ok(());
         }
+        let unfit = |error: TensorError| Error::new(Kind::BadShape, error.to_string());
         let Some(lead) = inputs.iter().find(|input| input.name == self.lead) else { return Ok(()) };
+        let Some(spec) = signature.inputs.iter().find(|input| input.name == self.lead) else { return Ok(()) };
+        spec.check(model, &lead.tensor).map_err(unfit)?;
         let dims = lead.tensor.shape().dims();
         let dims = dims.get(..=self.padding.axis()).unwrap_or(dims);
-        let unfit = |what: String| Error::new(Kind::BadShape, what);
-        let shape = Shape::new(dims).map_err(|error| unfit(error.to_string()))?;
+        let shape = Shape::new(dims).map_err(unfit)?;
+        let bytes = shape.bytes(*dtype).map_err(unfit)?.unwrap_or(usize::MAX);
+        if bytes > TENSOR_BYTES_MAX {
+            return Err(unfit(TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX }));
+        }
         let data = ones(*dtype, shape.elements()).unwrap_or_default();
-        let tensor = Tensor::dense(*dtype, shape, data.into()).map_err(|error| unfit(error.to_string()))?;
+        let tensor = Tensor::dense(*dtype, shape, data.into()).map_err(unfit)?;
         inputs.push(NamedTensor { name: Arc::clone(name), tensor });
         Ok(())
     }
 
-    /// Refuses a request that is longer than the largest size, or not equally long in all
-    /// inputs. They are in the order of the signature.
+    /// Refuses a request that is longer than the largest size, not equally long in all
+    /// inputs, or too large once it is padded: an input of `[1, 0, 10^6]` has no bytes until
+    /// then. They are in the order of the signature.
     pub(super) fn check(&self, inputs: &[NamedTensor]) -> Result<()> {
         let length = self.padding.length(inputs);
-        if self.padding.size(length).is_none() {
+        let Some(size) = self.padding.size(length) else {
             let message = format!("input '{}' is {length} long, more than any allowed size", self.lead);
             return Err(Error::new(Kind::BadShape, message));
-        }
+        };
         for (number, input) in inputs.iter().enumerate().filter(|(number, _)| self.padding.pads(*number)) {
             let own = input.tensor.shape().dims().get(self.padding.axis()).copied();
             if own != Some(length) {
                 let message = format!("input '{}' is not as long as '{}'", input.name, self.lead);
                 return Err(Error::new(Kind::BadShape, message).with_detail(format!("input {number}")));
+            }
+            let dims = input.tensor.shape().dims().iter().enumerate();
+            let element = input.tensor.dtype().size().unwrap_or(1);
+            let padded = dims.map(|(axis, dim)| if axis == self.padding.axis() { size } else { *dim });
+            let bytes = padded.fold(element, usize::saturating_mul);
+            if bytes > TENSOR_BYTES_MAX {
+                let error = TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX };
+                let message = format!("input '{}', once it is padded: {error}", input.name);
+                return Err(Error::new(Kind::BadShape, message));
             }
         }
         Ok(())
@@ -180,4 +203,30 @@ fn ones(dtype: DType, count: usize) -> Option<Vec<u8>> {
         _ => return None,
     };
     Some(one.repeat(count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inputs(dims: &[usize]) -> Vec<NamedTensor> {
+        let shape = Shape::new(dims).expect("fits");
+        let data = vec![0; shape.elements()];
+        let tensor = Tensor::dense(DType::U8, shape, data.into()).expect("valid");
+        vec![NamedTensor { name: "x".into(), tensor }]
+    }
+
+    #[test]
+    fn no_caller_can_compute_a_shape_that_shares_the_number_of_anothers() {
+        let key = |dims: &[usize]| shape_key(&inputs(dims), None);
+        assert_eq!(key(&[1, 3, 4]), key(&[2, 3, 4]), "rows of one shape share batches");
+        assert_ne!(key(&[1, 3, 4]), key(&[1, 4, 3]));
+        assert_ne!(key(&[1, 3, 4]), key(&[1, 3, 4, 1]));
+        // The number is another one in each process: it depends on a key that is random.
+        let without_a_key = [3_u64, 4, u64::MAX]
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |hash: u64, value| (hash ^ value).wrapping_mul(0x0100_0000_01b3));
+        assert_ne!(key(&[1, 3, 4]), without_a_key);
+        assert_ne!(key(&[1, 3, 4]), RandomState::new().hash_one((3_usize, 4_usize, usize::MAX)));
+    }
 }

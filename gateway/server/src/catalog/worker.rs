@@ -1,5 +1,5 @@
 //! An instance and its thread: takes a batch, runs it, hands out the results. A caller may
-//! do the same in its place while the thread sleeps: see [`Queue::borrow`].
+//! do the same in its place while the thread sleeps: see [`Queue::submit_quick`].
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use sluice_batch::{Batch, Borrowed, Entry, Expired, Lateness, Queue, Work};
+use sluice_batch::{Batch, Borrowed, Entry, Expired, Lateness, Observed, Queue, Work};
 use sluice_engine::{EngineError, Instance, Interrupt, Padding, Timings};
 use sluice_tensor::NamedTensor;
 use tokio::sync::oneshot;
@@ -18,14 +18,17 @@ use super::outbox::{Outbox, Turn};
 use crate::error::{Error, Kind, Result};
 use crate::observe::{ModelMetrics, Phases, Statistics, Trace, Waiting};
 
-/// One request's rows in a model's queue.
+/// One request's rows in a model's queue; or a batch of sequences, which is several requests.
 pub(super) struct Job {
     pub(super) inputs: Vec<NamedTensor>,
+    /// Rows that run: in a batch of sequences some may be nobody's.
     pub(super) rows: usize,
+    /// The requests of a batch of sequences, of one row each. Else none: it is one request.
+    pub(super) members: Vec<Member>,
     pub(super) reply: oneshot::Sender<Result<Vec<NamedTensor>>>,
     pub(super) caller: Arc<Caller>,
     pub(super) queued: Instant,
-    /// How long it waited, once it has joined its batch.
+    /// How long it waited, once it has joined its batch: its requests together.
     pub(super) waited: Duration,
     /// There while it waits.
     pub(super) waiting: Option<Waiting>,
@@ -34,6 +37,43 @@ pub(super) struct Job {
     pub(super) span: tracing::Span,
     /// Open while the job waits for its batch.
     pub(super) queue_span: tracing::Span,
+}
+
+/// A request that shares its job with others.
+pub(super) struct Member {
+    pub(super) queued: Instant,
+    /// Where its times are noted, if it is traced.
+    pub(super) trace: Option<Arc<Trace>>,
+}
+
+impl Job {
+    /// It has joined its batch.
+    fn joined(&mut self, metrics: &ModelMetrics) {
+        self.queue_span = tracing::Span::none();
+        self.waiting = None;
+        if self.members.is_empty() {
+            self.waited = self.queued.elapsed();
+            return metrics.queue_wait(self.waited);
+        }
+        self.waited = Duration::ZERO;
+        for member in &self.members {
+            let waited = member.queued.elapsed();
+            metrics.queue_wait(waited);
+            self.waited = self.waited.saturating_add(waited);
+        }
+    }
+
+    /// Requests in it, and their rows.
+    fn counts(&self) -> (usize, usize) {
+        match self.members.len() {
+            0 => (1, self.rows),
+            members => (members, members),
+        }
+    }
+
+    fn traces(&self) -> impl Iterator<Item = &Arc<Trace>> {
+        self.trace.iter().chain(self.members.iter().filter_map(|member| member.trace.as_ref()))
+    }
 }
 
 /// Interrupts a batch when the last caller who waits for it has left.
@@ -104,7 +144,8 @@ impl Runner {
         Ok(runner)
     }
 
-    /// Runs what is due on the caller's thread, as long as it is quick.
+    /// Runs what is due on the caller's thread, as long as it is expected to be quick. It may
+    /// not be: nobody else may need the thread.
     pub(super) fn run_here(borrowed: Borrowed<Job>, runners: &[Self], quick: Duration) {
         let Some(runner) = runners.get(borrowed.instance()) else { return };
         let mut worker = runner.lock();
@@ -166,17 +207,22 @@ impl Worker {
 
     /// A fresh instance in place of one that panicked.
     fn rebuild(&mut self) -> bool {
-        match self.model.instance() {
-            Ok(instance) => {
+        let (model, padding) = (&self.model, &self.padding);
+        let rebuilt = catch_unwind(AssertUnwindSafe(|| {
+            let mut instance = model.instance()?;
+            instance.pad(padding.clone());
+            Ok::<_, EngineError>(instance)
+        }));
+        let error = match rebuilt {
+            Ok(Ok(instance)) => {
                 self.instance = instance;
-                self.instance.pad(self.padding.clone());
-                true
+                return true;
             }
-            Err(error) => {
-                tracing::error!(model = %self.model_name, %error, "cannot rebuild the instance");
-                false
-            }
-        }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it panicked".to_owned(),
+        };
+        tracing::error!(model = %self.model_name, error, "cannot rebuild the instance");
+        false
     }
 
     fn run(&mut self, batch: Batch<Job>) -> Result<(), Panicked> {
@@ -186,14 +232,11 @@ impl Worker {
         });
         let mut turn = self.outbox.turn(batch.number, batch.is_ordered);
         let started = Instant::now();
-        let (reason, rows, oldest_wait) = (batch.reason.as_str(), batch.rows, batch.oldest_wait);
+        let (reason, shape, oldest_wait) = (batch.reason.as_str(), batch.shape, batch.oldest_wait);
         let mut jobs = Vec::with_capacity(batch.entries.len());
         for Entry { payload: mut job, .. } in batch.entries {
             if job.caller.join(&watch) {
-                job.queue_span = tracing::Span::none();
-                job.waited = job.queued.elapsed();
-                job.waiting = None;
-                self.metrics.queue_wait(job.waited);
+                job.joined(&self.metrics);
                 jobs.push(job);
             } else {
                 watch.one_left();
@@ -202,6 +245,8 @@ impl Worker {
         if jobs.is_empty() {
             return Ok(());
         }
+        // Some may have left while it waited: what runs is what counts.
+        let rows: usize = jobs.iter().map(|job| job.rows).sum();
         // The batch belongs to all of its members; its span hangs below the first and
         // links to the others.
         let span = tracing::debug_span!(parent: &jobs[0].span, "execute", model = %self.model_name, rows,
@@ -210,11 +255,11 @@ impl Worker {
         jobs.iter().skip(1).for_each(|job| {
             span.follows_from(&job.span);
         });
-        match self.attempt(&jobs, rows, reason, &watch.interrupt) {
+        match self.attempt(&jobs, reason, &watch.interrupt) {
             Ok(outputs) => {
                 reply(&mut turn, jobs, outputs);
-                // Of a batch that some have left while it waited the rows are fewer.
-                let best_rows = self.queue.observe(rows, started.elapsed(), oldest_wait);
+                let observed = Observed { shape, rows, took: started.elapsed(), oldest_wait };
+                let best_rows = self.queue.observe(&observed);
                 self.metrics.best_rows(best_rows);
                 Ok(())
             }
@@ -233,7 +278,7 @@ impl Worker {
     fn run_apart(&mut self, turn: &mut Turn, jobs: Vec<Job>, interrupt: &Interrupt) -> Result<(), Panicked> {
         let mut rest = jobs.into_iter();
         while let Some(job) = rest.next() {
-            match self.attempt(std::slice::from_ref(&job), job.rows, "apart", interrupt) {
+            match self.attempt(std::slice::from_ref(&job), "apart", interrupt) {
                 Ok(outputs) => reply(turn, vec![job], outputs),
                 Err(error) => {
                     if let Err(panicked) = self.refuse(turn, vec![job], error) {
@@ -249,7 +294,6 @@ impl Worker {
     fn attempt(
         &mut self,
         jobs: &[Job],
-        rows: usize,
         reason: &'static str,
         interrupt: &Interrupt,
     ) -> Result<Vec<Vec<NamedTensor>>, Failure> {
@@ -259,10 +303,12 @@ impl Worker {
         match catch_unwind(AssertUnwindSafe(|| instance.run(&members, interrupt))) {
             Ok(Ok(output)) => {
                 let Timings { gather, compute, scatter } = output.timings;
+                let counts = jobs.iter().map(Job::counts);
+                let (requests, rows) = counts.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
                 self.metrics.batch(reason, rows, gather, compute, scatter);
                 let waited = jobs.iter().map(|job| job.waited).sum();
                 let phases = Phases { input: gather, infer: compute, output: scatter };
-                self.statistics.executed(jobs.len(), rows, waited, phases);
+                self.statistics.executed(requests, rows, waited, phases);
                 note(jobs, &output.members, started, phases);
                 Ok(output.members)
             }
@@ -308,13 +354,17 @@ impl Worker {
 /// Notes the times of a run for those of its members that are traced.
 fn note(jobs: &[Job], outputs: &[Vec<NamedTensor>], started: Instant, phases: Phases) {
     for (job, outputs) in jobs.iter().zip(outputs) {
-        let Some(trace) = &job.trace else { continue };
         let gathered = started + phases.input;
-        trace.event_at("COMPUTE_START", started);
-        trace.event_at("COMPUTE_INPUT_END", gathered);
-        trace.event_at("COMPUTE_OUTPUT_START", gathered + phases.infer);
-        trace.event("COMPUTE_END");
-        trace.tensors("TENSOR_BACKEND_OUTPUT", outputs);
+        for trace in job.traces() {
+            trace.event_at("COMPUTE_START", started);
+            trace.event_at("COMPUTE_INPUT_END", gathered);
+            trace.event_at("COMPUTE_OUTPUT_START", gathered + phases.infer);
+            trace.event("COMPUTE_END");
+        }
+        // Whose outputs are whose is cut apart later where a job has members.
+        if let Some(trace) = &job.trace {
+            trace.tensors("TENSOR_BACKEND_OUTPUT", outputs);
+        }
     }
 }
 
@@ -363,3 +413,7 @@ pub(super) fn expire(expired: Vec<Expired<Job>>) {
 
 /// For the caller, when no run can end in time.
 pub(super) const UNREACHABLE: &str = "the request's deadline cannot be met: a run takes longer";
+
+#[cfg(test)]
+#[path = "worker_tests.rs"]
+mod tests;

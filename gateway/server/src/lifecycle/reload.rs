@@ -63,9 +63,19 @@ impl Reloader {
     }
 
     /// Reads the file and puts into service what changed. Reloads queue up behind
-    /// each other; each sees the file as it is when its turn comes.
+    /// each other; each sees the file as it is when its turn comes. One that has begun ends,
+    /// also when nobody waits for it any more: no other change may begin beside it.
     pub async fn reload(self: &Arc<Self>) -> Outcome {
-        let _turn = self.turn.lock().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let this = Arc::clone(self);
+        let work = async move {
+            let _turn = turn;
+            this.reload_in_turn().await
+        };
+        tokio::spawn(work).await.unwrap_or_else(|_| refused("failed", "the reload panicked"))
+    }
+
+    async fn reload_in_turn(self: &Arc<Self>) -> Outcome {
         let this = Arc::clone(self);
         let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
         let outcome = attempt.unwrap_or_else(|_| refused("failed", "the reload panicked"));

@@ -204,14 +204,8 @@ pub struct CheckedInputs {
 ///
 /// # Errors
 /// [`Kind::BadShape`], naming the input.
-pub fn check(model: &Model, mut inputs: Vec<NamedTensor>) -> Result<CheckedInputs> {
-    model.complete(&mut inputs)?;
-    let rows = model
-        .signature()
-        .check_inputs(model.name(), &mut inputs, model.max_batch_size())
-        .map_err(|error| Error::new(Kind::BadShape, error.to_string()))?;
-    model.check_lengths(&inputs)?;
-    Ok(CheckedInputs { inputs, rows })
+pub fn check(model: &Model, inputs: Vec<NamedTensor>) -> Result<CheckedInputs> {
+    model.check(inputs)
 }
 
 fn tensors_of(request: Request) -> Result<Vec<NamedTensor>> {

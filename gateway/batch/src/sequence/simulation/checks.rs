@@ -39,17 +39,16 @@ impl Simulation {
         if request.start {
             self.orphan(key, place);
         }
-        let known = &mut self.known[key];
         let mut is_over = false;
-        if !request.start && request.closes {
-            match place.checked_sub(1).and_then(|before| known.waiting.get_mut(before)) {
-                Some(before) => before.closes = true,
-                None => match &mut known.running {
-                    Some(running) => running.closes = true,
-                    None => is_over = true,
-                },
+        if (request.start || request.superseded) && self.known[key].waiting.len() == place {
+            self.saw("superseded");
+            let known = &mut self.known[key];
+            match known.waiting.last_mut().or(known.running.as_mut()) {
+                Some(before) => before.superseded = true,
+                None => is_over = true,
             }
         }
+        let known = &mut self.known[key];
         if known.running.is_none() {
             end_if(known, is_over);
             if known.started && known.waiting.is_empty() {

@@ -33,9 +33,9 @@ pub struct Repositories {
 }
 
 /// A model is being loaded until this is dropped.
-struct Loading<'a>(&'a Repositories, Arc<str>);
+struct Loading(Arc<Repositories>, Arc<str>);
 
-impl Drop for Loading<'_> {
+impl Drop for Loading {
     fn drop(&mut self) {
         self.0.loading.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
     }
@@ -81,7 +81,7 @@ impl Repositories {
     /// [`Kind::ModelUnavailable`] where requests load nothing; [`Kind::NotFound`] for a model
     /// that no repository has; [`Kind::BadRequest`] with the reason why it cannot be served:
     /// what was served before still is.
-    pub async fn load(&self, name: &str, parameters: LoadParameters) -> Result<()> {
+    pub async fn load(self: &Arc<Self>, name: &str, parameters: LoadParameters) -> Result<()> {
         check_control(&self.catalog.snapshot().config)?;
         let shown: String = name.chars().take(128).collect();
         let missing = || {
@@ -93,16 +93,21 @@ impl Repositories {
         }
         let name: Arc<str> = name.into();
         self.loading.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&name));
-        let _loading = Loading(self, Arc::clone(&name));
+        let loading = Loading(Arc::clone(self), Arc::clone(&name));
         let source = Source { config: parameters.config.map(Into::into) };
-        let before = self.catalog.snapshot();
-        let next = self.change(Change::Load { name: Arc::clone(&name), source }).await?;
+        let change = Change::Load { name: Arc::clone(&name), source };
+        let plan = move |snapshot: &Snapshot| -> Result<Option<Change>> {
+            check_control(&snapshot.config)?;
+            let Change::Load { name, .. } = &change else { return Ok(None) };
+            match snapshot.repositories.get(name) {
+                Some(entry) if !is_explicit(&snapshot.config, &entry.repository) => Err(not_allowed()),
+                _ => Ok(Some(change)),
+            }
+        };
+        let next = self.change(plan, Some(loading)).await?;
         let is_tried =
             |snapshot: &Snapshot| snapshot.repositories.get(&name).filter(|it| !it.is_unloaded).cloned();
         let Some(entry) = is_tried(&next) else { return Err(missing()) };
-        if !is_explicit(&before.config, &entry.repository) {
-            return Err(not_allowed());
-        }
         if entry.failures.is_empty() {
             tracing::info!(model = %name, versions = ?entry.versions, "model loaded");
             return Ok(());
@@ -127,21 +132,10 @@ impl Repositories {
     /// # Errors
     /// [`Kind::ModelUnavailable`] where requests unload nothing; [`Kind::InUse`] if a pipeline
     /// or plugin of the configuration needs it.
-    pub async fn unload(&self, name: &str, dependents: bool) -> Result<()> {
-        let snapshot = self.catalog.snapshot();
-        check_control(&snapshot.config)?;
-        let Some((name, entry)) = snapshot.repositories.get_key_value(name) else { return Ok(()) };
-        if !is_explicit(&snapshot.config, &entry.repository) {
-            return Err(not_allowed());
-        }
-        let mut names = vec![Arc::clone(name)];
-        if let Some(ensemble) = entry.ensemble.as_ref().filter(|_| dependents) {
-            let own = ensemble.steps.iter().map(|step| &step.model);
-            names.extend(own.filter(|model| !is_needed(&snapshot, model, name)).map(Arc::clone));
-        }
-        self.change(Change::Unload { names }).await?;
-        tracing::info!(model = %name, "model unloaded");
-        Ok(())
+    pub async fn unload(self: &Arc<Self>, name: &str, dependents: bool) -> Result<()> {
+        check_control(&self.catalog.snapshot().config)?;
+        let asked = name.to_owned();
+        self.change(move |snapshot| plan_unload(snapshot, &asked, dependents), None).await.map(drop)
     }
 
     /// How often to look for changes, if that is what loads models.
@@ -152,18 +146,39 @@ impl Repositories {
     }
 
     /// Looks for changes of the repositories that are polled, and serves them.
-    pub async fn poll(&self) {
-        if let Err(error) = self.change(Change::Poll).await {
+    pub async fn poll(self: &Arc<Self>) {
+        if let Err(error) = self.change(|_| Ok(Some(Change::Poll)), None).await {
             tracing::error!(error = %error, detail = error.detail().unwrap_or(""), "repositories cannot be looked at");
         }
     }
 
-    /// Builds the next snapshot and swaps it in, unless it is the same.
-    async fn change(&self, change: Change) -> Result<Arc<Snapshot>> {
-        let _turn = self.turn.lock().await;
+    /// Builds the next snapshot and swaps it in, unless it is the same. What is to change is
+    /// decided when it is its turn, from what is served then.
+    ///
+    /// A change that has begun ends, also when its caller has left: the next one must not
+    /// begin to build beside it.
+    async fn change<P>(self: &Arc<Self>, plan: P, loading: Option<Loading>) -> Result<Arc<Snapshot>>
+    where
+        P: FnOnce(&Snapshot) -> Result<Option<Change>> + Send + 'static,
+    {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let own = Arc::clone(self);
+        let work = async move {
+            let _held = (turn, loading);
+            own.change_in_turn(plan).await
+        };
+        tokio::spawn(work).await.unwrap_or_else(|_| Err(internal("the change panicked")))
+    }
+
+    async fn change_in_turn<P>(&self, plan: P) -> Result<Arc<Snapshot>>
+    where
+        P: FnOnce(&Snapshot) -> Result<Option<Change>>,
+    {
         let current = self.catalog.snapshot();
+        let Some(change) = plan(&current)? else { return Ok(current) };
         let (builder, previous) = (Arc::clone(&self.builder), Arc::clone(&current));
-        let work = move || builder.build_models(&previous, &change).map(|built| (built, previous));
+        let asked = change.clone();
+        let work = move || builder.build_models(&previous, &asked).map(|built| (built, previous));
         let built = tokio::task::spawn_blocking(work).await.map_err(|_| internal("the build panicked"))?;
         let (built, previous) = built.map_err(|error| {
             let message = "something that is configured needs the model, or cannot be served with it";
@@ -175,6 +190,9 @@ impl Repositories {
         built.commit(&self.catalog, &self.builder.metrics);
         let next = self.catalog.snapshot();
         self.note_leaving(&current, &next);
+        if let Change::Unload { names } = &change {
+            tracing::info!(?names, "models unloaded");
+        }
         Ok(next)
     }
 
@@ -199,6 +217,26 @@ impl Repositories {
         let unloading = there.map(|(name, version, _)| (Arc::clone(name), version.clone())).collect();
         UnderWay { loading, unloading }
     }
+}
+
+/// What a request to unload a model is about; nothing if it is not there. With an ensemble
+/// may go the models that only it runs, as far as requests may unload those.
+fn plan_unload(snapshot: &Snapshot, name: &str, dependents: bool) -> Result<Option<Change>> {
+    check_control(&snapshot.config)?;
+    let Some((name, entry)) = snapshot.repositories.get_key_value(name) else { return Ok(None) };
+    if !is_explicit(&snapshot.config, &entry.repository) {
+        return Err(not_allowed());
+    }
+    let mut names = vec![Arc::clone(name)];
+    if let Some(ensemble) = entry.ensemble.as_ref().filter(|_| dependents) {
+        let may_go = |model: &&Arc<str>| {
+            let entry = snapshot.repositories.get(*model);
+            let is_open = entry.is_some_and(|entry| is_explicit(&snapshot.config, &entry.repository));
+            is_open && !is_needed(snapshot, model, name)
+        };
+        names.extend(ensemble.steps.iter().map(|step| &step.model).filter(may_go).map(Arc::clone));
+    }
+    Ok(Some(Change::Unload { names }))
 }
 
 /// Whether another ensemble than `but` runs a model.

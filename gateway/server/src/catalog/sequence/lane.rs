@@ -55,7 +55,8 @@ impl Lane {
 
     /// Runs a batch. Gives an outcome for each member, and whether the instance is gone.
     fn fly(&self, flight: Flight<Key, Request, State>) -> (Vec<Outcome<State>>, bool) {
-        let Flight { rows, members } = flight;
+        let Flight { rows, mut members } = flight;
+        members.iter_mut().for_each(|member| member.payload.waiting = None);
         let failed = match self.run(rows, &members) {
             Ok(outputs) => {
                 let landed = members.into_iter().map(|member| self.land(member, &outputs)).collect();
@@ -120,6 +121,7 @@ impl Lane {
         let job = Job {
             inputs,
             rows,
+            members: members.iter().map(|member| member.payload.as_member()).collect(),
             reply,
             // A batch that has begun ends: what its sequences remember depends on it.
             caller: Arc::new(Caller::default()),
@@ -127,7 +129,7 @@ impl Lane {
             waited: Duration::ZERO,
             queue_span: tracing::debug_span!(parent: &span, "queue"),
             span,
-            // Each member waits and is traced by itself.
+            // Of its members each waits and is traced.
             waiting: None,
             trace: None,
         };
@@ -156,6 +158,9 @@ impl Lane {
     fn land(&self, member: Member<Key, Request, State>, outputs: &[NamedTensor]) -> Outcome<State> {
         match self.plan.scatter(outputs, member.row) {
             Ok((seen, state)) => {
+                if let Some(trace) = &member.payload.trace {
+                    trace.tensors("TENSOR_BACKEND_OUTPUT", &seen);
+                }
                 // The caller may have left meanwhile: its sequence goes on all the same.
                 let _ = member.payload.reply.send(Ok(seen));
                 Outcome::Ran(state)

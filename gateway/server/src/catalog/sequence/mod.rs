@@ -22,10 +22,10 @@ use tokio::time::Instant;
 use self::lane::Lane;
 use self::plan::Plan;
 use super::scheduling;
-use super::worker::Job;
+use super::worker::{self, Job};
 use crate::config::{self, SequenceStrategy};
 use crate::error::{Error, Kind, Result};
-use crate::observe::ModelMetrics;
+use crate::observe::{ModelMetrics, Statistics, Trace, Waiting};
 use crate::pipeline::{Call, CheckedInputs, SequenceId};
 
 /// A sequence is its caller's: two tenants that use the same id have two sequences.
@@ -46,7 +46,18 @@ struct Request {
     shown_id: String,
     reply: oneshot::Sender<Result<Vec<NamedTensor>>>,
     queued: Instant,
+    /// There while it waits.
+    waiting: Option<Waiting>,
+    /// Where its times are noted, if it is traced.
+    trace: Option<Arc<Trace>>,
     span: tracing::Span,
+}
+
+impl Request {
+    /// As a part of the job that its batch is.
+    fn as_member(&self) -> worker::Member {
+        worker::Member { queued: self.queued, trace: self.trace.clone() }
+    }
 }
 
 /// The sequences of one model. Dropping it ends them, and its lanes.
@@ -56,6 +67,7 @@ pub(super) struct SequenceModel {
     queue: Arc<Sequences>,
     clock: Arc<dyn Clock>,
     policy: SequencePolicy,
+    statistics: Arc<Statistics>,
 }
 
 impl SequenceModel {
@@ -70,6 +82,7 @@ impl SequenceModel {
         runs: &Arc<Queue<Job>>,
         clock: &Arc<dyn Clock>,
         metrics: &Arc<ModelMetrics>,
+        statistics: &Arc<Statistics>,
     ) -> std::result::Result<(Option<Self>, Signature), String> {
         let Some(sequence) = &config.sequence else { return Ok((None, file.clone())) };
         let (plan, seen) = Plan::new(sequence, file, config.max_batch_size > 0)?;
@@ -86,7 +99,8 @@ impl SequenceModel {
         );
         let model = Arc::clone(&config.name);
         // Dropping it drains the queue, so that a start that fails leaves no thread behind.
-        let started = Self { model, plan, queue: Arc::new(queue), clock: Arc::clone(clock), policy };
+        let (queue, clock, statistics) = (Arc::new(queue), Arc::clone(clock), Arc::clone(statistics));
+        let started = Self { model, plan, queue, clock, policy, statistics };
         for number in 0..config.instances {
             let lane = Lane {
                 number,
@@ -130,6 +144,10 @@ impl SequenceModel {
                 format!("correlation ID {shown_id} does not fit model '{model}': {what}"),
             )
         })?;
+        if let Some(trace) = &call.trace {
+            trace.event("QUEUE_START");
+            trace.tensors("TENSOR_QUEUE_INPUT", &inputs.inputs);
+        }
         let (reply, answer) = oneshot::channel();
         let arrival = Arrival {
             key: (call.tenant.clone(), sequence.id.clone()),
@@ -143,6 +161,8 @@ impl SequenceModel {
                 shown_id: shown_id.clone(),
                 reply,
                 queued: Instant::now(),
+                waiting: Some(self.statistics.wait()),
+                trace: call.trace.clone(),
                 span: tracing::Span::current(),
             },
         };

@@ -74,8 +74,23 @@ where
     W: FnOnce(Admitted) -> F + Send,
     F: Future<Output = Result<Encoded>> + Send,
 {
-    let request_id = request_id(request.headers());
     let snapshot = front.catalog.snapshot();
+    predict_in(snapshot, front, target, request, work).await
+}
+
+/// The same in a snapshot that was looked at already: a request uses one from start to end.
+pub(super) async fn predict_in<W, F>(
+    snapshot: Arc<Snapshot>,
+    front: Arc<Front>,
+    target: &str,
+    request: Request,
+    work: W,
+) -> Response
+where
+    W: FnOnce(Admitted) -> F + Send,
+    F: Future<Output = Result<Encoded>> + Send,
+{
+    let request_id = request_id(request.headers());
     let metrics = snapshot.metrics(target).map_or_else(|| front.metrics.pipeline(OTHER), Arc::clone);
     let arrived = Instant::now();
     let span =

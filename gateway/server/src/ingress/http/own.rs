@@ -53,7 +53,8 @@ pub(super) async fn serve(
         query: uri.query().map(str::to_owned),
         path_parameters: parameters,
     };
-    exchange::predict(front, &pipeline, request, |admitted| answer(&pipeline, route, admitted)).await
+    let work = |admitted| answer(&pipeline, route, admitted);
+    exchange::predict_in(snapshot, front, &pipeline, request, work).await
 }
 
 async fn answer(pipeline: &str, route: RouteCall, admitted: Admitted) -> Result<Encoded> {
