@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::index::{IndexEntry, ModelState, UnderWay, index};
 use super::{Change, Source};
-use crate::catalog::{Builder, Catalog, Model, Snapshot};
+use crate::catalog::{Builder, Catalog, Model, Snapshot, Turns};
 use crate::config::{Config, ModelControl};
 use crate::error::{Error, Kind, Result};
 
@@ -27,7 +27,7 @@ pub struct Repositories {
     builder: Arc<Builder>,
     catalog: Arc<Catalog>,
     /// Shared with whatever else swaps snapshots.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turns: Arc<Turns>,
     loading: Mutex<BTreeSet<Arc<str>>>,
     leaving: Mutex<Leaving>,
 }
@@ -42,16 +42,12 @@ impl Drop for Loading<'_> {
 }
 
 impl Repositories {
-    /// Control over the models of a catalog. `turn` is shared with whatever else swaps
+    /// Control over the models of a catalog. `turns` is shared with whatever else swaps
     /// snapshots.
-    pub fn new(
-        builder: &Arc<Builder>,
-        catalog: &Arc<Catalog>,
-        turn: &Arc<tokio::sync::Mutex<()>>,
-    ) -> Arc<Self> {
+    pub fn new(builder: &Arc<Builder>, catalog: &Arc<Catalog>, turns: &Arc<Turns>) -> Arc<Self> {
         let (loading, leaving) = (Mutex::default(), Mutex::default());
-        let (builder, catalog, turn) = (Arc::clone(builder), Arc::clone(catalog), Arc::clone(turn));
-        Arc::new(Self { builder, catalog, turn, loading, leaving })
+        let (builder, catalog, turns) = (Arc::clone(builder), Arc::clone(catalog), Arc::clone(turns));
+        Arc::new(Self { builder, catalog, turns, loading, leaving })
     }
 
     /// What there is, and in which state: of one repository if it is named, else of
@@ -158,23 +154,31 @@ impl Repositories {
         }
     }
 
-    /// Builds the next snapshot and swaps it in, unless it is the same.
+    /// Builds the next snapshot and swaps it in, unless it is the same. Keeps its turn also
+    /// when the caller leaves.
     async fn change(&self, change: Change) -> Result<Arc<Snapshot>> {
-        let _turn = self.turn.lock().await;
-        let current = self.catalog.snapshot();
-        let (builder, previous) = (Arc::clone(&self.builder), Arc::clone(&current));
-        let work = move || builder.build_models(&previous, &change).map(|built| (built, previous));
-        let built = tokio::task::spawn_blocking(work).await.map_err(|_| internal("the build panicked"))?;
-        let (built, previous) = built.map_err(|error| {
+        let turn = self.turns.load().await;
+        let (builder, catalog) = (Arc::clone(&self.builder), Arc::clone(&self.catalog));
+        let turns = Arc::clone(&self.turns);
+        let work = move || {
+            let _turn = turn;
+            let build = |current: &Snapshot, prepared: Option<&Snapshot>| {
+                builder.build_models(current, &change, prepared)
+            };
+            turns.build_and_swap(&catalog, build, |built, current| {
+                let before = catalog.snapshot();
+                if !built.changes_nothing(current) {
+                    built.commit(&catalog, &builder.metrics);
+                }
+                (before, catalog.snapshot())
+            })
+        };
+        let swapped = tokio::task::spawn_blocking(work).await.map_err(|_| internal("the build panicked"))?;
+        let (before, next) = swapped.map_err(|error| {
             let message = "something that is configured needs the model, or cannot be served with it";
             Error::new(Kind::InUse, message).with_detail(error.to_string())
         })?;
-        if built.changes_nothing(&previous) {
-            return Ok(current);
-        }
-        built.commit(&self.catalog, &self.builder.metrics);
-        let next = self.catalog.snapshot();
-        self.note_leaving(&current, &next);
+        self.note_leaving(&before, &next);
         Ok(next)
     }
 
