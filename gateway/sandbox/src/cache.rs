@@ -10,11 +10,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use crate::account::Account;
 use crate::error::LoadError;
 
 /// The subdirectory of the configured directory. Its name changes with the
@@ -28,8 +31,12 @@ const MAGIC: &[u8; 8] = b"sluice\x01\n";
 const HEADER_BYTES: usize = 8 + 32 + 32 + 32;
 
 /// Files that are kept. A plugin has one for each version of itself and of the
-/// gateway; the oldest go first.
+/// gateway; those that were used longest ago go first, but none of a plugin that is
+/// loaded: it would have to be compiled again before it could be.
 const FILES_MAX: usize = 256;
+
+/// Bytes of all files that are kept, so that no crowd of large components fills the disk.
+const BYTES_MAX: u64 = 8 << 30;
 
 /// A digest, as SHA-256 makes it.
 pub(crate) type Sha = [u8; 32];
@@ -66,6 +73,8 @@ pub(crate) struct Cache {
     directory: PathBuf,
     /// Settings and version of wasmtime: code for others cannot be loaded.
     engine_hash: Sha,
+    /// Components of loaded plugins, and what lives as long as each of those.
+    loaded: Mutex<Vec<(Sha, Weak<Account>)>>,
 }
 
 impl Cache {
@@ -100,14 +109,29 @@ impl Cache {
         }
         let mut hasher = ShaHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        Ok(Self { directory, engine_hash: hasher.0.finalize().into() })
+        Ok(Self { directory, engine_hash: hasher.0.finalize().into(), loaded: Mutex::default() })
     }
 
     /// The compiled component, if it is here and whole.
     pub(crate) fn load(&self, engine: &Engine, digest: &Sha) -> Option<Component> {
-        let file = fs::read(self.path(digest)).ok()?;
+        let path = self.path(digest);
+        let file = fs::read(&path).ok()?;
         let code = self.check(&file, digest)?;
+        // What is used is not among the oldest. Without that it only goes earlier.
+        let _ = OpenOptions::new().write(true).open(&path).and_then(|it| it.set_modified(SystemTime::now()));
         deserialize_cached(engine, code)
+    }
+
+    /// Keeps the code of a component for as long as its plugin is loaded.
+    pub(crate) fn keep(&self, digest: &Sha, plugin: &Arc<Account>) {
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.retain(|(_, plugin)| plugin.strong_count() > 0);
+        loaded.push((*digest, Arc::downgrade(plugin)));
+    }
+
+    fn is_kept(&self, path: &Path) -> bool {
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.iter().any(|(digest, plugin)| plugin.strong_count() > 0 && self.path(digest) == *path)
     }
 
     /// The code in a file that was written for this component and this engine,
@@ -152,21 +176,43 @@ impl Cache {
         file.sync_all()
     }
 
-    /// Removes the oldest files above [`FILES_MAX`].
+    /// Removes the oldest files above [`FILES_MAX`] and [`BYTES_MAX`].
     fn prune(&self) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
-            files.push((entry.metadata()?.modified()?, entry.path()));
+            // Somebody else who writes may have removed it meanwhile.
+            let Some(found) = unless_gone(entry.metadata())? else { continue };
+            files.push((found.modified()?, found.len(), entry.path()));
         }
         files.sort();
-        let excess = files.len().saturating_sub(FILES_MAX);
-        files.into_iter().take(excess).try_for_each(|(_, path)| fs::remove_file(path))
+        let mut count = files.len();
+        let mut bytes = files.iter().fold(0_u64, |sum, (_, bytes, _)| sum.saturating_add(*bytes));
+        for (_, length, path) in files {
+            if count <= FILES_MAX && bytes <= BYTES_MAX {
+                break;
+            }
+            if self.is_kept(&path) {
+                continue;
+            }
+            unless_gone(fs::remove_file(&path))?;
+            count -= 1;
+            bytes = bytes.saturating_sub(length);
+        }
+        Ok(())
     }
 
     fn path(&self, digest: &Sha) -> PathBuf {
         let engine = hex(&self.engine_hash);
         self.directory.join(format!("{}-{}.cwasm", hex(digest), &engine[..16]))
+    }
+}
+
+/// Nothing for a file that is not there any more.
+fn unless_gone<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        outcome => outcome.map(Some),
     }
 }
 
@@ -206,5 +252,30 @@ impl Hasher for ShaHasher {
     fn finish(&self) -> u64 {
         let digest: Sha = self.0.clone().finalize().into();
         digest.iter().take(8).fold(0, |number, &byte| number << 8 | u64::from(byte))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_code_goes_and_that_of_loaded_plugins_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = Cache::open(folder.path(), &Engine::default()).expect("opens");
+        let digest = |number: usize| sha256(&number.to_le_bytes());
+        let plugin = Arc::new(Account::new(1));
+        cache.keep(&digest(0), &plugin);
+        for number in 0..FILES_MAX + 3 {
+            cache.try_store(b"code", &digest(number)).expect("written");
+            let age = std::time::Duration::from_secs(u64::try_from(FILES_MAX + 3 - number).expect("few"));
+            let file = OpenOptions::new().write(true).open(cache.path(&digest(number))).expect("there");
+            file.set_modified(SystemTime::now() - age).expect("set");
+        }
+        let gone: Vec<usize> = (0..FILES_MAX + 3).filter(|number| !cache.has(&digest(*number))).collect();
+        assert_eq!(gone, [1, 2, 3], "the first one is in use");
+        drop(plugin);
+        cache.try_store(b"code", &digest(999)).expect("written");
+        assert!(!cache.has(&digest(0)), "nobody uses it any more");
     }
 }

@@ -311,6 +311,9 @@ fn is_recursion(error: &wasmtime::Error) -> bool {
     frames.iter().filter(|frame| Some(frame.func_index()) == innermost).count() >= RECURSION_FRAMES
 }
 
+/// Longest cause of an answer that is not valid: callers read it.
+const OUTPUT_BYTES_MAX: usize = 1 << 10;
+
 /// What kind of failure it was, and so who is told what.
 pub(crate) fn classify(error: wasmtime::Error, state: &State) -> CallError {
     if let Some(fault) = error.downcast_ref::<HostFault>() {
@@ -338,5 +341,10 @@ pub(crate) fn classify(error: wasmtime::Error, state: &State) -> CallError {
     let is_too_much =
         cause.contains("fuel allocated for hostcalls") || cause.contains("store handle limit exceeded");
     let is_crash = error.downcast_ref::<WasmBacktrace>().is_some() || error.downcast_ref::<Trap>().is_some();
-    if is_table_full || is_too_much || !is_crash { CallError::Output(text) } else { CallError::Trap(text) }
+    if is_table_full || is_too_much || !is_crash {
+        // The caller is told the cause alone: where in the plugin it was is for its author.
+        tracing::debug!(error = text, "plugin gave something that is not valid");
+        return CallError::Output(clean(&cause, OUTPUT_BYTES_MAX));
+    }
+    CallError::Trap(text)
 }

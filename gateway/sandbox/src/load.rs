@@ -90,6 +90,9 @@ fn finish(
         facts: Arc::new(facts),
     };
     let inner = Arc::new(Inner::new(Arc::clone(shared), options, info, pre, exports, files));
+    if let Some(cache) = &shared.cache {
+        cache.keep(digest, &inner.account);
+    }
     try_once(&inner)?;
     Ok(Plugin(inner))
 }

@@ -148,7 +148,7 @@ type Loaded = (Arc<Builder>, Arc<Catalog>, Arc<Certificates>);
 fn load(config: Arc<Config>, options: StartOptions) -> Result<Loaded, StartError> {
     let certificates = Certificates::load(&config.server)?;
     let builder = builder(&config, options)?;
-    let catalog = builder.build(config, None)?.start();
+    let catalog = builder.build(config, None, None)?.start();
     Ok((Arc::new(builder), Arc::new(catalog), Arc::new(certificates)))
 }
 
@@ -166,7 +166,7 @@ impl Gateway {
         let (limits, metrics) = (&config.server.limits, Arc::clone(&builder.metrics));
         let admission = Admission::new(limits.in_flight_max, limits.in_flight_bytes_max);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
-        let turn = Arc::default();
+        let turns = Arc::default();
         let reloader = Reloader::new(
             config.source.clone(),
             overrides,
@@ -174,10 +174,10 @@ impl Gateway {
             Arc::clone(&catalog),
             Arc::clone(&certificates),
             Arc::clone(&metrics),
-            Arc::clone(&turn),
+            Arc::clone(&turns),
         );
-        let repositories = Repositories::new(&builder, &catalog, &turn);
-        let plugins = Plugins::new(builder, Arc::clone(&catalog), Arc::clone(&metrics), turn);
+        let repositories = Repositories::new(&builder, &catalog, &turns);
+        let plugins = Plugins::new(builder, Arc::clone(&catalog), Arc::clone(&metrics), turns);
         let front_door = Door::predictions(Arc::clone(&catalog), Arc::clone(&metrics));
         let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics));
         let front = Arc::new(Front {

@@ -8,6 +8,7 @@ use sluice::auth::Access;
 use sluice::auth::token::NewToken;
 use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
+use sluice_tests::grpc::Grpc;
 
 /// The kinds of callers, one for each column of the table.
 const CALLERS: [&str; 9] =
@@ -168,6 +169,41 @@ async fn a3_every_prediction_route_lets_in_whom_its_row_names() {
         .map(|row| (row.method.clone(), row.path, row.access))
         .collect();
     check_table(&tokens, gateway.client.address(), &table).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a3_every_grpc_method_lets_in_whom_its_row_names() {
+    let tokens = Tokens::new();
+    let gateway = start(&tokens).await;
+    let client = Grpc::connect(gateway.grpc).await;
+    let mut wrong = Vec::new();
+    for row in &sluice::ingress::grpc::METHODS {
+        for caller in CALLERS.into_iter().chain(["metrics"]).filter(|caller| *caller != "in the url") {
+            let mut request = tonic::Request::new(());
+            if caller != "nobody" {
+                let bearer = format!("Bearer {}", tokens.of(caller)).parse().expect("ASCII");
+                request.metadata_mut().insert("authorization", bearer);
+            }
+            // Streams do not end by themselves; whoever is let in may wait.
+            request.set_timeout(std::time::Duration::from_millis(500));
+            let limit = std::time::Duration::from_secs(1);
+            let reply = tokio::time::timeout(limit, client.call::<(), ()>(row.path, request)).await;
+            let found = match reply.ok().and_then(Result::err).map(|status| status.code()) {
+                Some(tonic::Code::Unauthenticated) => Verdict::Unauthenticated,
+                Some(tonic::Code::PermissionDenied) => Verdict::Forbidden,
+                _ => Verdict::LetIn,
+            };
+            let expected = match caller {
+                "metrics" if row.access == Access::Known => Some(Verdict::LetIn),
+                "metrics" if row.access != Access::Public => Some(Verdict::Forbidden),
+                caller => expected(row.access, row.path, caller),
+            };
+            if expected.is_some_and(|expected| expected != found) {
+                wrong.push(format!("{} as {caller}: {found:?}", row.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cells are wrong:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

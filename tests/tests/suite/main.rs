@@ -28,6 +28,7 @@ mod oci;
 mod openapi;
 mod overload;
 mod own_routes;
+mod plugin_changes;
 mod plugin_store;
 mod plugins;
 mod programs;

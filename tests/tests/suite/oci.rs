@@ -187,6 +187,62 @@ async fn a_registry_that_lies_is_found_out() {
     assert!(matches!(pull(html, ":1").await, Err(OciError::NotPlugin(_))));
 }
 
+/// A registry whose service for tokens is at this URL.
+async fn asking_for_tokens(realm: String) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut buffer = vec![0; 8192];
+            let _ = stream.read(&mut buffer).await;
+            let head = format!(
+                "HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer realm=\"{realm}\"\r\nconnection: close\r\n\r\n"
+            );
+            let _ = stream.write_all(head.as_bytes()).await;
+        }
+    });
+    address
+}
+
+/// A service for tokens that sends this again and again, with a pause between.
+async fn dripping(bytes: &'static [u8], pause: Duration) -> std::net::SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut open = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.is_ok();
+                while open {
+                    open = stream.write_all(bytes).await.is_ok();
+                    tokio::time::sleep(pause).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_in_costs_a_bounded_time_and_a_bounded_answer() {
+    let pull = async |realm: String| {
+        let registry = asking_for_tokens(realm).await;
+        let reference = Reference::parse(&format!("oci://{registry}/a:1")).expect("a reference");
+        oci::pull(&reference, &OciSettings::default(), BYTES_MAX).await
+    };
+    let begun = tokio::time::Instant::now();
+    let slow = pull(format!("http://{}/token", dripping(b" ", Duration::from_secs(1)).await)).await;
+    let Err(OciError::Unreachable { why, .. }) = slow else { panic!("{slow:?}") };
+    assert!(why.contains("too long"), "{why}");
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    let endless = pull(format!("http://{}/token", dripping(&[b' '; 4096], Duration::ZERO).await)).await;
+    assert!(matches!(&endless, Err(OciError::Protocol { why, .. }) if why.contains("bytes")), "{endless:?}");
+    let elsewhere = pull("file:///etc/passwd".to_owned()).await;
+    assert!(
+        matches!(&elsewhere, Err(OciError::Protocol { why, .. }) if why.contains("TLS")),
+        "{elsewhere:?}"
+    );
+}
+
 /// A gateway with a plugin out of a registry.
 fn pulled_plugin(reference: &Reference, state: &Path) -> String {
     format!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::{Stream, StreamExt};
@@ -14,9 +14,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Admin;
 use crate::auth::Identity;
+use crate::catalog::plugins::view::VersionView;
 use crate::catalog::plugins::{Actor, Upload};
 use crate::error::{Error, Kind, Result};
 use crate::refusal::{REQUEST_ID, request_id};
@@ -28,6 +30,15 @@ pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("x-sluice-signa
 
 /// Time for an upload to arrive whole. A Python component takes a minute at 5 Mbit/s.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Components that are sent out at a time. Each is in memory whole, for its digest is
+/// checked first, and may have 256 MiB. One more: 429.
+const DOWNLOADS_MAX: usize = 4;
+
+static DOWNLOADS: Semaphore = Semaphore::const_new(DOWNLOADS_MAX);
+
+/// Bytes of a component that are handed over at a time.
+const DOWNLOAD_PIECE_BYTES: usize = 64 << 10;
 
 /// Most bytes of a request in JSON: a split names at most 16 versions.
 const JSON_BYTES_MAX: usize = 16 << 10;
@@ -131,9 +142,26 @@ pub(super) async fn component(
     asker: Asker,
     Path((plugin, version)): Path<(String, String)>,
 ) -> Answer<impl IntoResponse> {
+    let busy = |_| asker.refuse(Error::new(Kind::TenantLimit, "too many components are being sent"));
+    let place = DOWNLOADS.try_acquire().map_err(busy)?;
     let bytes = admin.plugins.component(&asker.0, &plugin, &version).await;
     let bytes = bytes.map_err(|error| asker.refuse(error))?;
-    Ok(([(CONTENT_TYPE, "application/wasm")], bytes))
+    let body = Body::from_stream(in_pieces(bytes.into(), place));
+    Ok(([(CONTENT_TYPE, "application/wasm")], body))
+}
+
+/// A component as it goes out, which keeps its place for as long as it is held.
+fn in_pieces(
+    bytes: Bytes,
+    place: SemaphorePermit<'static>,
+) -> impl Stream<Item = std::result::Result<Bytes, std::convert::Infallible>> + Send {
+    futures_util::stream::unfold((bytes, place), |(mut rest, place)| async {
+        if rest.is_empty() {
+            return None;
+        }
+        let piece = rest.split_to(rest.len().min(DOWNLOAD_PIECE_BYTES));
+        Some((Ok(piece), (rest, place)))
+    })
 }
 
 /// What an upload may say beside its bytes.
@@ -170,9 +198,18 @@ pub(super) async fn upload(
     if query.activate {
         admin.plugins.activate(&asker.0, &plugin, &version).await.map_err(refuse)?;
     }
-    let view = admin.plugins.show_version(&asker.0, &plugin, &version).map_err(refuse)?;
+    let version = admin.plugins.show_version(&asker.0, &plugin, &version).map_err(refuse)?;
     let status = if uploaded.is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view)).into_response())
+    Ok((status, Json(UploadedView { version, evicted: uploaded.evicted })).into_response())
+}
+
+/// The answer to an upload.
+#[derive(Serialize)]
+struct UploadedView {
+    #[serde(flatten)]
+    version: VersionView,
+    /// The version that had to make room for it.
+    evicted: Option<String>,
 }
 
 fn signature(headers: &HeaderMap) -> Result<Option<Signature>> {
@@ -234,10 +271,19 @@ pub(super) async fn activate(
     Path(plugin): Path<String>,
     request: Request,
 ) -> Answer<impl IntoResponse> {
-    admin.plugins.check_plugin(&asker.0, &plugin).map_err(|error| asker.refuse(error))?;
+    let allowed = admin.plugins.check_change(&asker.0, "activate", &plugin, &plugin).await;
+    allowed.map_err(|error| asker.refuse(error))?;
     let Activation { version } = json_of(request).await.map_err(|error| asker.refuse(error))?;
     let changed = admin.plugins.activate(&asker.0, &plugin, &version).await;
     asker.answer(changed.map(|changed| json!({ "plugin": plugin, "active": version, "changed": changed })))
+}
+
+/// What a rollback may say: the version that is to be left.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Return {
+    #[serde(default)]
+    from: Option<String>,
 }
 
 /// `POST /admin/v1/plugins/{plugin}/rollback`.
@@ -245,9 +291,14 @@ pub(super) async fn rollback(
     State(admin): State<Arc<Admin>>,
     asker: Asker,
     Path(plugin): Path<String>,
+    request: Request,
 ) -> Answer<impl IntoResponse> {
-    let active = admin.plugins.roll_back(&asker.0, &plugin).await;
-    asker.answer(active.map(|active| json!({ "plugin": plugin, "active": active })))
+    let allowed = admin.plugins.check_change(&asker.0, "rollback", &plugin, &plugin).await;
+    allowed.map_err(|error| asker.refuse(error))?;
+    let Return { from } = json_or_nothing(request).await.map_err(|error| asker.refuse(error))?;
+    let active = admin.plugins.roll_back(&asker.0, &plugin, from).await;
+    let view = |(active, changed)| json!({ "plugin": plugin, "active": active, "changed": changed });
+    asker.answer(active.map(view))
 }
 
 /// `POST /admin/v1/plugins/{plugin}/versions/{version}/retire`.
@@ -357,21 +408,32 @@ pub(super) async fn profile(
 
 /// A small body in JSON.
 pub(super) async fn json_of<T: for<'de> Deserialize<'de>>(request: Request) -> Result<T> {
+    parse(&small(request).await?)
+}
+
+/// The same where a request may go without.
+async fn json_or_nothing<T: for<'de> Deserialize<'de> + Default>(request: Request) -> Result<T> {
+    let body = small(request).await?;
+    if body.is_empty() { Ok(T::default()) } else { parse(&body) }
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T> {
+    serde_json::from_slice(body).map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))
+}
+
+async fn small(request: Request) -> Result<Bytes> {
     let reading = axum::body::to_bytes(request.into_body(), JSON_BYTES_MAX);
-    let body = tokio::time::timeout(JSON_TIMEOUT, reading)
+    tokio::time::timeout(JSON_TIMEOUT, reading)
         .await
         .map_err(|_| Error::new(Kind::RequestTimeout, "the body did not arrive in time"))?
         .map_err(|error| match error.into_inner().is::<http_body_util::LengthLimitError>() {
             true => Error::new(Kind::TooLarge, format!("the body is larger than {JSON_BYTES_MAX} bytes")),
             false => Error::new(Kind::BadRequest, "the body broke off"),
-        })?;
-    serde_json::from_slice(&body).map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))
+        })
 }
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     /// A request whose body begins, and never ends.

@@ -49,6 +49,6 @@ fn models(
     of_models.pipelines.clear();
     of_models.stores.clear();
     let builder = builder(&of_models)?;
-    let built = builder.build(Arc::new(of_models), None).map_err(|error| error.to_string())?;
+    let built = builder.build(Arc::new(of_models), None, None).map_err(|error| error.to_string())?;
     Ok(built.into_models())
 }

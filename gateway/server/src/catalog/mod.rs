@@ -24,6 +24,7 @@ mod shadow_stats;
 mod slot;
 mod statistics;
 pub mod store;
+mod turns;
 pub mod verify;
 mod versions;
 mod warmup;
@@ -38,6 +39,7 @@ pub use model::Model;
 pub use plugin_log::LogLine;
 pub use shadow_stats::{ShadowCounts, ShadowOutcome, ShadowStats};
 pub use slot::{PluginSlot, ShadowStage, Split, StagePlugin};
+pub use turns::Turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +48,7 @@ use arc_swap::ArcSwap;
 use sluice_sandbox::GuestThreads;
 
 use crate::config::Config;
-use crate::observe::{PipelineMetrics, PluginVersion};
+use crate::observe::{PipelineMetrics, PluginMetrics};
 
 /// Everything that is served, at one point of time.
 pub struct Snapshot {
@@ -137,9 +139,10 @@ impl Catalog {
 }
 
 impl Snapshot {
-    /// Whether a version of a plugin is loaded.
-    pub fn has_loaded(&self, (plugin, version): &PluginVersion) -> bool {
-        self.plugins.get(plugin).is_some_and(|slot| slot.versions.contains_key(version))
+    /// The versions of plugins that are loaded, with where each is counted.
+    pub fn counted(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, &Arc<PluginMetrics>)> {
+        let loaded = self.plugins.values().flat_map(|slot| slot.versions.values());
+        loaded.map(|it| (&it.name, &it.version, &it.metrics))
     }
 
     /// Whether anything is served under this name.

@@ -11,8 +11,11 @@ use super::store::timestamp;
 use crate::observe::PluginMetrics;
 
 /// Lines of one version that are kept: what an author wants to see of the last minutes.
-/// With lines of at most 1 KiB this bounds a version's log to a megabyte.
 const LINES_MAX: usize = 1000;
+
+/// Bytes of these lines. A line has 1 KiB at most, but a failure has a backtrace of 8 KiB:
+/// where those fill the log, fewer lines are kept.
+const BYTES_MAX: usize = 1 << 20;
 
 /// The number of the next line, over all plugins, so that a reader can merge versions
 /// and go on where it stopped.
@@ -41,17 +44,40 @@ pub struct LogLine {
 pub struct PluginLog {
     version: Arc<str>,
     metrics: Arc<PluginMetrics>,
-    lines: Mutex<VecDeque<LogLine>>,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Default)]
+struct Kept {
+    lines: VecDeque<LogLine>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn push(&mut self, line: LogLine) {
+        self.bytes = self.bytes.saturating_add(line.bytes());
+        self.lines.push_back(line);
+        while self.lines.len() > LINES_MAX || self.bytes > BYTES_MAX {
+            let Some(oldest) = self.lines.pop_front() else { return };
+            self.bytes = self.bytes.saturating_sub(oldest.bytes());
+        }
+    }
+}
+
+impl LogLine {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.at.len() + self.request_id.len() + self.context.len() + self.message.len()
+    }
 }
 
 impl PluginLog {
     pub(super) fn new(version: Arc<str>, metrics: Arc<PluginMetrics>) -> Self {
-        Self { version, metrics, lines: Mutex::default() }
+        Self { version, metrics, kept: Mutex::default() }
     }
 
     /// The lines with numbers above `after`, or the newest; oldest first, at most `limit`.
     pub fn lines(&self, after: Option<u64>, limit: usize) -> Vec<LogLine> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = &self.kept.lock().unwrap_or_else(PoisonError::into_inner).lines;
         match after {
             Some(after) => lines.iter().filter(|line| line.sequence > after).take(limit).cloned().collect(),
             None => lines.iter().skip(lines.len().saturating_sub(limit)).cloned().collect(),
@@ -73,11 +99,7 @@ impl PluginLog {
             context: context.to_owned(),
             message: message.to_owned(),
         };
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() >= LINES_MAX {
-            lines.pop_front();
-        }
-        lines.push_back(line);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 }
 
@@ -116,5 +138,30 @@ fn word(level: LogLevel) -> &'static str {
         LogLevel::Warn => "warn",
         LogLevel::Error => "error",
         LogLevel::Critical => "critical",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::{Metrics, SpanCounters};
+
+    #[test]
+    fn a_version_s_log_is_bounded_in_lines_and_in_bytes() {
+        let metrics = Metrics::new(SpanCounters::default());
+        let log = PluginLog::new("1".into(), metrics.plugin(&"p".into(), &"1".into()));
+        let request: Arc<str> = "r".into();
+        for number in 0..1_500 {
+            log.failure(&request, "plugin_trap", &number.to_string());
+        }
+        let lines = log.lines(None, usize::MAX);
+        assert_eq!((lines.len(), lines[999].message.as_str()), (LINES_MAX, "1499"));
+        let backtrace = "f".repeat(8 << 10);
+        for _ in 0..1_000 {
+            log.failure(&request, "plugin_trap", &backtrace);
+        }
+        let kept = log.kept.lock().expect("not poisoned");
+        assert!(kept.bytes <= BYTES_MAX && kept.lines.len() > 100, "{} bytes", kept.bytes);
+        assert_eq!(kept.bytes, kept.lines.iter().map(LogLine::bytes).sum::<usize>());
     }
 }

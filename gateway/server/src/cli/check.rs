@@ -21,7 +21,7 @@ pub(super) fn check(arguments: &ConfigArguments) -> ExitCode {
             let builder = app::builder(&config, options).map_err(|error| error.to_string())?;
             let (models, plugins, pipelines) =
                 (config.models.len(), config.plugins.len(), config.pipelines.len());
-            builder.build(Arc::new(config), None).map_err(|error| error.to_string())?;
+            builder.build(Arc::new(config), None, None).map_err(|error| error.to_string())?;
             Ok(format!("{models} models, {plugins} plugins, {pipelines} pipelines"))
         });
     match checked {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::auth::tls::Certificates;
-use crate::catalog::{Builder, Catalog};
+use crate::catalog::{Builder, Catalog, Snapshot, Turns};
 use crate::config::{self, Config, Overrides};
 use crate::observe::Metrics;
 
@@ -38,7 +38,7 @@ pub struct Reloader {
     certificates: Arc<Certificates>,
     metrics: Arc<Metrics>,
     /// Shared with whatever else swaps snapshots.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turns: Arc<Turns>,
     last: Mutex<Option<Outcome>>,
 }
 
@@ -51,10 +51,10 @@ impl Reloader {
         catalog: Arc<Catalog>,
         certificates: Arc<Certificates>,
         metrics: Arc<Metrics>,
-        turn: Arc<tokio::sync::Mutex<()>>,
+        turns: Arc<Turns>,
     ) -> Arc<Self> {
         let last = Mutex::new(None);
-        Arc::new(Self { path, overrides, builder, catalog, certificates, metrics, turn, last })
+        Arc::new(Self { path, overrides, builder, catalog, certificates, metrics, turns, last })
     }
 
     /// How the last reload went, if there was one.
@@ -63,28 +63,30 @@ impl Reloader {
     }
 
     /// Reads the file and puts into service what changed. Reloads queue up behind
-    /// each other; each sees the file as it is when its turn comes. One that has begun ends,
-    /// also when nobody waits for it any more: no other change may begin beside it.
+    /// each other; each sees the file as it is when its turn comes.
+    ///
+    /// Not cancelled with its caller: once begun, a reload ends, and keeps its turn until
+    /// then.
     pub async fn reload(self: &Arc<Self>) -> Outcome {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
         let this = Arc::clone(self);
-        let work = async move {
-            let _turn = turn;
-            this.reload_in_turn().await
-        };
-        tokio::spawn(work).await.unwrap_or_else(|_| refused("failed", "the reload panicked"))
+        let panicked = |_| refused("failed", "the reload panicked");
+        let whole = tokio::spawn(async move {
+            let _turn = this.turns.load().await;
+            let attempting = Arc::clone(&this);
+            let attempt = tokio::task::spawn_blocking(move || attempting.attempt()).await;
+            let outcome = attempt.unwrap_or_else(panicked);
+            this.settle(&outcome);
+            outcome
+        });
+        whole.await.unwrap_or_else(panicked)
     }
 
-    async fn reload_in_turn(self: &Arc<Self>) -> Outcome {
-        let this = Arc::clone(self);
-        let attempt = tokio::task::spawn_blocking(move || this.attempt()).await;
-        let outcome = attempt.unwrap_or_else(|_| refused("failed", "the reload panicked"));
+    fn settle(&self, outcome: &Outcome) {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).replace(outcome.clone());
         // The same refusal again is no news.
-        if last.as_ref() != Some(&outcome) {
-            self.report(&outcome);
+        if last.as_ref() != Some(outcome) {
+            self.report(outcome);
         }
-        outcome
     }
 
     fn attempt(&self) -> Outcome {
@@ -92,8 +94,7 @@ impl Reloader {
             Ok(config) => Arc::new(config),
             Err(errors) => return refused("invalid", &errors.to_string()),
         };
-        let current = self.catalog.snapshot();
-        let restart = config::restart_keys(&current.config, &next);
+        let restart = config::restart_keys(&self.catalog.snapshot().config, &next);
         if !restart.is_empty() {
             let problems = restart.iter().map(|key| format!("{key}: a change needs a restart"));
             return refused("needs_restart", &problems.collect::<Vec<_>>().join("\n"));
@@ -102,18 +103,20 @@ impl Reloader {
             Ok(certificates) => certificates,
             Err(error) => return refused("failed", &error.to_string()),
         };
-        let built = match self.builder.build(next, Some(&current)) {
-            Ok(built) => built,
-            Err(error) => return refused("failed", &error.to_string()),
+        let build = |current: &Snapshot, prepared: Option<&Snapshot>| {
+            self.builder.build(Arc::clone(&next), Some(current), prepared)
         };
-        let is_same = built.changes_nothing(&current);
-        if is_same && certificates.is_empty() {
-            return Outcome::Unchanged;
-        }
-        certificates.commit();
-        let generation =
-            if is_same { current.generation } else { built.commit(&self.catalog, &self.metrics) };
-        Outcome::Applied { generation }
+        let swapped = self.turns.build_and_swap(&self.catalog, build, |built, current| {
+            let is_same = built.changes_nothing(current);
+            if is_same && certificates.is_empty() {
+                return Outcome::Unchanged;
+            }
+            certificates.commit();
+            let generation =
+                if is_same { current.generation } else { built.commit(&self.catalog, &self.metrics) };
+            Outcome::Applied { generation }
+        });
+        swapped.unwrap_or_else(|error| refused("failed", &error.to_string()))
     }
 
     fn report(&self, outcome: &Outcome) {

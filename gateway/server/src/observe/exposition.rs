@@ -63,6 +63,7 @@ impl Metrics {
             let labels = [("listener", *listener)];
             connections.encode_family(&labels)?.encode_gauge(&open.load(Ordering::Relaxed))?;
         }
+        count(&mut family(out, &m::LOG_DROPPED)?, super::log_queue::dropped())?;
         count(&mut family(out, &m::SPANS_EXPORTED)?, self.spans.exported.get())?;
         let mut dropped = family(out, &m::SPANS_DROPPED)?;
         let reasons = [

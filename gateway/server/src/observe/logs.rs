@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, reload};
 
+use super::log_queue::LogQueue;
 use super::log_settings::{LogFilter, LogTime};
 use crate::config::{LogFormat, Telemetry};
 
@@ -23,10 +24,11 @@ pub fn check_filter(filter: &str) -> Result<(), String> {
     EnvFilter::builder().parse(filter).map(drop).map_err(|error| error.to_string())
 }
 
-/// The layer that writes log lines to standard error.
+/// The layer that writes log lines into a queue.
 pub(super) fn layer<S>(
     telemetry: &Telemetry,
     filter: reload::Layer<LogFilter, S>,
+    queue: LogQueue,
 ) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
@@ -38,7 +40,7 @@ where
         LogFormat::Json => false,
     };
     let has_colour = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let layer = if is_human { human(io::stderr, has_colour) } else { json(io::stderr) };
+    let layer = if is_human { human(queue, has_colour) } else { json(queue) };
     layer.with_filter(filter).boxed()
 }
 
@@ -111,6 +113,10 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for EscapedMake<W> {
 
     fn make_writer(&'w self) -> Self::Writer {
         EscapedLine(self.0.make_writer())
+    }
+
+    fn make_writer_for(&'w self, metadata: &tracing::Metadata<'_>) -> Self::Writer {
+        EscapedLine(self.0.make_writer_for(metadata))
     }
 }
 

@@ -75,6 +75,7 @@ families! {
     FALLBACKS Counter "sluice_plugin_fallbacks" "Requests that went on without the plugin that failed, by pipeline and how"
     SHADOWS Counter "sluice_shadow_requests" "Requests that were run again with a candidate, by pipeline and outcome"
     SHADOW_SECONDS Histogram "sluice_shadow_seconds" "Time of a request that was run again with a candidate in seconds"
+    LOG_DROPPED Counter "sluice_log_lines_dropped" "Log lines that were dropped because nobody read them fast enough"
     SPANS_EXPORTED Counter "sluice_trace_spans_exported" "Spans that the collector took"
     SPANS_DROPPED Counter "sluice_trace_spans_dropped" "Spans that were dropped, by reason"
     RESIDENT_BYTES Gauge "process_resident_memory_bytes" "Memory of the process in RAM in bytes"
@@ -364,10 +365,16 @@ impl Metrics {
         Arc::clone(named.plugins.entry(key).or_insert_with(|| Arc::new(PluginMetrics::new())))
     }
 
-    /// Forgets the versions that are not loaded, so that uploads do not add up in labels.
-    pub fn keep_plugins(&self, is_loaded: impl Fn(&PluginVersion) -> bool) {
+    /// These versions are loaded. Others are forgotten, so that uploads do not add up in
+    /// labels; those of them that are being loaded come back with this once they are served.
+    pub fn keep_plugins<'a>(
+        &self,
+        loaded: impl Iterator<Item = (&'a Arc<str>, &'a Arc<str>, &'a Arc<PluginMetrics>)>,
+    ) {
         let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
-        named.plugins.retain(|version, _| is_loaded(version));
+        named.plugins = loaded
+            .map(|(name, version, metrics)| ((Arc::clone(name), Arc::clone(version)), Arc::clone(metrics)))
+            .collect();
     }
 
     /// The response cache holds so much now.

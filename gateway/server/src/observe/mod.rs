@@ -10,6 +10,7 @@
 mod codes;
 mod exposition;
 mod histogram;
+mod log_queue;
 mod log_settings;
 mod logs;
 mod machine;
@@ -30,6 +31,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
 use crate::config::Telemetry;
+use log_queue::LogQueue;
 
 pub use log_settings::{LogSettings, change_log_settings, log_settings};
 pub use logs::check_filter;
@@ -52,6 +54,9 @@ pub enum ObserveError {
     /// The log filter is malformed.
     #[error("log filter: {0}")]
     Filter(String),
+    /// There is no thread that could write log lines.
+    #[error("logs: {0}")]
+    Logs(std::io::Error),
     /// The exporter of traces cannot be built.
     #[error("traces: {0}")]
     Traces(String),
@@ -61,9 +66,9 @@ pub enum ObserveError {
 }
 
 /// Running telemetry. Keep it until the process ends, then call [`Guard::shutdown`].
-#[derive(Debug)]
 pub struct Guard {
     traces: Option<traces::Traces>,
+    log: LogQueue,
     counters: SpanCounters,
 }
 
@@ -73,13 +78,14 @@ impl Guard {
         self.counters.clone()
     }
 
-    /// Sends the spans that are waiting and stops. Blocks for at most
-    /// [`FLUSH_TIMEOUT`], also if the collector is dead; what is not sent by then is
-    /// lost. Call it on a thread that may block.
+    /// Sends the spans and writes the log lines that are waiting, and stops. Blocks for at
+    /// most [`FLUSH_TIMEOUT`] and some seconds, also if the collector is dead and nobody
+    /// reads the log; what is not out by then is lost. Call it on a thread that may block.
     pub fn shutdown(self) {
         if let Some(traces) = self.traces {
             traces.shutdown();
         }
+        self.log.drain();
     }
 }
 
@@ -93,20 +99,22 @@ pub fn init(telemetry: &Telemetry) -> Result<Guard, ObserveError> {
     let counters = SpanCounters::default();
     let traces = traces::Traces::start(telemetry, &counters)?;
     let (filter, handle) = log_settings::filter(&telemetry.log_filter)?;
-    let subscriber = subscriber(telemetry, filter, traces.as_ref());
+    let log = LogQueue::start(std::io::stderr()).map_err(ObserveError::Logs)?;
+    let subscriber = subscriber(telemetry, filter, traces.as_ref(), log.clone());
     subscriber.try_init().map_err(|_| ObserveError::AlreadySetUp)?;
     log_settings::install(&telemetry.log_filter, handle);
     traces::set_enabled(traces.is_some());
-    Ok(Guard { traces, counters })
+    Ok(Guard { traces, log, counters })
 }
 
 fn subscriber(
     telemetry: &Telemetry,
     filter: reload::Layer<log_settings::LogFilter, Registry>,
     traces: Option<&traces::Traces>,
+    log: LogQueue,
 ) -> impl tracing::Subscriber + Send + Sync + use<> {
     let layer = traces.map(|traces| traces.layer().with_filter(traces::filter()));
-    tracing_subscriber::registry().with(logs::layer(telemetry, filter)).with(layer)
+    tracing_subscriber::registry().with(logs::layer(telemetry, filter, log)).with(layer)
 }
 
 #[cfg(test)]
@@ -131,7 +139,8 @@ mod tests {
         let telemetry = telemetry(otlp_endpoint);
         let traces = traces::Traces::start(&telemetry, &SpanCounters::default()).expect("starts");
         let (filter, _handle) = log_settings::filter(&telemetry.log_filter).expect("is fine");
-        let subscriber = subscriber(&telemetry, filter, traces.as_ref());
+        let log = LogQueue::start(std::io::sink()).expect("a thread");
+        let subscriber = subscriber(&telemetry, filter, traces.as_ref(), log);
         tracing::subscriber::with_default(subscriber, || {
             let stage = tracing::debug_span!(target: "sluice", "stage");
             (!stage.is_disabled(), tracing::enabled!(target: "sluice", tracing::Level::INFO))

@@ -9,6 +9,7 @@ mod cache;
 mod credentials;
 mod digest;
 mod error;
+mod login;
 mod manifest;
 mod reference;
 mod registry;
@@ -17,7 +18,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use oci_client::RegistryOperation;
 
 use self::cache::Cache;
 pub use self::credentials::CredentialSource;
@@ -116,7 +116,7 @@ pub async fn push(
     let made =
         manifest::make(&component, description).map_err(|error| OciError::NotPlugin(error.to_string()))?;
     let digest = Digest::of(&made.manifest);
-    registry.log_in(RegistryOperation::Push).await?;
+    registry.log_in_to_push().await?;
     registry.push_blob(component).await?;
     registry.push_blob(Bytes::from(made.config)).await?;
     registry.push_manifest(Bytes::from(made.manifest)).await?;

@@ -8,9 +8,11 @@ use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, RegistryOperation};
 use reqwest::header::{ACCEPT, HeaderValue};
+use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, StatusCode};
 
 use super::credentials::Credentials;
+use super::login::Door;
 use super::manifest::{MANIFEST_BYTES_MAX, MANIFEST_TYPE};
 use super::{Digest, OciError, OciSettings, Reference, Version};
 use crate::services::certificates;
@@ -24,12 +26,15 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for one whole exchange: a large component over a slow line.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Redirects of one exchange. Registries use one; a chain is a loop.
+const REDIRECTS_MAX: usize = 5;
+
 /// One registry, as one repository of it is asked.
 pub(super) struct Registry<'a> {
     reference: &'a Reference,
-    /// Asks for tokens, and pushes.
+    /// Pushes.
     client: Client,
-    /// Reads. The client above would read a manifest of any size.
+    /// Logs in and reads. The client above would read tokens and manifests of any size.
     http: reqwest::Client,
     auth: RegistryAuth,
     scheme: &'static str,
@@ -68,6 +73,7 @@ impl<'a> Registry<'a> {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .timeout(EXCHANGE_TIMEOUT)
+            .redirect(no_downgrade())
             .build()
             .map_err(|error| unusable(error.to_string()))?;
         Ok(Self { reference, client, http, auth, scheme: if is_plain { "http" } else { "https" } })
@@ -102,10 +108,25 @@ impl<'a> Registry<'a> {
         Ok(content)
     }
 
-    /// Logs in for reading, if the registry wants that.
-    pub(super) async fn log_in(&self, operation: RegistryOperation) -> Result<Option<String>, OciError> {
+    /// Logs in for pushing, if the registry wants that. The client that pushes is given the
+    /// token, so that it asks nobody for one.
+    pub(super) async fn log_in_to_push(&self) -> Result<(), OciError> {
+        let token = self.token(RegistryOperation::Push).await?;
+        let auth = token.map_or_else(|| self.auth.clone(), RegistryAuth::Bearer);
+        let authenticated = self.client.auth(&self.image(), &auth, RegistryOperation::Push).await;
+        authenticated.map(drop).map_err(|error| self.fault(error))
+    }
+
+    async fn token(&self, operation: RegistryOperation) -> Result<Option<String>, OciError> {
         let image = self.image();
-        self.client.auth(&image, &self.auth, operation).await.map_err(|error| self.fault(error))
+        let door = Door {
+            http: &self.http,
+            scheme: self.scheme,
+            host: self.reference.host(),
+            address: image.resolve_registry(),
+            repository: image.repository(),
+        };
+        door.token(&self.auth, operation).await
     }
 
     /// Stores a blob, unless it is there.
@@ -149,7 +170,7 @@ impl<'a> Registry<'a> {
         bytes_max: u64,
         asked_for: impl Fn() -> String,
     ) -> Result<Bytes, OciError> {
-        let token = self.log_in(RegistryOperation::Pull).await?;
+        let token = self.token(RegistryOperation::Pull).await?;
         let request = match (&self.auth, token) {
             (_, Some(token)) => request.bearer_auth(token),
             (RegistryAuth::Basic(user, password), None) => request.basic_auth(user, Some(password)),
@@ -216,6 +237,19 @@ impl<'a> Registry<'a> {
     }
 }
 
+/// Registries send readers of blobs on to where those lie; never from TLS to where there is
+/// none.
+fn no_downgrade() -> Policy {
+    Policy::custom(|attempt| {
+        let was_secure = attempt.previous().iter().any(|url| url.scheme() == "https");
+        match attempt.url().scheme() {
+            "https" if attempt.previous().len() <= REDIRECTS_MAX => attempt.follow(),
+            "http" if !was_secure && attempt.previous().len() <= REDIRECTS_MAX => attempt.follow(),
+            _ => attempt.error("a redirect that is not followed"),
+        }
+    })
+}
+
 fn check(what: &'static str, expected: Digest, actual: Digest) -> Result<(), OciError> {
     if expected == actual {
         return Ok(());
@@ -224,7 +258,7 @@ fn check(what: &'static str, expected: Digest, actual: Digest) -> Result<(), Oci
 }
 
 /// The cause at the bottom: `connection refused` rather than a URL.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut current = error;
     while let Some(source) = current.source() {
         current = source;

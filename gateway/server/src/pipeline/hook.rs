@@ -125,6 +125,10 @@ pub(super) fn is_plugin_fault(error: &CallError) -> bool {
     )
 }
 
+/// Most of what is wrong with an answer that its caller is told. Parts of it may be the
+/// plugin's words.
+const OUTPUT_CHARACTERS_MAX: usize = 1_024;
+
 /// What a failed call is to the caller; the log is told of the version. Only a plugin's own refusal passes its words on.
 pub(super) fn to_error(error: &CallError, plugin: &str, version: &str) -> Error {
     let (kind, message) = match error {
@@ -137,6 +141,7 @@ pub(super) fn to_error(error: &CallError, plugin: &str, version: &str) -> Error 
         CallError::Memory => (Kind::PluginMemory, format!("plugin '{plugin}' ran out of memory")),
         CallError::Timeout => (Kind::PluginTimeout, format!("plugin '{plugin}' used up its time")),
         CallError::Output(what) => {
+            let what: String = what.chars().take(OUTPUT_CHARACTERS_MAX).collect();
             (Kind::PluginOutput, format!("plugin '{plugin}' gave an answer that is not valid: {what}"))
         }
         CallError::Deadline => (Kind::Deadline, "the request's deadline has passed".to_owned()),

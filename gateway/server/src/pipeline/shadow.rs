@@ -1,7 +1,7 @@
 //! A candidate on copies of requests: it runs when the caller has its answer, what it says
 //! is compared and dropped, and nobody waits for it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sluice_sandbox::{Answer, Request};
@@ -17,6 +17,46 @@ use crate::catalog::{Pipeline, ShadowOutcome, ShadowStage};
 const SHADOWS_MAX: usize = 2;
 
 static PLACES: Semaphore = Semaphore::const_new(SHADOWS_MAX);
+
+/// The part of one thread's time that copies may take, all together. A candidate that is as
+/// quick as what serves hardly reaches it; one that spins until its time is over is tried
+/// now and then, and callers notice it as seldom. What comes above is dropped and counted.
+const TIME_SHARE: f64 = 0.1;
+
+/// Time that may be taken at once after a quiet spell.
+const TIME_AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Longest bodies that are compared as JSON: parsed, they take ten times their size, and
+/// nothing else runs on the thread meanwhile. Longer ones are compared byte by byte.
+const JSON_BYTES_MAX: usize = 1 << 20;
+
+static ALLOWANCE: Mutex<Allowance> = Mutex::new(Allowance { seconds: 0.0, since: None });
+
+/// What copies may still take of the guests' time.
+struct Allowance {
+    /// Below zero after a copy that took longer than there was.
+    seconds: f64,
+    since: Option<Instant>,
+}
+
+impl Allowance {
+    fn is_left(&mut self, now: Instant) -> bool {
+        let grown = match self.since.replace(now) {
+            Some(since) => now.saturating_duration_since(since).as_secs_f64() * TIME_SHARE,
+            None => TIME_AT_ONCE.as_secs_f64(),
+        };
+        self.seconds = (self.seconds + grown).min(TIME_AT_ONCE.as_secs_f64());
+        self.seconds > 0.0
+    }
+
+    fn take(&mut self, time: Duration) {
+        self.seconds -= time.as_secs_f64();
+    }
+}
+
+fn allowance() -> std::sync::MutexGuard<'static, Allowance> {
+    ALLOWANCE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A copy of a request that is ready to run.
 pub struct ShadowRun {
@@ -67,9 +107,11 @@ impl ShadowRun {
         Some(self)
     }
 
-    /// Starts the copy on the guests' threads, unless too many are under way.
+    /// Starts the copy on the guests' threads, unless too many are under way or copies have
+    /// had their time.
     pub fn start(mut self: Box<Self>) {
-        let Ok(place) = PLACES.try_acquire() else {
+        let place = PLACES.try_acquire().ok().filter(|_| allowance().is_left(Instant::now()));
+        let Some(place) = place else {
             self.count(ShadowOutcome::Dropped, Duration::ZERO);
             return;
         };
@@ -78,6 +120,7 @@ impl ShadowRun {
             let started = Instant::now();
             self.call.deadline = started + self.patience;
             let outcome = self.run().await;
+            allowance().take(started.elapsed());
             self.count(outcome, started.elapsed());
             drop(place);
         });
@@ -126,6 +169,37 @@ fn is_same(one: Option<&Answer>, other: Option<&Answer>) -> bool {
 }
 
 fn is_same_json(one: &[u8], other: &[u8]) -> bool {
+    if one.len().max(other.len()) > JSON_BYTES_MAX {
+        return false;
+    }
     let parse = |bytes| serde_json::from_slice::<serde_json::Value>(bytes).ok();
     parse(one).is_some_and(|one| parse(other) == Some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_take_a_tenth_of_a_thread_whatever_a_candidate_does() {
+        let start = Instant::now();
+        let (mut allowance, mut taken) = (Allowance { seconds: 0.0, since: None }, Duration::ZERO);
+        let (candidate, every) = (Duration::from_millis(100), Duration::from_millis(10));
+        for request in 0..60_000 {
+            if allowance.is_left(start + every * request) {
+                allowance.take(candidate);
+                taken += candidate;
+            }
+        }
+        assert!(taken < Duration::from_millis(61_200), "{taken:?} of ten minutes");
+        assert!(taken > Duration::from_secs(55), "{taken:?} of ten minutes");
+    }
+
+    #[test]
+    fn large_bodies_are_not_parsed_to_compare_them() {
+        let (one, other) = (br#"{"a": 1, "b": 2}"#, br#"{"b": 2, "a": 1}"#);
+        assert!(is_same_json(one, other));
+        let long = |text: &[u8]| [text, &vec![b' '; JSON_BYTES_MAX][..]].concat();
+        assert!(!is_same_json(&long(one), &long(other)));
+    }
 }

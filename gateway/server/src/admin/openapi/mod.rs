@@ -94,15 +94,18 @@ fn security(access: Access) -> Value {
 }
 
 fn body(body: Body) -> Option<Value> {
+    let is_required = !matches!(body, Body::MaybeJson(_));
     let content = match body {
         Body::None => return None,
-        Body::Json(schema) => json!({ "application/json": { "schema": schemas::named(schema) } }),
+        Body::Json(schema) | Body::MaybeJson(schema) => {
+            json!({ "application/json": { "schema": schemas::named(schema) } })
+        }
         Body::Component => json!({
             "application/wasm": { "schema": parameters::binary() },
             "application/octet-stream": { "schema": parameters::binary() },
         }),
     };
-    Some(json!({ "required": true, "content": content }))
+    Some(json!({ "required": is_required, "content": content }))
 }
 
 fn answers(access: Access, operation: &Operation) -> Value {

@@ -13,6 +13,8 @@ pub(super) enum Body {
     None,
     /// By the name of its schema.
     Json(&'static str),
+    /// The same, which may be left out.
+    MaybeJson(&'static str),
     Component,
 }
 
@@ -77,8 +79,8 @@ type Answers = &'static [(u16, &'static str, Content)];
 const VERSION_VIEW: Answers = &[(200, "the version", Content::Json("Version"))];
 const PIPELINE_VIEW: Answers = &[(200, "the pipeline", Content::Json("Pipeline"))];
 const UPLOADED: Answers = &[
-    (200, "the version was there with the same bytes", Content::Json("Version")),
-    (201, "the version is new, checked and ready", Content::Json("Version")),
+    (200, "the version was there with the same bytes", Content::Json("Uploaded")),
+    (201, "the version is new, checked and ready", Content::Json("Uploaded")),
 ];
 const RELOADED: Answers = &[
     (200, "the configuration is served", Content::Json("Reload")),
@@ -114,9 +116,9 @@ static OPERATIONS: [Operation; 24] = [
         "POST",
         ROLLBACK,
         "rollBack",
-        Body::None,
+        Body::MaybeJson("Rollback"),
         &[(200, "what serves now", Content::Json("RolledBack"))],
-        CHANGE,
+        CHANGE_BY_BODY,
     ),
     taking(
         &["which", "after", "limit"],

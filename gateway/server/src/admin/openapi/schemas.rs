@@ -99,6 +99,7 @@ fn status() -> Value {
     });
     let baking = json!({
         "plugin": text(), "version": text(), "calls": count(), "failures": count(), "left_ms": count(),
+        "problem": maybe_text(),
     });
     let upload = json!({
         "plugin": text(), "version": text(), "state": state(), "uploaded_by": text(), "started_at": time(),
@@ -139,7 +140,8 @@ fn requests() -> Value {
     json!({
         "Activation": object(json!({ "version": name() })),
         "Activated": object(json!({ "plugin": text(), "active": text(), "changed": flag() })),
-        "RolledBack": object(json!({ "plugin": text(), "active": maybe_text() })),
+        "Rollback": object_with(json!({ "from": or_null(name()) }), &["from"]),
+        "RolledBack": object(json!({ "plugin": text(), "active": maybe_text(), "changed": flag() })),
         "NewSplit": object(json!({ "plugin": name(), "weights": weights })),
         "NewShadow": object_with(shadow, &["sample"]),
     })
@@ -175,10 +177,9 @@ fn versions() -> Value {
         "memory_bytes": count(),
         "memory_peak_bytes": count(),
     });
-    let bake = json!({ "calls": count(), "failures": count(), "left_ms": count() });
-    json!({
-        "Version": object(json!({
-            "plugin": text(),
+    let bake = json!({ "calls": count(), "failures": count(), "left_ms": count(), "problem": maybe_text() });
+    let version = json!({
+        "plugin": text(),
             "version": text(),
             "owner": maybe_text(),
             "state": state(),
@@ -197,8 +198,10 @@ fn versions() -> Value {
             "source": { "type": "string", "enum": ["upload", "file", "oci"] },
             "usage": or_null(object(usage)),
             "bake": or_null(object(bake)),
-        })),
-    })
+    });
+    let mut uploaded = version.clone();
+    uploaded["evicted"] = maybe_text();
+    json!({ "Version": object(version), "Uploaded": object(uploaded) })
 }
 
 fn metadata() -> Value {

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 
 use super::super::grants::Granted;
 use super::super::samples::CaseModels;
-use super::super::verify::{self, Verifier, VerifierOptions};
+use super::super::verify::{self, Verifier, VerifierOptions, Whose};
 use super::super::{LoadedPlugin, Snapshot};
 use super::Builder;
 use super::plugins::{options, wasi};
@@ -56,13 +56,13 @@ impl Compile {
 }
 
 impl Builder {
-    /// Checks a component and compiles it.
+    /// Checks a component that somebody brings, and compiles it.
     ///
     /// # Errors
     /// The reason code of a 422, or 429 if too many wait.
-    pub(in crate::catalog) async fn compile(&self, component: Bytes) -> Result<Compiled> {
+    pub(in crate::catalog) async fn compile(&self, whose: Whose<'_>, component: Bytes) -> Result<Compiled> {
         match &self.verifier {
-            Some(verifier) => verifier.verify(component).await.map_err(verify::verify_error),
+            Some(verifier) => verifier.verify_for(whose, component).await.map_err(verify::verify_error),
             None => {
                 let limits = VerifyLimits::default();
                 let work = move || sluice_sandbox::verify::verify(&component, &limits);

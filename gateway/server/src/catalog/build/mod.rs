@@ -2,7 +2,7 @@
 //! loaded and warm; the rest is built beside it. Nothing is swapped here: a build
 //! that fails leaves no trace.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -118,15 +118,23 @@ impl Built {
         &self.snapshot
     }
 
-    /// Swaps the snapshot in. Cannot fail.
+    /// Whether it was built to come right after `current`. Anything else would undo what
+    /// came between.
+    pub fn follows(&self, current: &Snapshot) -> bool {
+        self.snapshot.generation == current.generation + 1
+    }
+
+    /// Swaps the snapshot in. Cannot fail; only while [`Self::follows`] holds of what the
+    /// catalog has.
     pub fn commit(self, catalog: &Catalog, metrics: &Metrics) -> u64 {
+        debug_assert!(self.follows(&catalog.snapshot()), "an old snapshot is not served again");
         let engine = &self.snapshot.config.engine;
         self.limiter.set(scheduling::resources(engine));
         for (model, batching) in &self.policies {
             model.set_batching(batching, engine);
         }
         self.cache.resize(self.snapshot.config.cache.bytes_max);
-        metrics.keep_plugins(|version| self.snapshot.has_loaded(version));
+        metrics.keep_plugins(self.snapshot.counted());
         let generation = self.snapshot.generation;
         catalog.swap(self.snapshot);
         generation
@@ -157,11 +165,25 @@ pub struct Builder {
     pub store: Option<Arc<Store>>,
 }
 
+/// What a build may load of plugins; the rest it takes over, or goes without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Loads {
+    /// The version that becomes active: others wait for this build.
+    Active,
+    /// Whatever the registry names.
+    Uploads,
+    /// What the configuration names as well.
+    Everything,
+}
+
 /// A build under way.
 struct Build<'a> {
     builder: &'a Builder,
     config: Arc<Config>,
     previous: Option<&'a Snapshot>,
+    /// What was loaded for a build that came to nothing.
+    prepared: Option<&'a Snapshot>,
+    loads: Loads,
     registry: &'a RegistryState,
     /// Whether files that the configuration names are read again. Nobody's change of a
     /// plugin or model takes up, or fails on, a file that somebody else has changed.
@@ -178,13 +200,18 @@ impl Builder {
         self.store.as_ref().map_or_else(Arc::default, |store| store.snapshot())
     }
 
-    /// Builds what `config` asks for, taking over what did not change. Blocks on
-    /// files, compilers and engines.
+    /// Builds what `config` asks for, taking over what did not change, or was loaded for an
+    /// earlier try. Blocks on files, compilers and engines.
     ///
     /// # Errors
     /// All problems together. Everything built so far is released.
-    pub fn build(&self, config: Arc<Config>, previous: Option<&Snapshot>) -> Result<Built, BuildError> {
-        self.build_changed(config, previous, &Change::Reload)
+    pub fn build(
+        &self,
+        config: Arc<Config>,
+        previous: Option<&Snapshot>,
+        prepared: Option<&Snapshot>,
+    ) -> Result<Built, BuildError> {
+        self.build_changed(config, previous, &Change::Reload, prepared)
     }
 
     /// What `previous` serves, with other models of repositories. Blocks on files and
@@ -193,9 +220,14 @@ impl Builder {
     /// # Errors
     /// What keeps a plugin or pipeline from being served with them. Models that fail are no
     /// error: the snapshot says why, and serves what it served before.
-    pub(super) fn build_models(&self, previous: &Snapshot, change: &Change) -> Result<Built, BuildError> {
+    pub(super) fn build_models(
+        &self,
+        previous: &Snapshot,
+        change: &Change,
+        prepared: Option<&Snapshot>,
+    ) -> Result<Built, BuildError> {
         let config = Arc::new(previous.config.without_repository_models());
-        self.build_changed(config, Some(previous), change)
+        self.build_changed(config, Some(previous), change, prepared)
     }
 
     fn build_changed(
@@ -203,6 +235,7 @@ impl Builder {
         config: Arc<Config>,
         previous: Option<&Snapshot>,
         change: &Change,
+        prepared: Option<&Snapshot>,
     ) -> Result<Built, BuildError> {
         let registry = &*self.registry();
         self.metrics.add_names(&config);
@@ -210,6 +243,8 @@ impl Builder {
             builder: self,
             config,
             previous,
+            prepared,
+            loads: Loads::Everything,
             registry,
             is_reload: *change == Change::Reload,
             policies: Vec::new(),
@@ -247,24 +282,34 @@ impl Builder {
         Ok(Built { snapshot, policies, limiter: Arc::clone(&self.limiter), cache: Arc::clone(&self.cache) })
     }
 
-    /// What `previous` serves, under another registry: models and configuration stay as
-    /// they are, so nothing is read again but what the registry brings.
+    /// What `previous` serves, under another registry that differs in these plugins: models,
+    /// configuration and other plugins stay as they are, so nothing is read again but what
+    /// the registry brings.
     ///
     /// # Errors
     /// What keeps a pipeline from serving a version that the registry gives it.
-    pub fn rebuild(&self, previous: &Snapshot, registry: &RegistryState) -> Result<Built, BuildError> {
+    pub(super) fn rebuild(
+        &self,
+        previous: &Snapshot,
+        registry: &RegistryState,
+        changed: &BTreeSet<Arc<str>>,
+        prepared: Option<&Snapshot>,
+        loads: Loads,
+    ) -> Result<Built, BuildError> {
         let config = Arc::clone(&previous.config);
         let mut build = Build {
             builder: self,
             config: Arc::clone(&config),
             previous: Some(previous),
+            prepared,
+            loads,
             registry,
             is_reload: false,
             policies: Vec::new(),
             problems: Vec::new(),
             joined: previous.ensembles(),
         };
-        let plugins = build.plugins_again(previous);
+        let plugins = build.plugins_again(previous, changed);
         let pipelines = build.pipelines(&previous.models, &plugins);
         let Build { problems, .. } = build;
         if !problems.is_empty() {
@@ -363,9 +408,9 @@ impl Build<'_> {
             Some(digest) => digest.clone(),
             None => files::digest_file(&config.file)?,
         };
-        if let Some(model) =
-            known.filter(|model| model.is_ready() && model.is_same_but_batching(config, &digest))
-        {
+        let is_same = |model: &&Arc<Model>| model.is_ready() && model.is_same_but_batching(config, &digest);
+        let prepared = || self.prepared.and_then(|it| it.model_version(&config.name, &config.version));
+        if let Some(model) = known.filter(is_same).or_else(|| prepared().filter(is_same)) {
             self.policies.push((Arc::clone(model), config.batching.clone()));
             return Ok(Arc::clone(model));
         }

@@ -13,7 +13,7 @@ use super::super::model::Model;
 use super::super::plugin_log::PluginLog;
 use super::super::store::VersionRecord;
 use super::super::{LoadedPlugin, PluginSlot, Snapshot};
-use super::{Build, Builder, Problem};
+use super::{Build, Builder, Loads, Problem};
 use tokio::runtime::Handle;
 
 use crate::config::{self, PluginSource};
@@ -28,6 +28,9 @@ pub(in crate::catalog) const OCI_VERSION: &str = "oci";
 
 /// The version that native code in place of a plugin is.
 const NATIVE_VERSION: &str = "native";
+
+/// Bytes of a signature that lies beside a component: base64, and the name of its key.
+const SIGNATURE_BYTES_MAX: u64 = 1 << 10;
 
 type Named<T> = BTreeMap<Arc<str>, Arc<T>>;
 
@@ -69,14 +72,23 @@ impl Build<'_> {
         slots
     }
 
-    /// The same when the configuration and its grants are those of `previous`.
-    pub(super) fn plugins_again(&mut self, previous: &Snapshot) -> Named<PluginSlot> {
+    /// The same when the configuration and its grants are those of `previous`, and so are
+    /// the versions of all but these plugins.
+    pub(super) fn plugins_again(
+        &mut self,
+        previous: &Snapshot,
+        changed: &BTreeSet<Arc<str>>,
+    ) -> Named<PluginSlot> {
         let mut slots = previous.plugins.clone();
         let uploaded: BTreeSet<Arc<str>> =
             self.registry.plugins().map(|record| Arc::from(record.name.as_str())).collect();
         // A plugin whose last version was removed is gone, unless the configuration has it.
         slots.retain(|name, slot| slot.is_declared || uploaded.contains(name));
-        for name in slots.keys().cloned().chain(uploaded).collect::<BTreeSet<_>>() {
+        for name in changed {
+            if !slots.contains_key(name) && !uploaded.contains(name) {
+                continue;
+            }
+            let name = Arc::clone(name);
             let old = previous.plugins.get(&name);
             let (is_declared, config) = match old {
                 Some(slot) => (slot.is_declared, slot.config.clone()),
@@ -112,6 +124,11 @@ impl Build<'_> {
             slot.active = Some(native);
             return Arc::new(slot);
         }
+        // No pipeline can use what the configuration does not name, so nothing of it is loaded:
+        // whoever may upload does not thereby decide what memory holds.
+        if !slot.is_declared {
+            return Arc::new(slot);
+        }
         let granted = &granted;
         let configured = self.configured(&mut slot, granted);
         let active = self.registry.active(&name).cloned();
@@ -129,6 +146,9 @@ impl Build<'_> {
 
     /// The version that the configuration names itself.
     fn configured(&mut self, slot: &mut PluginSlot, granted: &Granted) -> Option<Arc<LoadedPlugin>> {
+        if self.loads < Loads::Everything {
+            return self.configured_before(slot);
+        }
         let loaded = match &slot.config.source {
             PluginSource::Uploads => return None,
             PluginSource::File(file) => self.read_file(slot, file, granted),
@@ -147,6 +167,23 @@ impl Build<'_> {
         Some(loaded)
     }
 
+    /// The same as it is served, for changes that have nothing to do with it.
+    fn configured_before(&self, slot: &mut PluginSlot) -> Option<Arc<LoadedPlugin>> {
+        let before = self.previous?.plugins.get(&slot.name)?;
+        let name = match &slot.config.source {
+            PluginSource::Uploads => return None,
+            PluginSource::File(_) => FILE_VERSION,
+            PluginSource::Oci(_) => OCI_VERSION,
+        };
+        let Some(loaded) = before.versions.get(name) else {
+            // A registry that is away; the next reload tries again.
+            slot.problem.clone_from(&before.problem);
+            return None;
+        };
+        slot.versions.insert(Arc::clone(&loaded.version), Arc::clone(loaded));
+        Some(Arc::clone(loaded))
+    }
+
     fn read_file(
         &self,
         slot: &PluginSlot,
@@ -160,12 +197,30 @@ impl Build<'_> {
             return Ok(Arc::clone(loaded));
         }
         let content = files::read(file, self.config.sandbox.plugin_bytes_max)?;
+        self.check_file(slot, file, &content)?;
         let component = Component {
             version: FILE_VERSION.into(),
             digest: files::digest(&content),
             bytes: &|| Ok(content.clone()),
         };
         self.version(&slot.config, &component, granted)
+    }
+
+    /// A file is the operator's, but who writes it may be somebody else: what is asked of
+    /// uploads is asked of it. Its signature is within it, or lies beside it.
+    fn check_file(&self, slot: &PluginSlot, file: &Path, content: &[u8]) -> Result<(), String> {
+        if !slot.config.require_signature {
+            return Ok(());
+        }
+        let mut beside = file.as_os_str().to_owned();
+        beside.push(".sig");
+        let detached = files::read(Path::new(&beside), SIGNATURE_BYTES_MAX).ok();
+        let detached = detached.as_deref().map(|text| String::from_utf8_lossy(text).trim().to_owned());
+        let detached = detached.as_deref().map(Signature::from_header).transpose();
+        let detached = detached.map_err(|error| format!("{}: {error}", Path::new(&beside).display()))?;
+        let owner = slot.config.owner.as_deref();
+        let verified = self.config.trusted_keys().verify(content, detached.as_ref(), owner);
+        verified.map(drop).map_err(|error| format!("{}: {error}", file.display()))
     }
 
     /// The same reference is the same component, so one that is loaded needs no registry.
@@ -175,9 +230,8 @@ impl Build<'_> {
         reference: &Reference,
         granted: &Granted,
     ) -> Result<Arc<LoadedPlugin>, String> {
-        let before = self.previous.and_then(|snapshot| snapshot.plugins.get(&slot.name));
-        let before = before.and_then(|before| before.versions.get(OCI_VERSION));
-        if let Some(loaded) = before.filter(|it| it.is_same_reference(&slot.config, granted)) {
+        let mut before = self.loaded_before(&slot.name, OCI_VERSION);
+        if let Some(loaded) = before.find(|it| it.is_same_reference(&slot.config, granted)) {
             return Ok(Arc::clone(loaded));
         }
         tracing::info!(plugin = &*slot.name, %reference, "pulling plugin");
@@ -208,12 +262,11 @@ impl Build<'_> {
     /// activation from happening; at the start there is nothing to keep, so its pipelines
     /// are not ready and say why.
     fn activate(&mut self, slot: &mut PluginSlot, record: &VersionRecord, granted: &Granted) {
-        match self.uploaded(slot, record, granted) {
+        match self.uploaded(slot, record, granted, Loads::Active) {
             Ok(loaded) => slot.active = Some(loaded),
             Err(what) => {
                 let what = format!("version '{}', which is active: {what}", record.version);
-                // One that the configuration does not have serves nothing that could stop.
-                if self.previous.is_some() && slot.is_declared {
+                if self.previous.is_some() {
                     self.problems.push(Problem::new(format!("plugins.{}", slot.name), what));
                 } else {
                     tracing::error!(
@@ -241,7 +294,7 @@ impl Build<'_> {
         let history = self.registry.plugin(&name).map_or(&[][..], |record| record.history.as_slice());
         for version in history.iter().rev().take(self.config.state.versions_kept) {
             let Some(record) = self.registry.version(&name, version) else { continue };
-            if let Ok(loaded) = self.uploaded(slot, record, granted)
+            if let Ok(loaded) = self.uploaded(slot, record, granted, Loads::Uploads)
                 && slot.previous.is_none()
             {
                 slot.previous = Some(loaded);
@@ -261,22 +314,32 @@ impl Build<'_> {
             .collect();
         for version in named {
             let Some(record) = self.registry.version(&name, version) else { continue };
-            if let Err(what) = self.uploaded(slot, record, granted) {
+            if let Err(what) = self.uploaded(slot, record, granted, Loads::Uploads) {
                 tracing::error!(plugin = &*name, version, what, "candidate cannot be loaded");
             }
         }
     }
 
-    /// A version of the registry, loaded into the slot.
+    /// A version of the registry, loaded into the slot if this build loads such.
     fn uploaded(
         &self,
         slot: &mut PluginSlot,
         record: &VersionRecord,
         granted: &Granted,
+        needed: Loads,
     ) -> Result<Arc<LoadedPlugin>, String> {
         let version: Arc<str> = record.version.as_str().into();
         if let Some(loaded) = slot.versions.get(&version) {
             return Ok(Arc::clone(loaded));
+        }
+        if self.loads < needed {
+            let before = {
+                let mut before = self.loaded_before(&slot.name, &version);
+                before.find(|it| it.is_same(&slot.config, record.digest.hex(), granted)).cloned()
+            };
+            let before = before.ok_or("it is not loaded yet")?;
+            slot.versions.insert(version, Arc::clone(&before));
+            return Ok(before);
         }
         let store = self.builder.store.as_ref().ok_or("there is no state directory")?;
         let component = Component {
@@ -296,12 +359,21 @@ impl Build<'_> {
         component: &Component<'_>,
         granted: &Granted,
     ) -> Result<Arc<LoadedPlugin>, String> {
-        let before = self.previous.and_then(|snapshot| snapshot.plugins.get(&config.name));
-        let before = before.and_then(|slot| slot.versions.get(&component.version));
-        match before.filter(|before| before.is_same(config, &component.digest, granted)) {
+        let mut before = self.loaded_before(&config.name, &component.version);
+        match before.find(|before| before.is_same(config, &component.digest, granted)) {
             Some(before) => Ok(Arc::clone(before)),
             None => self.builder.load(config, component, granted),
         }
+    }
+
+    /// A version as it is served, and as it was loaded for an earlier try.
+    fn loaded_before<'s>(
+        &'s self,
+        plugin: &'s str,
+        version: &'s str,
+    ) -> impl Iterator<Item = &'s Arc<LoadedPlugin>> {
+        let places = [self.previous, self.prepared].into_iter().flatten();
+        places.filter_map(move |snapshot| snapshot.plugins.get(plugin)?.versions.get(version))
     }
 }
 

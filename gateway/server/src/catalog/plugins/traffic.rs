@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::super::store::limits::{SPLIT_VERSIONS_MAX, SPLIT_WEIGHT_MAX};
 use super::super::store::{RouteRecord, ShadowRecord};
-use super::{Actor, Change, Effect, Plugins};
+use super::{Actor, Bakes, Change, Effect, Plugins, Wanted};
 use crate::error::{Error, Kind, Result};
 
 /// One pipeline's use of one plugin.
@@ -37,13 +37,8 @@ impl Plugins {
             );
             return Err(Error::new(Kind::BadRequest, message));
         }
-        let place = self.place(actor, pipeline, plugin)?;
-        let named: Vec<String> = weights.keys().cloned().collect();
-        self.route(actor, "split", place, move |route| route.split = weights).await?;
-        for version in named {
-            self.watch_version(plugin, &version);
-        }
-        Ok(())
+        let place = self.place(actor, "split", pipeline, plugin).await?;
+        self.route(actor, "split", place, move |route| route.split.clone_from(&weights)).await
     }
 
     /// Ends a split: everything goes to the active version again.
@@ -51,7 +46,7 @@ impl Plugins {
     /// # Errors
     /// Not the actor's plugin, or no such pipeline.
     pub async fn end_split(self: &Arc<Self>, actor: &Actor, pipeline: &str, plugin: &str) -> Result<()> {
-        let place = self.place(actor, pipeline, plugin)?;
+        let place = self.place(actor, "split", pipeline, plugin).await?;
         self.route(actor, "split", place, |route| route.split.clear()).await
     }
 
@@ -72,9 +67,9 @@ impl Plugins {
         if !(sample > 0.0 && sample <= 1.0) {
             return Err(Error::new(Kind::BadRequest, "sample must be above 0 and at most 1"));
         }
-        let place = self.place(actor, pipeline, plugin)?;
+        let place = self.place(actor, "shadow", pipeline, plugin).await?;
         let shadow = ShadowRecord { version: version.to_owned(), sample };
-        self.route(actor, "shadow", place, move |route| route.shadow = Some(shadow)).await
+        self.route(actor, "shadow", place, move |route| route.shadow = Some(shadow.clone())).await
     }
 
     /// Ends a shadow.
@@ -82,12 +77,18 @@ impl Plugins {
     /// # Errors
     /// Not the actor's plugin, or no such pipeline.
     pub async fn end_shadow(self: &Arc<Self>, actor: &Actor, pipeline: &str, plugin: &str) -> Result<()> {
-        let place = self.place(actor, pipeline, plugin)?;
+        let place = self.place(actor, "shadow", pipeline, plugin).await?;
         self.route(actor, "shadow", place, |route| route.shadow = None).await
     }
 
-    fn place(&self, actor: &Actor, pipeline: &str, plugin: &str) -> Result<Place> {
-        self.check_plugin(actor, plugin)?;
+    async fn place(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        pipeline: &str,
+        plugin: &str,
+    ) -> Result<Place> {
+        self.check_change(actor, action, plugin, &format!("{pipeline}/{plugin}")).await?;
         let snapshot = self.catalog.snapshot();
         let found = snapshot.pipelines.get(pipeline);
         if !found.is_some_and(|found| found.stages.plugins().any(|stage| *stage.slot.name == *plugin)) {
@@ -103,10 +104,11 @@ impl Plugins {
         actor: &Actor,
         action: &'static str,
         place: Place,
-        edit: impl FnOnce(&mut RouteRecord) + Send + 'static,
+        edit: impl Fn(&mut RouteRecord) + Send + 'static,
     ) -> Result<()> {
         let target = format!("{}/{}", place.pipeline, place.plugin);
-        self.change(actor, action, target, move |change| {
+        let wanted = Wanted::with_loading(action, &place.plugin, target);
+        self.change(actor, wanted, move |change| {
             let before = change.state().route(&place.pipeline, &place.plugin).cloned();
             let mut after = before.as_deref().cloned().unwrap_or_else(|| RouteRecord {
                 pipeline: place.pipeline.clone(),
@@ -118,9 +120,12 @@ impl Plugins {
             if before.as_deref() == Some(&after) {
                 return Ok(None);
             }
-            let effect = Effect { from: before.as_deref().map(describe), to: Some(describe(&after)) };
+            // Whose shares have changed is watched from here on.
+            let is_split = before.as_deref().is_none_or(|before| before.split != after.split);
+            let shared = after.split.keys().filter(|_| is_split).cloned().collect();
+            let (from, to) = (before.as_deref().map(describe), Some(describe(&after)));
             set(change, after)?;
-            Ok(Some(effect))
+            Ok(Some(Effect { from, to, bakes: Bakes::Watch(shared) }))
         })
         .await
         .map(drop)

@@ -2,19 +2,22 @@
 //! when it is durable. Whatever goes wrong on the way leaves an audit line and nothing
 //! else.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
-use super::super::build::Compiled;
+use super::super::LoadedPlugin;
+use super::super::build::{Compiled, Loads};
 use super::super::samples::CaseModels;
-use super::super::store::limits::VERSIONS_PER_PLUGIN_MAX;
 use super::super::store::{
     BlobWriter, Change, Store, StoreError, StoredBlob, VersionRecord, VersionSource, VersionState, timestamp,
 };
-use super::super::{LoadedPlugin, verify};
+use super::super::verify::{self, Whose};
+use super::refusals::Attempt;
+use super::room::make_room;
 use super::{Actor, Plugins, panicked, trial};
 use crate::config;
 use crate::error::{Error, Kind, Result, UploadRefusal};
@@ -54,6 +57,18 @@ pub struct Uploaded {
     pub is_new: bool,
     /// The version's record.
     pub record: Arc<VersionRecord>,
+    /// The oldest version, where it had to make room.
+    pub evicted: Option<String>,
+}
+
+/// An upload, and what was found out about it.
+struct Checked {
+    upload: Upload,
+    owner: Option<String>,
+    /// The configuration that asked for it.
+    config: Arc<config::Config>,
+    bytes: Bytes,
+    loaded: Arc<LoadedPlugin>,
 }
 
 /// How far an upload is.
@@ -99,17 +114,15 @@ impl Plugins {
     where
         S: Stream<Item = Result<Bytes>> + Send,
     {
-        let owner = self.check_upload(actor, &upload)?;
         let store = Arc::clone(self.store()?);
         let target = format!("{}/{}", upload.plugin, upload.version);
-        let outcome = self.try_upload(&store, actor, &upload, owner, body).await;
+        let attempt = Attempt::begin(self, actor, "upload", &target);
+        let outcome = self.try_upload(&store, actor, &upload, body).await;
+        attempt.ended();
         // What was only tried leaves no labels behind, however often somebody tries.
         self.keep_metrics();
         if let Err(error) = &outcome {
-            let (this, store, actor, error) = (Arc::clone(self), store, actor.clone(), error.clone());
-            let note = move || this.note_refusal(&store, &actor, "upload", &target, Some(&error));
-            // The audit line is written also if the caller has left meanwhile.
-            tokio::task::spawn_blocking(note).await.map_err(|_| panicked())?;
+            self.refuse(actor, "upload", target, error).await?;
         }
         outcome
     }
@@ -119,22 +132,24 @@ impl Plugins {
         store: &Arc<Store>,
         actor: &Actor,
         upload: &Upload,
-        owner: Option<String>,
         body: S,
     ) -> Result<Uploaded>
     where
         S: Stream<Item = Result<Bytes>> + Send,
     {
+        let config = Arc::clone(&self.catalog.snapshot().config);
+        let owner = self.check_upload(actor, upload)?;
         let under_way = self.begin(actor, upload)?;
         let limit = self.catalog.snapshot().config.sandbox.plugin_bytes_max;
         let blob = receive(Arc::clone(store), limit, body).await?;
         if let Some(known) = known(store, upload, &blob)? {
-            return Ok(Uploaded { is_new: false, record: known });
+            return Ok(Uploaded { is_new: false, record: known, evicted: None });
         }
         let (reader, digest) = (Arc::clone(store), blob.digest().clone());
         let bytes = blocking(move || Ok(Bytes::from(reader.read_blob(&digest)?))).await?;
         let signed_by = self.check_signature(upload, owner.as_deref(), &bytes)?;
-        let compiled = self.builder.compile(bytes.clone()).await?;
+        let whose = owner.as_deref().map_or(Whose::Operator, Whose::Owner);
+        let compiled = self.builder.compile(whose, bytes.clone()).await?;
         under_way.reached(VersionState::Compiled);
         let facts = facts(&compiled)?;
         let (loaded, models) = self.try_out(upload, &bytes, compiled).await?;
@@ -145,7 +160,7 @@ impl Plugins {
             version: upload.version.clone(),
             digest: blob.digest().clone(),
             size_bytes: blob.size_bytes(),
-            owner,
+            owner: owner.clone(),
             state: VersionState::Ready,
             reason: None,
             facts,
@@ -155,7 +170,28 @@ impl Plugins {
             uploaded_at: timestamp::now(),
             source: VersionSource::Upload,
         };
-        self.admit(store, actor, record, blob).await
+        let checked = Checked { upload: upload.clone(), owner, config, bytes, loaded };
+        self.admit(store, actor, checked, record, blob).await
+    }
+
+    /// Whether what was found out about an upload is still true: its bytes may have taken
+    /// two minutes to come, and its plugin, its owner and what is asked of it may be others
+    /// by now.
+    fn recheck(&self, actor: &Actor, checked: &Checked) -> Result<()> {
+        let changed = || Error::new(Kind::InUse, "the plugin was changed meanwhile: upload it again");
+        if self.check_upload(actor, &checked.upload)? != checked.owner {
+            return Err(changed());
+        }
+        let snapshot = self.catalog.snapshot();
+        if Arc::ptr_eq(&snapshot.config, &checked.config) {
+            return Ok(());
+        }
+        self.check_signature(&checked.upload, checked.owner.as_deref(), &checked.bytes)?;
+        let config = self.config_of(&checked.upload.plugin, &snapshot.config);
+        let granted = self.builder.granted(&snapshot, &config)?;
+        let digest = checked.loaded.info().map(|info| info.digest.clone());
+        let is_same = digest.is_some_and(|digest| checked.loaded.is_same(&config, &digest, &granted));
+        if is_same { Ok(()) } else { Err(changed()) }
     }
 
     /// Whose the plugin is or will be, if the actor may upload to it.
@@ -242,23 +278,30 @@ impl Plugins {
         self: &Arc<Self>,
         store: &Arc<Store>,
         actor: &Actor,
+        checked: Checked,
         record: VersionRecord,
         blob: StoredBlob,
     ) -> Result<Uploaded> {
         let (store, actor) = (Arc::clone(store), actor.clone());
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = self.turns.swap_soon().await;
         let this = Arc::clone(self);
         blocking(move || {
             let _turn = turn;
+            this.recheck(&actor, &checked)?;
             let target = format!("{}/{}", record.plugin, record.version);
             let to = Some(record.digest.to_string());
             let (plugin, version) = (record.plugin.clone(), record.version.clone());
             let decide = |change: &mut Change| {
-                make_room(change, &plugin)?;
+                let evicted = make_room(change, &plugin, &actor)?;
+                // The configuration's word on whose a plugin is may be newer than the record.
+                if change.state().plugin(&plugin).is_some_and(|known| known.owner != record.owner) {
+                    change.set_owner(&plugin, record.owner.clone())?;
+                }
                 let is_new = change.add_version(record)?;
-                Ok::<_, StoreError>((is_new, is_new.then(|| actor.audit("upload", &target, None, to, "ok"))))
+                let line = is_new.then(|| actor.audit("upload", &target, None, to, "ok"));
+                Ok::<_, StoreError>(((is_new, evicted.filter(|_| is_new)), line))
             };
-            let is_new = store.update(decide)?;
+            let (is_new, evicted) = store.update(decide)?;
             drop(blob);
             let record = store.snapshot().version(&plugin, &version).cloned();
             let record = record.ok_or_else(|| Error::new(Kind::Internal, "internal error"))?;
@@ -266,43 +309,21 @@ impl Plugins {
                 this.metrics.plugin_change("upload", "ok");
                 let (actor, digest) = (&*actor.identity.name, record.digest.as_str());
                 tracing::info!(plugin, version, actor, digest, "plugin uploaded");
-                this.declare(&store);
+                this.declare(&store, &plugin);
             }
-            Ok(Uploaded { is_new, record })
+            Ok(Uploaded { is_new, record, evicted })
         })
         .await
     }
 
     /// Puts a plugin that nobody knew into the snapshot, so that it shows in lists.
-    fn declare(&self, store: &Store) {
+    fn declare(&self, store: &Store, plugin: &str) {
         let current = self.catalog.snapshot();
-        match self.builder.rebuild(&current, &store.snapshot()) {
+        let changed = BTreeSet::from([Arc::from(plugin)]);
+        match self.builder.rebuild(&current, &store.snapshot(), &changed, None, Loads::Active) {
             Ok(built) => drop(built.commit(&self.catalog, &self.metrics)),
             Err(error) => tracing::warn!(%error, "the snapshot could not be rebuilt after an upload"),
         }
-    }
-}
-
-/// A plugin remembers so many versions; the oldest of those that are of no use any more
-/// makes room for a new one.
-fn make_room(change: &mut Change, plugin: &str) -> Result<(), StoreError> {
-    let state = change.state();
-    if state.versions(plugin).count() < VERSIONS_PER_PLUGIN_MAX {
-        return Ok(());
-    }
-    let history = state.plugin(plugin).map(|record| record.history.clone()).unwrap_or_default();
-    let is_useless = |record: &&Arc<VersionRecord>| {
-        let may_go =
-            matches!(record.state, VersionState::Retired | VersionState::Failed | VersionState::Ready);
-        may_go && state.used_by(plugin, &record.version).is_none() && !history.contains(&record.version)
-    };
-    // What failed or was retired goes before what could still be activated.
-    let rank =
-        |record: &&Arc<VersionRecord>| (record.state == VersionState::Ready, record.uploaded_at.clone());
-    let oldest = state.versions(plugin).filter(is_useless).min_by_key(rank).map(|it| it.version.clone());
-    match oldest {
-        Some(version) => change.remove_version(plugin, &version),
-        None => Ok(()),
     }
 }
 

@@ -304,12 +304,16 @@ impl Plugins {
             versions.extend(registry.versions(plugin).map(|record| self.record_view(slot, record)));
         }
         versions.extend(self.coming_in(snapshot, plugin));
+        // What the configuration does not name is not loaded: the registry knows of it.
+        let known = registry.plugin(plugin).filter(|_| slot.is_none_or(|slot| !slot.is_declared));
+        let known_active = known.and_then(|record| record.active.clone());
+        let known_previous = known.and_then(|record| record.history.last().cloned());
         PluginView {
             plugin: plugin.to_owned(),
             owner: self.owner_of(plugin).flatten().as_deref().map(str::to_owned),
             declared: slot.is_some_and(|slot| slot.is_declared),
-            active: name(slot.and_then(|slot| slot.active.as_ref())),
-            previous: name(slot.and_then(|slot| slot.previous.as_ref())),
+            active: name(slot.and_then(|slot| slot.active.as_ref())).or(known_active),
+            previous: name(slot.and_then(|slot| slot.previous.as_ref())).or(known_previous),
             problem: slot.and_then(|slot| slot.problem.clone()),
             pipelines: snapshot.pipelines.values().filter(uses).map(|it| it.name.to_string()).collect(),
             versions,

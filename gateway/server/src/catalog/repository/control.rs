@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::index::{IndexEntry, ModelState, UnderWay, index};
 use super::{Change, Source};
-use crate::catalog::{Builder, Catalog, Model, Snapshot};
+use crate::catalog::{Builder, Catalog, Model, Snapshot, Turns};
 use crate::config::{Config, ModelControl};
 use crate::error::{Error, Kind, Result};
 
@@ -27,9 +27,16 @@ pub struct Repositories {
     builder: Arc<Builder>,
     catalog: Arc<Catalog>,
     /// Shared with whatever else swaps snapshots.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turns: Arc<Turns>,
     loading: Mutex<BTreeSet<Arc<str>>>,
     leaving: Mutex<Leaving>,
+}
+
+/// Why a change ends without a swap.
+enum Stop {
+    /// There is nothing to change.
+    Nothing,
+    Refused(Error),
 }
 
 /// A model is being loaded until this is dropped.
@@ -42,16 +49,12 @@ impl Drop for Loading {
 }
 
 impl Repositories {
-    /// Control over the models of a catalog. `turn` is shared with whatever else swaps
+    /// Control over the models of a catalog. `turns` is shared with whatever else swaps
     /// snapshots.
-    pub fn new(
-        builder: &Arc<Builder>,
-        catalog: &Arc<Catalog>,
-        turn: &Arc<tokio::sync::Mutex<()>>,
-    ) -> Arc<Self> {
+    pub fn new(builder: &Arc<Builder>, catalog: &Arc<Catalog>, turns: &Arc<Turns>) -> Arc<Self> {
         let (loading, leaving) = (Mutex::default(), Mutex::default());
-        let (builder, catalog, turn) = (Arc::clone(builder), Arc::clone(catalog), Arc::clone(turn));
-        Arc::new(Self { builder, catalog, turn, loading, leaving })
+        let (builder, catalog, turns) = (Arc::clone(builder), Arc::clone(catalog), Arc::clone(turns));
+        Arc::new(Self { builder, catalog, turns, loading, leaving })
     }
 
     /// What there is, and in which state: of one repository if it is named, else of
@@ -101,7 +104,7 @@ impl Repositories {
             let Change::Load { name, .. } = &change else { return Ok(None) };
             match snapshot.repositories.get(name) {
                 Some(entry) if !is_explicit(&snapshot.config, &entry.repository) => Err(not_allowed()),
-                _ => Ok(Some(change)),
+                _ => Ok(Some(change.clone())),
             }
         };
         let next = self.change(plan, Some(loading)).await?;
@@ -135,7 +138,9 @@ impl Repositories {
     pub async fn unload(self: &Arc<Self>, name: &str, dependents: bool) -> Result<()> {
         check_control(&self.catalog.snapshot().config)?;
         let asked = name.to_owned();
-        self.change(move |snapshot| plan_unload(snapshot, &asked, dependents), None).await.map(drop)
+        self.change(move |snapshot| plan_unload(snapshot, &asked, dependents), None).await?;
+        tracing::info!(model = name, dependents, "model unloaded");
+        Ok(())
     }
 
     /// How often to look for changes, if that is what loads models.
@@ -153,47 +158,46 @@ impl Repositories {
     }
 
     /// Builds the next snapshot and swaps it in, unless it is the same. What is to change is
-    /// decided when it is its turn, from what is served then.
+    /// decided by `plan`, from what is served when the change is built.
     ///
     /// A change that has begun ends, also when its caller has left: the next one must not
     /// begin to build beside it.
     async fn change<P>(self: &Arc<Self>, plan: P, loading: Option<Loading>) -> Result<Arc<Snapshot>>
     where
-        P: FnOnce(&Snapshot) -> Result<Option<Change>> + Send + 'static,
+        P: Fn(&Snapshot) -> Result<Option<Change>> + Send + 'static,
     {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let turn = self.turns.load().await;
         let own = Arc::clone(self);
-        let work = async move {
+        let work = move || {
             let _held = (turn, loading);
-            own.change_in_turn(plan).await
+            own.change_in_turn(plan)
         };
-        tokio::spawn(work).await.unwrap_or_else(|_| Err(internal("the change panicked")))
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(internal("the change panicked")))
     }
 
-    async fn change_in_turn<P>(&self, plan: P) -> Result<Arc<Snapshot>>
-    where
-        P: FnOnce(&Snapshot) -> Result<Option<Change>>,
-    {
-        let current = self.catalog.snapshot();
-        let Some(change) = plan(&current)? else { return Ok(current) };
-        let (builder, previous) = (Arc::clone(&self.builder), Arc::clone(&current));
-        let asked = change.clone();
-        let work = move || builder.build_models(&previous, &asked).map(|built| (built, previous));
-        let built = tokio::task::spawn_blocking(work).await.map_err(|_| internal("the build panicked"))?;
-        let (built, previous) = built.map_err(|error| {
-            let message = "something that is configured needs the model, or cannot be served with it";
-            Error::new(Kind::InUse, message).with_detail(error.to_string())
-        })?;
-        if built.changes_nothing(&previous) {
-            return Ok(current);
+    fn change_in_turn(&self, plan: impl Fn(&Snapshot) -> Result<Option<Change>>) -> Result<Arc<Snapshot>> {
+        let build = |current: &Snapshot, prepared: Option<&Snapshot>| {
+            let change = plan(current).map_err(Stop::Refused)?.ok_or(Stop::Nothing)?;
+            self.builder.build_models(current, &change, prepared).map_err(|error| {
+                let message = "something that is configured needs the model, or cannot be served with it";
+                Stop::Refused(Error::new(Kind::InUse, message).with_detail(error.to_string()))
+            })
+        };
+        let swapped = self.turns.build_and_swap(&self.catalog, build, |built, current| {
+            let before = self.catalog.snapshot();
+            if !built.changes_nothing(current) {
+                built.commit(&self.catalog, &self.builder.metrics);
+            }
+            (before, self.catalog.snapshot())
+        });
+        match swapped {
+            Ok((before, next)) => {
+                self.note_leaving(&before, &next);
+                Ok(next)
+            }
+            Err(Stop::Nothing) => Ok(self.catalog.snapshot()),
+            Err(Stop::Refused(error)) => Err(error),
         }
-        built.commit(&self.catalog, &self.builder.metrics);
-        let next = self.catalog.snapshot();
-        self.note_leaving(&current, &next);
-        if let Change::Unload { names } = &change {
-            tracing::info!(?names, "models unloaded");
-        }
-        Ok(next)
     }
 
     fn note_leaving(&self, old: &Snapshot, new: &Snapshot) {

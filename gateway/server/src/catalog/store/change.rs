@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::error::{Result, StoreError};
 use super::limits::{HISTORY_MAX, cut};
-use super::records::{PluginRecord, RouteRecord, VersionRecord, VersionState};
+use super::records::{AuditEntry, PluginRecord, RouteRecord, VersionRecord, VersionState};
 use super::state::{Key, RegistryState};
 use super::tables::Table;
 use super::{invariants, timestamp};
@@ -19,6 +19,8 @@ pub struct Change {
     pub(super) base: Arc<RegistryState>,
     pub(super) next: RegistryState,
     pub(super) touched: BTreeSet<Key>,
+    /// Audit lines beside the one of the commit.
+    pub(super) notes: Vec<AuditEntry>,
     at: String,
 }
 
@@ -29,6 +31,7 @@ impl Change {
             base: Arc::clone(base),
             next: RegistryState::clone(base),
             touched: BTreeSet::new(),
+            notes: Vec::new(),
             at: timestamp::now(),
         }
     }
@@ -43,9 +46,32 @@ impl Change {
         self.touched.is_empty()
     }
 
+    /// The plugins of which something is different.
+    pub fn plugins(&self) -> BTreeSet<Arc<str>> {
+        let plugin = |key: &Key| match key {
+            Key::Plugin(plugin) | Key::Version(plugin, _) | Key::Route(_, plugin) => {
+                Some(Arc::from(plugin.as_str()))
+            }
+            Key::Quarantined(..) => None,
+        };
+        self.touched.iter().filter_map(plugin).collect()
+    }
+
+    /// Has an audit line of its own for something that this change does beside what it is
+    /// for. It is durable with the change, in front of the change's own line.
+    pub fn also(&mut self, note: AuditEntry) {
+        self.notes.push(note);
+    }
+
+    /// The audit lines of [`Self::also`].
+    pub fn notes(&self) -> &[AuditEntry] {
+        &self.notes
+    }
+
     /// Adds a version, and its plugin if that is new (it then belongs to the version's
     /// owner). Gives false, and changes nothing, if the version exists with the same
-    /// digest; [`StoreError::DigestConflict`] if it exists with another.
+    /// digest; [`StoreError::DigestConflict`] if it exists with another;
+    /// [`StoreError::OtherOwner`] if the plugin is not the version's owner's.
     ///
     /// A new version may be in any state up to `ready`. Its blob must be stored by the
     /// time of the commit.
@@ -55,6 +81,10 @@ impl Change {
                 return Ok(false);
             }
             return Err(StoreError::DigestConflict { plugin: record.plugin, version: record.version });
+        }
+        match self.next.plugin(&record.plugin) {
+            Some(plugin) if plugin.owner != record.owner => return Err(StoreError::OtherOwner),
+            _ => invariants::check_share(&self.next, &record)?,
         }
         if self.next.plugin(&record.plugin).is_none() {
             self.put_plugin(PluginRecord {

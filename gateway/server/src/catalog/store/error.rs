@@ -99,6 +99,9 @@ pub enum StoreError {
         /// The version.
         version: String,
     },
+    /// The plugin belongs to somebody else than the version.
+    #[error("the plugin has another owner by now")]
+    OtherOwner,
     /// What is to be removed or stopped is in use.
     #[error("version {version} is {used}")]
     InUse {
@@ -182,6 +185,7 @@ impl StoreError {
             Self::InUse { .. }
             | Self::Illegal { .. }
             | Self::NotReady { .. }
+            | Self::OtherOwner
             | Self::Stale
             | Self::Quarantined { .. } => Kind::InUse,
             Self::Locked { .. }

@@ -7,8 +7,8 @@ use sluice_tensor::check_name;
 
 use super::error::{Result, StoreError};
 use super::limits::{
-    FACTS_BYTES_MAX, HISTORY_MAX, PLUGINS_MAX, ROUTES_MAX, SPLIT_VERSIONS_MAX, SPLIT_WEIGHT_MAX,
-    VERSIONS_PER_PLUGIN_MAX,
+    BYTES_PER_OWNER_MAX, FACTS_BYTES_MAX, HISTORY_MAX, PLUGINS_MAX, PLUGINS_PER_OWNER_MAX, ROUTES_MAX,
+    SPLIT_VERSIONS_MAX, SPLIT_WEIGHT_MAX, VERSIONS_PER_PLUGIN_MAX,
 };
 use super::records::{PluginRecord, RouteRecord, VersionRecord, VersionState};
 use super::state::{Key, RegistryState};
@@ -43,6 +43,24 @@ pub(super) fn check(state: &RegistryState, touched: &BTreeSet<Key>) -> Result<()
         .routes()
         .filter(|route| plugins.contains(route.plugin.as_str()))
         .try_for_each(|route| check_route(state, route))
+}
+
+/// What one owner may have: a new version must leave room for those of others.
+pub(super) fn check_share(state: &RegistryState, record: &VersionRecord) -> Result<()> {
+    let Some(owner) = &record.owner else { return Ok(()) };
+    let is_theirs = |other: &Option<String>| other.as_ref() == Some(owner);
+    let is_new = state.plugin(&record.plugin).is_none();
+    let plugins = state.plugins().filter(|plugin| is_theirs(&plugin.owner)).count();
+    if is_new && plugins >= PLUGINS_PER_OWNER_MAX {
+        return Err(StoreError::Limit { what: "plugins of one owner", max: PLUGINS_PER_OWNER_MAX });
+    }
+    let theirs = state.all_versions().filter(|version| is_theirs(&version.owner));
+    let bytes = theirs.fold(record.size_bytes, |bytes, version| bytes.saturating_add(version.size_bytes));
+    if bytes > BYTES_PER_OWNER_MAX {
+        let max = usize::try_from(BYTES_PER_OWNER_MAX).unwrap_or(usize::MAX);
+        return Err(StoreError::Limit { what: "bytes of components of one owner", max });
+    }
+    Ok(())
 }
 
 /// A plugin's active version is the one version that is active; its history is short

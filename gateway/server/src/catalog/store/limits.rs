@@ -5,6 +5,14 @@
 /// is ten times what one gateway was seen to serve. One more: 507.
 pub const PLUGINS_MAX: usize = 1_000;
 
+/// Most plugins of one owner, so that no team takes all names. A quarter of all of them;
+/// what an operator uploads for nobody in particular is not counted. One more: 507.
+pub const PLUGINS_PER_OWNER_MAX: usize = PLUGINS_MAX / 4;
+
+/// Most bytes of all components of one owner, so that no team fills the disk. Five hundred
+/// of the largest that the default lets in. One more: 507.
+pub const BYTES_PER_OWNER_MAX: u64 = 8 << 30;
+
 /// Most versions of one plugin, whatever their state. A team that deploys twenty
 /// times a day fills it in a week; retired versions are what to delete. One more: 507.
 pub const VERSIONS_PER_PLUGIN_MAX: usize = 128;

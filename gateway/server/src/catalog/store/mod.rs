@@ -223,11 +223,13 @@ impl Store {
 
     fn write(&self, writer: &mut Writer, change: Change, audit: AuditEntry) -> Result<Arc<RegistryState>> {
         let before = self.snapshot();
+        let mut change = change;
+        let audit: Vec<AuditEntry> = change.notes.drain(..).chain([audit]).collect();
         let (mut next, touched) = change.onto(&before)?;
         self.check_new_blobs(&before, &next, &touched)?;
         next.generation = before.generation() + 1;
-        let sequence = writer.sequence + 1;
-        let rows = rows(&next, &touched, sequence, audit)?;
+        let (first, lines) = (writer.sequence + 1, u64::try_from(audit.len()).unwrap_or(u64::MAX));
+        let rows = rows(&next, &touched, first, audit)?;
         faults::point("commit.checked");
         if writer.backup.is_due() {
             let all =
@@ -251,7 +253,7 @@ impl Store {
             }
         }
         faults::point("commit.durable");
-        writer.sequence = sequence;
+        writer.sequence = writer.sequence.saturating_add(lines);
         let next = Arc::new(next);
         self.state.store(Arc::clone(&next));
         for key in &touched {
@@ -314,18 +316,25 @@ impl Writer {
     }
 }
 
-/// What a commit writes: the records it touched, its audit line, its number; and the
-/// oldest audit line goes.
-fn rows(next: &RegistryState, touched: &BTreeSet<Key>, sequence: u64, audit: AuditEntry) -> Result<Vec<Row>> {
+/// What a commit writes: the records it touched, its audit lines, its number; and the
+/// oldest audit lines go.
+fn rows(
+    next: &RegistryState,
+    touched: &BTreeSet<Key>,
+    first: u64,
+    audit: Vec<AuditEntry>,
+) -> Result<Vec<Row>> {
     let unwritable =
         |error: serde_json::Error| StoreError::Invalid(format!("a record cannot be written: {error}"));
     let mut rows =
         touched.iter().map(|key| next.row(key)).collect::<Result<Vec<_>, _>>().map_err(unwritable)?;
-    let record = AuditRecord::new(sequence, timestamp::now(), audit);
-    let value = Some(serde_json::to_string(&record).map_err(unwritable)?);
-    rows.push(Row { table: Table::Audit, key: tables::audit_key(sequence), value });
-    if let Some(oldest) = sequence.checked_sub(AUDIT_ENTRIES_MAX) {
-        rows.push(Row { table: Table::Audit, key: tables::audit_key(oldest), value: None });
+    for (sequence, entry) in (first..).zip(audit) {
+        let record = AuditRecord::new(sequence, timestamp::now(), entry);
+        let value = Some(serde_json::to_string(&record).map_err(unwritable)?);
+        rows.push(Row { table: Table::Audit, key: tables::audit_key(sequence), value });
+        if let Some(oldest) = sequence.checked_sub(AUDIT_ENTRIES_MAX) {
+            rows.push(Row { table: Table::Audit, key: tables::audit_key(oldest), value: None });
+        }
     }
     let generation = Some(next.generation().to_string());
     rows.push(Row { table: Table::Meta, key: META_GENERATION.to_owned(), value: generation });

@@ -12,9 +12,12 @@ mod child;
 mod frame;
 mod jail;
 mod parent;
+mod queue;
+mod refused;
 
 pub use child::{ChildArguments, run as run_child};
 pub use parent::{Verifier, VerifierOptions, VerifyError};
+pub use queue::Whose;
 
 pub use sluice_sandbox::{ComponentFacts, LoadError, Verified, VerifyLimits};
 

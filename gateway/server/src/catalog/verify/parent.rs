@@ -9,9 +9,10 @@ use bytes::Bytes;
 use sluice_sandbox::{LoadError, Verified, VerifyLimits};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use super::queue::{Queue, Whose};
+use super::refused::RefusedBefore;
 use super::{child, frame};
 
 /// Most bytes of the child's complaints that reach the log.
@@ -74,10 +75,8 @@ pub enum VerifyError {
 pub struct Verifier {
     program: PathBuf,
     limits: VerifyLimits,
-    /// Children that run.
-    places: Arc<Semaphore>,
-    /// Children that run and components that wait for one.
-    queue: Arc<Semaphore>,
+    queue: Arc<Queue>,
+    refused: RefusedBefore,
 }
 
 impl Verifier {
@@ -87,8 +86,8 @@ impl Verifier {
         Self {
             program: options.program,
             limits: options.limits,
-            places: Arc::new(Semaphore::new(children_max)),
-            queue: Arc::new(Semaphore::new(children_max.saturating_add(options.waiting_max))),
+            queue: Queue::new(children_max, options.waiting_max),
+            refused: RefusedBefore::default(),
         }
     }
 
@@ -97,13 +96,22 @@ impl Verifier {
         &self.limits
     }
 
-    /// Verifies a component. Cancel-safe: dropping the future kills the child.
+    /// Verifies a component of the gateway's own. Cancel-safe: dropping the future kills the
+    /// child.
     ///
     /// # Errors
     /// See [`VerifyError`].
     pub async fn verify(&self, component: Bytes) -> Result<Verified, VerifyError> {
-        let _queued = Arc::clone(&self.queue).try_acquire_owned().map_err(|_| VerifyError::Busy)?;
-        // What is too large needs no child to be refused.
+        self.verify_for(Whose::Gateway, component).await
+    }
+
+    /// Verifies a component that an owner brings: they wait in turn with other owners.
+    /// Cancel-safe.
+    ///
+    /// # Errors
+    /// See [`VerifyError`].
+    pub async fn verify_for(&self, whose: Whose<'_>, component: Bytes) -> Result<Verified, VerifyError> {
+        // What is too large needs no child to be refused, and what was too much neither.
         if component.len() > self.limits.component_bytes {
             return Err(VerifyError::Refused(LoadError::Limits(format!(
                 "it is {} bytes, at most {}",
@@ -111,7 +119,10 @@ impl Verifier {
                 self.limits.component_bytes
             ))));
         }
-        let _place = self.place().await?;
+        if let Some(error) = self.refused.find(&component) {
+            return Err(error);
+        }
+        let _place = self.queue.place(whose).await.ok_or(VerifyError::Busy)?;
         let started = Instant::now();
         let verified = match tokio::time::timeout(self.limits.wall_clock, self.in_child(&component)).await {
             Ok(verified) => verified,
@@ -122,14 +133,12 @@ impl Verifier {
             Ok(verified) => {
                 tracing::info!(digest = verified.facts.digest, verified_in_ms, "component verified");
             }
-            Err(error) => tracing::info!(%error, ?error, verified_in_ms, "component not verified"),
+            Err(error) => {
+                tracing::info!(%error, ?error, verified_in_ms, "component not verified");
+                self.refused.remember(&component, error);
+            }
         }
         verified
-    }
-
-    async fn place(&self) -> Result<OwnedSemaphorePermit, VerifyError> {
-        let closed = |_| VerifyError::Failed("verifier is closed".to_owned());
-        Arc::clone(&self.places).acquire_owned().await.map_err(closed)
     }
 
     async fn in_child(&self, component: &[u8]) -> Result<Verified, VerifyError> {

@@ -12,6 +12,10 @@ pub(in crate::cli) struct Arguments {
     /// The plugin.
     #[arg(value_name = "PLUGIN")]
     plugin: String,
+    /// Only if this version is active: a second attempt then changes nothing more. Asked of
+    /// the gateway if it is not given.
+    #[arg(long, value_name = "VERSION")]
+    from: Option<String>,
     #[command(flatten)]
     server: ServerArguments,
 }
@@ -20,8 +24,16 @@ pub(super) async fn run(arguments: &Arguments) -> Outcome {
     let plugin = name("plugin", &arguments.plugin)?;
     let client = Client::new(&arguments.server)?;
     let path = format!("/admin/v1/plugins/{plugin}/rollback");
-    let answer = client.change(Method::POST, &path, &json!({})).await?;
+    let from = match &arguments.from {
+        Some(from) => json!(name("version", from)?),
+        None => client.get(&format!("/admin/v1/plugins/{plugin}")).await?["active"].clone(),
+    };
+    let answer = client.change(Method::POST, &path, &json!({ "from": from })).await?;
     show(&arguments.server, &answer, |answer| {
-        format!("{plugin} is back at {}\n", clean(&text(answer, "active")))
+        let active = clean(&text(answer, "active"));
+        match answer["changed"].as_bool() {
+            Some(false) => format!("{plugin} is at {active} already\n"),
+            _ => format!("{plugin} is back at {active}\n"),
+        }
     })
 }

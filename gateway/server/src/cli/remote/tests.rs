@@ -94,7 +94,7 @@ fn every_command_asks_what_the_api_has() {
         ("sluice plugin show scale", "GET /admin/v1/plugins/scale", ""),
         ("sluice plugin show scale 1.0", "GET /admin/v1/plugins/scale/versions/1.0", ""),
         ("sluice plugin activate scale 2", "POST /admin/v1/plugins/scale/activate", r#"{"version":"2"}"#),
-        ("sluice plugin rollback scale", "POST /admin/v1/plugins/scale/rollback", "{}"),
+        ("sluice plugin rollback scale --from 2", "POST /admin/v1/plugins/scale/rollback", r#"{"from":"2"}"#),
         ("sluice plugin split rank scale 1=90 2=10", "PUT /admin/v1/pipelines/rank/split", split),
         ("sluice plugin split rank scale --clear", "DELETE /admin/v1/pipelines/rank/split?plugin=scale", ""),
         ("sluice plugin shadow rank scale 2 --sample 0.5", "PUT /admin/v1/pipelines/rank/shadow", shadow),
@@ -116,6 +116,15 @@ fn every_command_asks_what_the_api_has() {
         assert_eq!(seen[0].line, request, "{line}");
         assert_eq!(String::from_utf8_lossy(&seen[0].body), body, "{line}");
     }
+}
+
+#[test]
+fn a_rollback_names_the_version_that_is_left() {
+    let active = r#"{"active": "2"}"#.to_owned();
+    let seen = sent("sluice plugin rollback scale", vec![(200, active), (200, "{}".to_owned())]);
+    assert_eq!(seen[0].line, "GET /admin/v1/plugins/scale");
+    assert_eq!(seen[1].line, "POST /admin/v1/plugins/scale/rollback");
+    assert_eq!(String::from_utf8_lossy(&seen[1].body), r#"{"from":"2"}"#);
 }
 
 #[test]

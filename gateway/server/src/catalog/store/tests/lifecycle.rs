@@ -161,3 +161,21 @@ fn names_that_could_be_paths_and_numbers_beyond_the_bounds_are_refused() {
         assert!(matches!(outcome, Err(StoreError::Invalid(_))), "{weight} {sample}: {outcome:?}");
     }
 }
+
+#[test]
+fn no_owner_takes_all_names_or_the_whole_disk() {
+    let (_dir, store) = fresh();
+    let stored = blob(&store, b"x");
+    let mut change = Change::on(&store.snapshot());
+    for number in 0..limits::PLUGINS_PER_OWNER_MAX {
+        change.add_version(record(&format!("p{number}"), "1", &stored)).expect("within the share");
+    }
+    let more = change.add_version(record("one-more", "1", &stored));
+    assert!(matches!(more, Err(StoreError::Limit { .. })), "{more:?}");
+    change.add_version(record("p0", "2", &stored)).expect("a version of a plugin that is there");
+    let others = VersionRecord { owner: Some("other".to_owned()), ..record("theirs", "1", &stored) };
+    change.add_version(others).expect("another owner has a share of their own");
+    let huge = VersionRecord { size_bytes: limits::BYTES_PER_OWNER_MAX, ..record("p0", "3", &stored) };
+    let huge = change.add_version(huge);
+    assert!(matches!(huge, Err(StoreError::Limit { .. })), "{huge:?}");
+}
