@@ -22,6 +22,8 @@ use crate::plugin::Inner;
 pub(crate) struct Places {
     _own: OwnedSemaphorePermit,
     shared: Mutex<Place>,
+    /// Places that its instance takes, whichever they are.
+    count: u32,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -36,14 +38,15 @@ enum Place {
 /// waiting calls do not take everybody's places.
 pub(crate) async fn admit(plugin: &Inner, deadline: Instant) -> Result<Places, CallError> {
     let patience = Instant::now() + plugin.options.limits.permit_wait_max;
-    let take = |from: &Arc<Semaphore>| Arc::clone(from).acquire_owned();
     let shared = &plugin.shared;
     let both = async {
-        let own = take(&plugin.calls).await.map_err(|_| CallError::Closed)?;
-        let place = take(&shared.calls).await.map_err(|_| CallError::Closed)?;
+        let own = Arc::clone(&plugin.calls).acquire_owned().await.map_err(|_| CallError::Closed)?;
+        let place = Arc::clone(&shared.calls).acquire_many_owned(plugin.places);
+        let place = place.await.map_err(|_| CallError::Closed)?;
         Ok(Places {
             _own: own,
             shared: Mutex::new(Place::Running(place)),
+            count: plugin.places,
             running: Arc::clone(&shared.calls),
             waiting: Arc::clone(&shared.waiting),
         })
@@ -59,7 +62,9 @@ impl Places {
     /// Gives the running place back for as long as the call waits for a model.
     pub(crate) fn park(self: &Arc<Self>) -> Parked {
         self.change(|place| match place {
-            Place::Running(_) => Arc::clone(&self.waiting).try_acquire_owned().ok().map(Place::Waiting),
+            Place::Running(_) => {
+                Arc::clone(&self.waiting).try_acquire_many_owned(self.count).ok().map(Place::Waiting)
+            }
             Place::Waiting(_) => None,
         });
         Parked(Arc::clone(self))
@@ -67,7 +72,9 @@ impl Places {
 
     fn go_on(&self) {
         self.change(|place| match place {
-            Place::Waiting(_) => Arc::clone(&self.running).try_acquire_owned().ok().map(Place::Running),
+            Place::Waiting(_) => {
+                Arc::clone(&self.running).try_acquire_many_owned(self.count).ok().map(Place::Running)
+            }
             Place::Running(_) => None,
         });
     }
