@@ -16,11 +16,12 @@ use crate::contract::Results;
 use crate::error::{CallError, HostFault};
 use crate::host::command;
 use crate::host::convert::{
-    answer_from_guest, failure_from_guest, last_from_guest, parameter_to_guest, request_to_guest,
+    answer_from_guest, carried, failure_from_guest, last_from_guest, parameter_to_guest, request_to_guest,
     results_from_guest, route_to_guest, tensors_to_guest,
 };
 use crate::host::logging::clean;
 use crate::host::parts::CallParts;
+use crate::host::pieces;
 use crate::parts::PartSender;
 use crate::places::{self, Places};
 use crate::plugin::Inner;
@@ -196,6 +197,10 @@ impl Instance {
             }
             Ok(Reply::Answer(Ok(answer))) => {
                 let last = last_from_guest(state, answer)?;
+                let last = match last {
+                    Some(last) => Some(pieces::written_out(state, last).await?),
+                    None => None,
+                };
                 let answer = match &mut state.parts {
                     Some(parts) => parts.finish(last)?,
                     None => Some(last.ok_or_else(|| {
@@ -205,10 +210,13 @@ impl Instance {
                 Ok(answer.map_or(Done::Sent, Done::Answer))
             }
             Ok(Reply::Prepared(Ok(prepared))) => Ok(Done::Prepared(match prepared {
-                preprocess::Prepared::Answer(answer) => Prepared::Answer(answer_from_guest(state, answer)?),
+                preprocess::Prepared::Answer(answer) => {
+                    let answer = answer_from_guest(state, answer)?;
+                    Prepared::Answer(pieces::written_out(state, answer).await?)
+                }
                 preprocess::Prepared::Run(run) => Prepared::Run {
                     inputs: results_from_guest(state, run.inputs)?,
-                    carry: Bytes::from(run.carry),
+                    carry: carried(state, run.carry)?,
                 },
             })),
         }

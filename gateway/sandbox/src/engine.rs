@@ -48,11 +48,23 @@ pub(crate) const TABLE_ELEMENTS_MAX: usize = 50_000;
 /// have a few more.
 pub(crate) const TABLES_PER_MODULE_MAX: u32 = 4;
 
-/// Core instances and tables for each slot of the pool, on average: a component
-/// with an adapter has several.
-const CORE_INSTANCES_PER_SLOT: u32 = 4;
-const TABLES_PER_SLOT: u32 = 2;
+/// Tables and memories for each slot of the pool. They are address space, so there are not
+/// as many as all components could have: a component that needs more takes several places
+/// ([`places_of`]), and others' calls never find the pool empty. Core instances are only
+/// counted, so the pool has all that there could be.
+const TABLES_PER_SLOT: u32 = 4;
 const MEMORIES_PER_SLOT: u32 = 2;
+
+/// Kinds of places, each of which lends at least one instance whatever that needs: to run,
+/// to wait, to be idle.
+const KINDS_OF_PLACES: u32 = 3;
+
+/// Places that an instance with so many memories and tables takes.
+pub(crate) fn places_of(memories: u64, tables: u64) -> u32 {
+    let most = memories.div_ceil(MEMORIES_PER_SLOT.into()).max(tables.div_ceil(TABLES_PER_SLOT.into()));
+    // Far below: what a component may have is limited.
+    u32::try_from(most.max(1)).unwrap_or(u32::MAX)
+}
 
 /// Frames of a trap's backtrace: enough to find the place, little enough for a
 /// log line.
@@ -77,6 +89,9 @@ pub(crate) struct Shared {
     /// slots of the pool beyond those that calls may take, so that no plugin's
     /// idle instances keep another plugin's calls out.
     pub(crate) idle: Arc<Semaphore>,
+    /// How many there are of each: calls may run, wait and be idle.
+    pub(crate) instances_max: u32,
+    pub(crate) idle_max: u32,
     pub(crate) cache: Option<Cache>,
     pub(crate) memory_bytes_max: usize,
     pub(crate) compile_in_process: bool,
@@ -93,8 +108,10 @@ impl Shared {
         }
         let idle_max = (config.instances_max / 4).max(1);
         let waiting_max = config.instances_max;
-        let slots = u32::try_from(config.instances_max + waiting_max + idle_max)
-            .map_err(|_| LoadError::Limits("instances_max does not fit".to_owned()))?;
+        let places = |count: usize| {
+            u32::try_from(count).map_err(|_| LoadError::Limits("instances_max does not fit".to_owned()))
+        };
+        let slots = places(config.instances_max + waiting_max + idle_max)?;
         let engine = Engine::new(&engine_config(slots, config.memory_bytes_max))
             .map_err(|error| LoadError::Io(format!("engine settings are refused: {error:#}")))?;
         let mut linker = Linker::new(&engine);
@@ -112,6 +129,8 @@ impl Shared {
             calls: Arc::new(Semaphore::new(config.instances_max)),
             waiting: Arc::new(Semaphore::new(waiting_max)),
             idle: Arc::new(Semaphore::new(idle_max)),
+            instances_max: places(config.instances_max)?,
+            idle_max: places(idle_max)?,
             cache,
             memory_bytes_max: config.memory_bytes_max,
             compile_in_process: config.compile_in_process,
@@ -176,12 +195,13 @@ fn pool_config(slots: u32, memory_bytes_max: usize) -> PoolingAllocationConfig {
     } else {
         RESIDENT_BYTES_WITHOUT_SCAN
     };
+    let total = |per_slot: u32, most: u32| slots.saturating_mul(per_slot) + KINDS_OF_PLACES * most;
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)
         .total_stacks(slots)
-        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_PER_SLOT))
-        .total_tables(slots.saturating_mul(TABLES_PER_SLOT).max(TABLES_MAX))
-        .total_memories(slots.saturating_mul(MEMORIES_PER_SLOT).max(MEMORIES_MAX))
+        .total_core_instances(slots.saturating_mul(CORE_INSTANCES_MAX))
+        .total_tables(total(TABLES_PER_SLOT, TABLES_MAX))
+        .total_memories(total(MEMORIES_PER_SLOT, MEMORIES_MAX))
         .max_memory_size(memory_bytes_max)
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)

@@ -16,6 +16,7 @@ mod config;
 mod contract;
 mod engine;
 mod error;
+mod held;
 mod host;
 mod limiter;
 mod load;

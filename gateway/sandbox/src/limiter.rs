@@ -5,6 +5,7 @@ use std::sync::Arc;
 use wasmtime::ResourceLimiter;
 
 use crate::account::Account;
+use crate::held::HostMemory;
 
 /// Core instances that one component may have. A Python component has some
 /// twenty; wasmtime's default of 10,000 bounds nothing.
@@ -29,68 +30,62 @@ pub(crate) struct Limiter {
     /// Linear memories and tables. They never shrink while the store lives.
     guest_bytes: usize,
     /// What the host holds on the guest's behalf in this call.
-    host_bytes: usize,
+    host: Arc<HostMemory>,
     refused: bool,
 }
 
 impl Limiter {
     pub(crate) fn new(bytes_max: usize, plugin: Arc<Account>) -> Self {
         plugin.instance_started();
-        Self { bytes_max, plugin, guest_bytes: 0, host_bytes: 0, refused: false }
+        let host = Arc::new(HostMemory::new(bytes_max, Arc::clone(&plugin)));
+        Self { bytes_max, plugin, guest_bytes: 0, host, refused: false }
     }
 
-    /// Forgets the former call's host memory. The guest's own stays.
+    /// Leaves what the host holds for the former call to those who use it. The guest's own
+    /// stays.
     pub(crate) fn next_call(&mut self) {
-        self.plugin.instance_held(self.held());
-        self.plugin.give_back(self.host_bytes);
-        self.host_bytes = 0;
         self.refused = false;
+        if !self.host.is_unused() {
+            self.plugin.instance_held(self.held());
+            self.host = Arc::new(self.host.fresh());
+        }
+    }
+
+    /// What the host holds for the present call.
+    pub(crate) fn host(&self) -> &Arc<HostMemory> {
+        &self.host
     }
 
     /// Whether the guest was refused memory in this call.
     pub(crate) fn refused(&self) -> bool {
-        self.refused
+        self.refused || self.host.refused()
     }
 
+    /// The most that was held in this call.
     fn held(&self) -> usize {
-        self.guest_bytes.saturating_add(self.host_bytes)
-    }
-
-    /// Accounts for memory that the host holds for the guest until the call
-    /// ends; whether that is within the limit. Counted over the whole call:
-    /// what is given back early is not credited, as views may still hold it.
-    pub(crate) fn charge_host(&mut self, bytes: usize) -> bool {
-        let total = self.take(self.host_bytes, bytes);
-        match total {
-            Some(total) => self.host_bytes = total,
-            None => self.refused = true,
-        }
-        total.is_some()
+        self.guest_bytes.saturating_add(self.host.peak())
     }
 
     fn grow(&mut self, bytes: usize) -> bool {
-        let total = self.take(self.guest_bytes, bytes);
-        match total {
+        let total = self.guest_bytes.checked_add(bytes).filter(|total| *total <= self.bytes_max);
+        match total.filter(|_| self.plugin.take(bytes)) {
             Some(total) => {
                 self.guest_bytes = total;
                 self.plugin.instance_held(self.held());
+                true
             }
-            None => self.refused = true,
+            None => {
+                self.refused = true;
+                false
+            }
         }
-        total.is_some()
-    }
-
-    /// The new sum of what is held, if both limits allow it.
-    fn take(&self, held: usize, bytes: usize) -> Option<usize> {
-        let total = held.checked_add(bytes).filter(|total| *total <= self.bytes_max)?;
-        self.plugin.take(bytes).then_some(total)
     }
 }
 
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.plugin.instance_held(self.held());
-        self.plugin.give_back(self.held());
+        self.plugin.give_back(self.guest_bytes);
         self.plugin.instance_ended();
     }
 }
@@ -149,11 +144,11 @@ mod tests {
         let mut first = Limiter::new(80, Arc::clone(&plugin));
         let mut second = Limiter::new(80, Arc::clone(&plugin));
         assert!(first.memory_growing(0, 60, None).is_ok_and(|granted| granted));
-        assert!(second.charge_host(40));
+        let held = second.host().hold(40).expect("the plugin has as much");
         assert!(second.memory_growing(0, 1, None).is_ok_and(|granted| !granted), "the plugin has no more");
         assert!(second.refused());
         assert_eq!((plugin.usage(0).memory_bytes, plugin.usage(0).instances), (100, 2));
-        drop(first);
+        drop((first, held));
         second.next_call();
         assert!(second.memory_growing(0, 80, None).is_ok_and(|granted| granted));
         drop(second);
@@ -178,13 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn host_memory_is_counted_for_each_call() {
-        let mut limiter = Limiter::new(100, Arc::new(Account::new(usize::MAX)));
-        assert!(limiter.charge_host(60));
-        assert!(!limiter.charge_host(60));
+    fn host_memory_is_counted_for_each_call_and_as_long_as_it_is_held() {
+        let plugin = Arc::new(Account::new(usize::MAX));
+        let mut limiter = Limiter::new(100, Arc::clone(&plugin));
+        let answer = limiter.host().hold(60).expect("within");
+        assert!(limiter.host().hold(60).is_err());
         assert!(limiter.refused());
         limiter.next_call();
         assert!(!limiter.refused());
-        assert!(limiter.charge_host(60));
+        let next = limiter.host().hold(100).expect("what another call left is not this call's");
+        assert_eq!(plugin.usage(0).memory_bytes, 160, "and is the plugin's until it is gone");
+        drop((limiter, next));
+        assert_eq!(plugin.usage(0).memory_bytes, 60);
+        drop(answer);
+        assert_eq!((plugin.usage(0).memory_bytes, plugin.usage(0).instance_bytes_peak), (0, 100));
     }
 }

@@ -154,7 +154,7 @@ fn try_once(plugin: &Arc<Inner>) -> Result<(), LoadError> {
 async fn canary(plugin: &Arc<Inner>) -> Result<(), LoadError> {
     let limits = &plugin.options.limits;
     let deadline = Instant::now() + limits.init_timeout + limits.permit_wait_max;
-    let place = tokio::time::timeout_at(deadline, plugin.shared.calls.acquire());
+    let place = tokio::time::timeout_at(deadline, plugin.shared.calls.acquire_many(plugin.places));
     let _place = place.await.map_err(|_| LoadError::Init(CallError::Overloaded.to_string()))?;
     let context = CallContext {
         request_id: Arc::from("load"),

@@ -22,6 +22,8 @@ use crate::plugin::Inner;
 pub(crate) struct Places {
     _own: OwnedSemaphorePermit,
     shared: Mutex<Place>,
+    /// Places that its instance takes, whichever they are.
+    count: u32,
     running: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
 }
@@ -39,22 +41,21 @@ pub(crate) async fn admit(plugin: &Inner, deadline: Instant) -> Result<Places, C
     let places = |own, place| Places {
         _own: own,
         shared: Mutex::new(Place::Running(place)),
+        count: plugin.places,
         running: Arc::clone(&shared.calls),
         waiting: Arc::clone(&shared.waiting),
     };
     // Mostly both are free: no clock, no timer. A semaphore gives nobody what others wait for.
-    let at_once = |from: &Arc<Semaphore>| Arc::clone(from).try_acquire_owned().ok();
-    if let Some(own) = at_once(&plugin.calls)
-        && let Some(place) = at_once(&shared.calls)
+    if let Ok(own) = Arc::clone(&plugin.calls).try_acquire_owned()
+        && let Ok(place) = Arc::clone(&shared.calls).try_acquire_many_owned(plugin.places)
     {
         return Ok(places(own, place));
     }
     let patience = Instant::now() + plugin.options.limits.permit_wait_max;
-    let take = |from: &Arc<Semaphore>| Arc::clone(from).acquire_owned();
     let both = async {
-        let own = take(&plugin.calls).await.map_err(|_| CallError::Closed)?;
-        let place = take(&shared.calls).await.map_err(|_| CallError::Closed)?;
-        Ok(places(own, place))
+        let own = Arc::clone(&plugin.calls).acquire_owned().await.map_err(|_| CallError::Closed)?;
+        let place = Arc::clone(&shared.calls).acquire_many_owned(plugin.places);
+        Ok(places(own, place.await.map_err(|_| CallError::Closed)?))
     };
     match tokio::time::timeout_at(deadline.min(patience), both).await {
         Ok(places) => places,
@@ -67,7 +68,9 @@ impl Places {
     /// Gives the running place back for as long as the call waits for a model.
     pub(crate) fn park(self: &Arc<Self>) -> Parked {
         self.change(|place| match place {
-            Place::Running(_) => Arc::clone(&self.waiting).try_acquire_owned().ok().map(Place::Waiting),
+            Place::Running(_) => {
+                Arc::clone(&self.waiting).try_acquire_many_owned(self.count).ok().map(Place::Waiting)
+            }
             Place::Waiting(_) => None,
         });
         Parked(Arc::clone(self))
@@ -75,7 +78,9 @@ impl Places {
 
     fn go_on(&self) {
         self.change(|place| match place {
-            Place::Waiting(_) => Arc::clone(&self.running).try_acquire_owned().ok().map(Place::Running),
+            Place::Waiting(_) => {
+                Arc::clone(&self.running).try_acquire_many_owned(self.count).ok().map(Place::Running)
+            }
             Place::Running(_) => None,
         });
     }

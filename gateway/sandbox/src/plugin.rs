@@ -15,7 +15,7 @@ use crate::account::{Account, PluginUsage};
 use crate::call::{self, Done, Instance, Job};
 use crate::config::{PluginLimits, WasiPolicy};
 use crate::contract::{self, Exports};
-use crate::engine::Shared;
+use crate::engine::{self, Shared};
 use crate::error::{CallError, ProfileError};
 use crate::host::Grants;
 use crate::host::files::Files;
@@ -97,7 +97,11 @@ pub(crate) struct Inner {
     pub(crate) program: Option<run::GuestIndices>,
     /// The folders that it may read, open.
     pub(crate) files: Files,
+    /// Calls of its own that may be under way, and how many those are.
     pub(crate) calls: Arc<Semaphore>,
+    concurrency: usize,
+    /// Places among everybody's that one of its instances takes.
+    pub(crate) places: u32,
     pub(crate) account: Arc<Account>,
     pub(crate) profiling: Arc<Profiling>,
     pub(crate) pace: Pace,
@@ -125,7 +129,7 @@ impl Plugin {
 
     /// Calls under way.
     pub fn calls_in_flight(&self) -> usize {
-        self.0.options.limits.concurrency.saturating_sub(self.0.calls.available_permits())
+        self.0.concurrency.saturating_sub(self.0.calls.available_permits())
     }
 
     /// What it uses and has used.
@@ -211,6 +215,16 @@ impl Plugin {
     }
 }
 
+/// Calls of a plugin at a time. One whose instances take several places each gets no more
+/// than half of all places, so that its size takes nothing from others.
+fn concurrency(wanted: usize, places: u32, places_max: u32) -> usize {
+    if places == 1 {
+        return wanted;
+    }
+    let half = places_max / places.saturating_mul(2);
+    wanted.min(usize::try_from(half.max(1)).unwrap_or(usize::MAX))
+}
+
 fn mixed_up() -> CallError {
     CallError::Internal("a hook answered for another".to_owned())
 }
@@ -224,7 +238,9 @@ impl Inner {
         exports: Exports,
         files: Files,
     ) -> Self {
-        let calls = Arc::new(Semaphore::new(options.limits.concurrency));
+        let places = engine::places_of(info.facts.memories, info.facts.tables).min(shared.instances_max);
+        let concurrency = concurrency(options.limits.concurrency, places, shared.instances_max);
+        let calls = Arc::new(Semaphore::new(concurrency));
         let is_program = info.world == World::Command;
         let program = is_program.then(|| run::GuestIndices::new(&pre).ok()).flatten();
         let account = Arc::new(Account::new(options.limits.memory_total_bytes));
@@ -238,6 +254,8 @@ impl Inner {
             program,
             files,
             calls,
+            concurrency,
+            places,
             account,
             profiling,
             pace: Pace::default(),
@@ -256,7 +274,8 @@ impl Inner {
         if !instance.may_serve_again() {
             return;
         }
-        let Ok(place) = Arc::clone(&self.shared.idle).try_acquire_owned() else { return };
+        let places = self.places.min(self.shared.idle_max);
+        let Ok(place) = Arc::clone(&self.shared.idle).try_acquire_many_owned(places) else { return };
         let idle = Idle { instance, _place: place };
         // No more than `concurrency` are ever alive, so this needs no bound.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);

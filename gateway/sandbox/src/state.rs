@@ -11,7 +11,7 @@ use wasmtime_wasi_http::p2::types::HostFutureIncomingResponse;
 
 use crate::CallContext;
 use crate::budget::Budget;
-use crate::error::HostFault;
+use crate::held::Charge;
 use crate::host::Grants;
 use crate::host::files::Files;
 use crate::host::http::Http;
@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) hostcall_bytes: usize,
     /// How long a host function may wait for a store or a server.
     pub(crate) wait_max: Duration,
+    /// How long a guest runs before it yields.
+    pub(crate) tick: Duration,
     /// The folders that the guest may read.
     pub(crate) files: Files,
     /// Made on first use: most plugins import nothing of WASI.
@@ -62,9 +64,10 @@ impl State {
         Ok(self.table.push(tensor)?)
     }
 
-    /// Accounts for memory that the host holds for the guest.
-    pub(crate) fn charge_host(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        if self.limiter.charge_host(bytes) { Ok(()) } else { Err(HostFault::Memory.into()) }
+    /// Accounts for memory that the host is about to hold for the guest, until the charge
+    /// is dropped.
+    pub(crate) fn hold(&self, bytes: usize) -> wasmtime::Result<Charge> {
+        Ok(self.limiter.host().hold(bytes)?)
     }
 
     /// Ends the finished call's spans: a span that an idle instance holds would be open,
@@ -110,6 +113,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
         call,
         hostcall_bytes: limits.hostcall_bytes,
         wait_max: limits.host_wait_max,
+        tick: plugin.shared.tick,
         files: plugin.files.clone(),
         wasi: None,
         spans: CallSpans::new(plugin.shared.spans.clone()),

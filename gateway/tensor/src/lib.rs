@@ -20,12 +20,13 @@ mod topk;
 pub use dtype::DType;
 pub use error::TensorError;
 pub use name::{NAME_BYTES_MAX, check_name};
+pub use reads::Gather;
 pub use shape::{EMPTY_SPAN_MAX, RANK_MAX, Shape};
 pub use signature::{Dim, EMPTY_INPUT_SPAN_MAX, Signature, TensorSpec};
 pub use sparse::SparseRows;
 pub use strings::Strings;
-pub use tensor::{NamedTensor, Tensor, find};
-pub use topk::Ranked;
+pub use tensor::{NamedTensor, Tensor, find, keep_with};
+pub use topk::{Ranked, TopK};
 
 /// Most bytes one tensor may hold once its rows are written out.
 ///

@@ -1,65 +1,115 @@
 //! Cheap ways to see a part of a tensor: chosen rows, and numbers as f32.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use half::{bf16, f16};
 
 use crate::{DType, TENSOR_BYTES_MAX, Tensor, TensorError, strings};
 
-impl Tensor {
-    /// Bytes of what [`Tensor::gather`] makes of these rows.
+/// Rows on their way out of a tensor, a piece of them at a time.
+#[derive(Debug)]
+pub struct Gather<'a> {
+    tensor: &'a Tensor,
+    rows: &'a [u32],
+    data: Cow<'a, [u8]>,
+    /// Where the rows of a BYTES tensor begin, and the last one ends.
+    ends: Vec<usize>,
+    bytes: usize,
+    next: usize,
+    out: Vec<u8>,
+}
+
+impl<'a> Gather<'a> {
+    /// Bytes that [`Gather::new`] takes for itself.
+    pub fn scratch_bytes(tensor: &Tensor) -> usize {
+        let counts_rows = tensor.dtype().size().is_none() && tensor.shape().row_elements() > 0;
+        if counts_rows {
+            tensor.shape().rows().saturating_add(1).saturating_mul(size_of::<usize>())
+        } else {
+            0
+        }
+    }
+
+    /// Rows to be copied, in this order; one may come several times. Copies nothing yet.
     ///
     /// # Errors
-    /// As [`Tensor::gather`].
-    pub fn gathered_bytes(&self, rows: &[u32]) -> Result<usize, TensorError> {
-        let len = if self.shape().rank() == 0 { 0 } else { self.shape().rows() };
+    /// [`TensorError::Range`] for a row past the end and for a scalar,
+    /// [`TensorError::TooLarge`] when the result exceeds [`TENSOR_BYTES_MAX`].
+    pub fn new(tensor: &'a Tensor, rows: &'a [u32]) -> Result<Self, TensorError> {
+        let shape = tensor.shape();
+        let len = if shape.rank() == 0 { 0 } else { shape.rows() };
         if let Some(&row) = rows.iter().find(|&&row| index(row) >= len) {
             return Err(TensorError::Range { start: index(row), count: 1, len });
         }
-        let bytes = match self.dtype().size() {
+        let mut ends = Vec::new();
+        let bytes = match tensor.dtype().size() {
             Some(size) => {
-                let row_bytes = self.shape().row_elements().checked_mul(size);
+                let row_bytes = shape.row_elements().checked_mul(size);
                 row_bytes.and_then(|bytes| bytes.checked_mul(rows.len())).ok_or(TensorError::Overflow)?
             }
             // No bytes, however many rows the shape claims.
-            None if self.shape().row_elements() == 0 => 0,
+            None if shape.row_elements() == 0 => 0,
             None => {
-                let lengths = self.row_ends();
-                let length = |row: usize| lengths[row + 1] - lengths[row];
+                ends = tensor.row_ends();
+                let length = |row: usize| ends[row + 1] - ends[row];
                 rows.iter().map(|&row| length(index(row))).fold(0, usize::saturating_add)
             }
         };
         if bytes > TENSOR_BYTES_MAX {
             return Err(TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX });
         }
-        Ok(bytes)
+        let data = if bytes == 0 { Cow::Borrowed(&[][..]) } else { tensor.bytes() };
+        Ok(Self { tensor, rows, data, ends, bytes, next: 0, out: Vec::new() })
     }
 
+    /// Bytes of the result.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Copies rows until these are so many bytes, or more; whether rows are left.
+    pub fn copy(&mut self, bytes: usize) -> bool {
+        if self.bytes == 0 {
+            return false;
+        }
+        self.out.reserve_exact(self.bytes - self.out.len());
+        let enough = self.out.len().saturating_add(bytes);
+        let row_bytes = self.tensor.dtype().size().map(|size| self.tensor.shape().row_elements() * size);
+        while let Some(&row) = self.rows.get(self.next) {
+            if self.out.len() >= enough {
+                return true;
+            }
+            let row = index(row);
+            let range = match row_bytes {
+                Some(row_bytes) => row * row_bytes..(row + 1) * row_bytes,
+                None => self.ends[row]..self.ends[row + 1],
+            };
+            self.out.extend_from_slice(&self.data[range]);
+            self.next += 1;
+        }
+        false
+    }
+
+    /// The rows that were copied, as a tensor over what `keep` makes of its bytes.
+    ///
+    /// # Errors
+    /// [`TensorError::Length`] if rows are left, or `keep` gives other bytes.
+    pub fn finish(self, keep: impl FnOnce(Vec<u8>) -> Bytes) -> Result<Tensor, TensorError> {
+        let shape = self.tensor.shape().with_rows(self.rows.len())?;
+        Tensor::dense(self.tensor.dtype(), shape, keep(self.out))
+    }
+}
+
+impl Tensor {
     /// These rows, in this order; one may come several times. Copies them.
     ///
     /// # Errors
-    /// [`TensorError::Range`] for a row past the end and for a scalar,
-    /// [`TensorError::TooLarge`] when the result exceeds [`TENSOR_BYTES_MAX`].
+    /// As [`Gather::new`].
     pub fn gather(&self, rows: &[u32]) -> Result<Self, TensorError> {
-        let bytes = self.gathered_bytes(rows)?;
-        let shape = self.shape().with_rows(rows.len())?;
-        if bytes == 0 {
-            return Self::dense(self.dtype(), shape, Bytes::new());
-        }
-        let data = self.bytes();
-        let mut out = Vec::with_capacity(bytes);
-        if let Some(size) = self.dtype().size() {
-            let row_bytes = self.shape().row_elements() * size;
-            for &row in rows {
-                let start = index(row) * row_bytes;
-                out.extend_from_slice(&data[start..start + row_bytes]);
-            }
-        } else {
-            let ends = self.row_ends();
-            for &row in rows {
-                out.extend_from_slice(&data[ends[index(row)]..ends[index(row) + 1]]);
-            }
-        }
-        Self::dense(self.dtype(), shape, out.into())
+        let mut gather = Gather::new(self, rows)?;
+        gather.copy(gather.bytes());
+        gather.finish(Bytes::from)
     }
 
     /// Where each row of a BYTES tensor begins, and the last one ends. Rows must have
@@ -142,7 +192,10 @@ mod tests {
         let chosen = words.gather(&[1, 0]).expect("in range");
         let texts: Vec<&[u8]> = chosen.strings().expect("BYTES").collect();
         assert_eq!(texts, [b"ccc".as_slice(), b"dd", b"a", b""]);
-        assert_eq!(words.gathered_bytes(&[1, 1]), Ok(26));
+        assert_eq!(Gather::new(&words, &[1, 1]).expect("in range").bytes(), 26);
+        let mut pieces = Gather::new(&words, &[1, 0]).expect("in range");
+        assert!(pieces.copy(1) && !pieces.copy(100), "a row at least at a time");
+        assert_eq!(pieces.finish(Bytes::from).expect("whole"), chosen);
         let sparse = SparseRows::new(2, (vec![1], vec![1.5]), vec![0, 0, 1], (vec![0], vec![2.0]));
         let sparse = Tensor::sparse(sparse.expect("valid")).expect("small");
         let want = Tensor::from_f32(shape(&[2, 2]), &[2.0, 1.5, 0.0, 1.5]).expect("valid");

@@ -30,6 +30,10 @@ impl SparseRows {
     /// the entries `row_offsets[r]..row_offsets[r + 1]` of `columns_of`/`values`;
     /// `row_offsets` has one more element than there are rows.
     ///
+    /// Lists that name a column more than once are summed here where that makes them
+    /// shorter than a row: writing the rows then takes time for what they hold, and not for
+    /// how often it was said.
+    ///
     /// # Errors
     /// [`TensorError::Sparse`] for lists of unequal length, offsets that fall or
     /// overrun, and columns past the end.
@@ -40,8 +44,8 @@ impl SparseRows {
         (own_columns, own_values): (Vec<u32>, Vec<f32>),
     ) -> Result<Self, TensorError> {
         let fault = TensorError::Sparse;
-        let shared = Entries { columns: shared_columns, values: shared_values };
-        let own = Entries { columns: own_columns, values: own_values };
+        let mut shared = Entries { columns: shared_columns, values: shared_values };
+        let mut own = Entries { columns: own_columns, values: own_values };
         shared.check(columns)?;
         own.check(columns)?;
         if row_offsets.first() != Some(&0) {
@@ -52,6 +56,14 @@ impl SparseRows {
         }
         if row_offsets.last().copied().map(index) != Some(own.columns.len()) {
             return Err(fault("the last row offset must be the number of entries"));
+        }
+        if shared.columns.len() > columns {
+            shared = shared.summed(0..shared.columns.len(), columns);
+        }
+        let is_long = |pair: &[u32]| index(pair[1]) - index(pair[0]) > columns;
+        let mut row_offsets = row_offsets;
+        if row_offsets.windows(2).any(is_long) {
+            (row_offsets, own) = own.summed_by_row(&row_offsets, columns)?;
         }
         Ok(Self { columns, shared, row_offsets, own })
     }
@@ -92,6 +104,37 @@ impl Entries {
         Ok(())
     }
 
+    /// The entries of a range, one for each column: for a range that is longer than a row.
+    fn summed(&self, range: std::ops::Range<usize>, columns: usize) -> Self {
+        let mut sums = vec![0.0_f32; columns];
+        for (column, value) in self.columns[range.clone()].iter().zip(&self.values[range]) {
+            if let Some(sum) = sums.get_mut(index(*column)) {
+                *sum += value;
+            }
+        }
+        Self { columns: (0..).take(columns).collect(), values: sums }
+    }
+
+    /// The same for each row that is longer than a row need be. The others stay.
+    fn summed_by_row(&self, row_offsets: &[u32], columns: usize) -> Result<(Vec<u32>, Self), TensorError> {
+        let mut offsets = Vec::with_capacity(row_offsets.len());
+        let mut all = Self::default();
+        offsets.push(0);
+        for pair in row_offsets.windows(2) {
+            let range = index(pair[0])..index(pair[1]);
+            if range.len() > columns {
+                let row = self.summed(range, columns);
+                all.columns.extend(row.columns);
+                all.values.extend(row.values);
+            } else {
+                all.columns.extend_from_slice(&self.columns[range.clone()]);
+                all.values.extend_from_slice(&self.values[range]);
+            }
+            offsets.push(u32::try_from(all.columns.len()).map_err(|_| TensorError::Overflow)?);
+        }
+        Ok((offsets, all))
+    }
+
     fn add_to(&self, range: std::ops::Range<usize>, row: &mut [u8]) {
         for (column, value) in self.columns[range.clone()].iter().zip(&self.values[range]) {
             let at = index(*column) * 4;
@@ -125,6 +168,22 @@ mod tests {
         let mut second = [0xffu8; 16];
         rows().write_rows(1, &mut second);
         assert_eq!(second, out[16..]);
+    }
+
+    #[test]
+    fn a_row_costs_no_more_than_its_columns_however_often_they_are_named() {
+        let many = 1 << 20;
+        let shared = (vec![1; many], vec![1.0; many]);
+        let own = ([vec![2; many], vec![0, 3]].concat(), [vec![2.0; many], vec![5.0, 7.0]].concat());
+        let end = u32::try_from(many).expect("fits");
+        let rows = SparseRows::new(4, shared, vec![0, 0, end, end + 2], own).expect("valid");
+        assert_eq!((rows.shared.columns.len(), &*rows.row_offsets), (4, &[0, 0, 4, 6][..]));
+        let mut out = [0xffu8; 48];
+        rows.write_rows(0, &mut out);
+        let values: Vec<f32> =
+            out.chunks_exact(4).map(|c| f32::from_le_bytes(c.try_into().expect("four"))).collect();
+        let (one, two) = (1_048_576.0, 2_097_152.0);
+        assert_eq!(values, [0.0, one, 0.0, 0.0, 0.0, one, two, 0.0, 5.0, one, 0.0, 7.0]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The tensor itself: a data type, a shape and bytes.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -21,7 +22,25 @@ enum Payload {
     /// Little-endian, row-major, packed; not necessarily aligned.
     Dense(Bytes),
     /// Written out only where it is needed: in the batch.
-    Sparse { rows: Arc<SparseRows>, start: usize },
+    Sparse { rows: Arc<SparseRows>, start: usize, companion: Option<Arc<dyn Any + Send + Sync>> },
+}
+
+/// Bytes, and something that lives as long as any view of them.
+struct Kept<D, C> {
+    data: D,
+    _companion: C,
+}
+
+impl<D: AsRef<[u8]>, C> AsRef<[u8]> for Kept<D, C> {
+    fn as_ref(&self) -> &[u8] {
+        self.data.as_ref()
+    }
+}
+
+/// Bytes that keep `companion` until the last view of them is dropped: who accounts for
+/// memory learns in this way when it is free.
+pub fn keep_with(data: impl AsRef<[u8]> + Send + 'static, companion: impl Send + 'static) -> Bytes {
+    Bytes::from_owner(Kept { data, _companion: companion })
 }
 
 /// A tensor under the name of a model's input or output.
@@ -75,7 +94,11 @@ impl Tensor {
         if bytes > TENSOR_BYTES_MAX {
             return Err(TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX });
         }
-        Ok(Self { dtype: DType::F32, shape, payload: Payload::Sparse { rows: Arc::new(rows), start: 0 } })
+        Ok(Self {
+            dtype: DType::F32,
+            shape,
+            payload: Payload::Sparse { rows: Arc::new(rows), start: 0, companion: None },
+        })
     }
 
     /// An f32 tensor.
@@ -116,6 +139,24 @@ impl Tensor {
         }
     }
 
+    /// Whether its elements are written out already.
+    pub fn is_dense(&self) -> bool {
+        matches!(self.payload, Payload::Dense(_))
+    }
+
+    /// The same tensor, which keeps `companion` for as long as anything uses its elements:
+    /// see [`keep_with`].
+    #[must_use]
+    pub fn kept_with(self, companion: impl Send + Sync + 'static) -> Self {
+        let payload = match self.payload {
+            Payload::Dense(data) => Payload::Dense(keep_with(data, companion)),
+            Payload::Sparse { rows, start, .. } => {
+                Payload::Sparse { rows, start, companion: Some(Arc::new(companion)) }
+            }
+        };
+        Self { payload, ..self }
+    }
+
     /// The bytes: shared if they are there already, else written out.
     pub fn to_dense(&self) -> Bytes {
         match &self.payload {
@@ -136,7 +177,7 @@ impl Tensor {
         assert_eq!(out.len(), self.byte_len(), "the staging slice has the tensor's size");
         match &self.payload {
             Payload::Dense(data) => out.copy_from_slice(data),
-            Payload::Sparse { rows, start } => rows.write_rows(*start, out),
+            Payload::Sparse { rows, start, .. } => rows.write_rows(*start, out),
         }
     }
 
@@ -164,8 +205,8 @@ impl Tensor {
         }
         let shape = self.shape.with_rows(count)?;
         let payload = match &self.payload {
-            Payload::Sparse { rows, start: first } => {
-                Payload::Sparse { rows: Arc::clone(rows), start: first + start }
+            Payload::Sparse { rows, start: first, companion } => {
+                Payload::Sparse { rows: Arc::clone(rows), start: first + start, companion: companion.clone() }
             }
             Payload::Dense(data) => {
                 let per_row = self.shape.row_elements();
@@ -268,6 +309,21 @@ mod tests {
         assert_eq!(second, Tensor::from_f32(shape(&[1, 2]), &[2.0, 1.5]).expect("valid"));
         assert_eq!(sparse.read(4, 4).expect("in range").as_ref(), 1.5f32.to_le_bytes());
         assert!(sparse.read(usize::MAX, 2).is_err());
+    }
+
+    #[test]
+    fn a_companion_lives_as_long_as_any_view_of_the_elements() {
+        let sparse = SparseRows::new(1, (Vec::new(), Vec::new()), vec![0, 0, 0], (Vec::new(), Vec::new()));
+        let dense = Tensor::from_f32(shape(&[2, 1]), &[1.0, 2.0]).expect("valid");
+        for tensor in [dense, Tensor::sparse(sparse.expect("valid")).expect("small")] {
+            let alive = Arc::new(());
+            let kept = tensor.kept_with(Arc::clone(&alive));
+            let row = kept.rows(1, 1).expect("in range");
+            drop(kept);
+            assert_eq!(Arc::strong_count(&alive), 2);
+            drop(row);
+            assert_eq!(Arc::strong_count(&alive), 1);
+        }
     }
 
     proptest! {

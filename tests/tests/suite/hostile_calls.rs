@@ -113,7 +113,26 @@ fn usage(plugin: &Value, version: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn p9_what_never_returns_is_504_within_its_budget() {
     let timeout = |name| Case(name, 504, "plugin_timeout", "timeout");
-    call_all("hostile", &["loop", "loop-in-host-calls", "loop-in-copies", "sleep"].map(timeout)).await;
+    let names = ["loop", "loop-in-host-calls", "loop-in-copies", "search-without-end", "sleep"];
+    call_all("hostile", &names.map(timeout)).await;
+}
+
+/// It is either written out within its budget or 504, and nobody else waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn p14_sparse_rows_that_say_the_same_a_million_times_cost_nobody_else_anything() {
+    let gateway = Program::start(UPLOADS);
+    serve(&gateway, "hostile", "sparse-bomb").await;
+    let canary = Canary::start(&gateway.client);
+    for _ in 0..3 {
+        let begun = Instant::now();
+        let path = "/v2/models/hostile/infer";
+        let input = r#"{"inputs": [{"name": "x", "datatype": "UINT8", "shape": [1], "data": [1]}]}"#;
+        let reply = gateway.client.try_send(Method::POST, path, &[], input).await.expect("an answer");
+        assert!(matches!(reply.status.as_u16(), 200 | 504), "{:?}", reply.status);
+        assert!(begun.elapsed() < OVER_BUDGET, "{:?}", begun.elapsed());
+        assert_idle(&gateway, "hostile", "sparse-bomb").await;
+    }
+    canary.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

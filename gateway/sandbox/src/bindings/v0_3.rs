@@ -14,6 +14,8 @@ wasmtime::component::bindgen!({
     imports: {
         "wasi:keyvalue/store@0.2.0-draft": async | trappable,
         "wasi:keyvalue/batch@0.2.0-draft": async | trappable,
+        "sluice:plugin/tensors@0.3.0.[method]tensor.top-k": async | trappable,
+        "sluice:plugin/tensors@0.3.0.[method]tensor.gather": async | trappable,
         "sluice:plugin/inference@0.3.0.infer": async | trappable,
         "sluice:plugin/inference@0.3.0.[method]pending.wait": async | trappable,
         "sluice:plugin/parts@0.3.0.send": async | trappable,

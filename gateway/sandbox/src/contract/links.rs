@@ -52,8 +52,8 @@ pub(super) fn tensors(link: &mut LinkerInstance<'_, State>) -> wasmtime::Result<
     link.func_wrap("[method]tensor.rows", |mut caller: Caller<'_>, (tensor, start, count)| {
         Ok((caller.data_mut().rows(tensor, start, count)?,))
     })?;
-    link.func_wrap("[method]tensor.top-k", |mut caller: Caller<'_>, (tensor, k)| {
-        Ok((caller.data_mut().top_k(tensor, k)?,))
+    link.func_wrap_async("[method]tensor.top-k", |mut caller: Caller<'_>, (tensor, k)| {
+        Box::new(async move { Ok((caller.data_mut().top_k(tensor, k).await?,)) })
     })?;
     link.func_wrap("[constructor]writer", |mut caller: Caller<'_>, (dtype, shape): (Dtype, Vec<u32>)| {
         Ok((HostWriter::new(caller.data_mut(), dtype, shape)?,))
@@ -69,8 +69,8 @@ pub(super) fn more_tensors(link: &mut LinkerInstance<'_, State>) -> wasmtime::Re
     link.func_wrap("[method]tensor.read-fp32", |mut caller: Caller<'_>, (tensor, start, count)| {
         Ok((caller.data_mut().read_fp32(tensor, start, count)?,))
     })?;
-    link.func_wrap("[method]tensor.gather", |mut caller: Caller<'_>, (tensor, rows)| {
-        Ok((caller.data_mut().gather(tensor, rows)?,))
+    link.func_wrap_async("[method]tensor.gather", |mut caller: Caller<'_>, (tensor, rows)| {
+        Box::new(async move { Ok((caller.data_mut().gather(tensor, rows).await?,)) })
     })
 }
 

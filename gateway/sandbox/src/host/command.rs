@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
@@ -16,9 +16,11 @@ use wasmtime_wasi::p2::pipe::MemoryInputPipe;
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::program_output::StreamedOutput;
+use super::wasi::check_permit;
 use crate::call;
 use crate::config::PluginLimits;
 use crate::error::{CallError, HostFault, LoadError};
+use crate::held::{Buffer, HostMemory};
 use crate::parts::PartSender;
 use crate::state::State;
 use crate::types::{Answer, Failure, HttpAnswer, Request};
@@ -60,7 +62,8 @@ pub(crate) async fn run(
     };
     let input = MemoryInputPipe::new(body);
     let Some(parts) = parts else {
-        let output = Output::new(store.data().hostcall_bytes);
+        let state = store.data();
+        let output = Output::new(state.hostcall_bytes, state.limiter.host());
         store.data_mut().connect(input, output.clone());
         ended(store, exported, program).await?;
         return Ok(Some(Answer::Body(answer(output.take()))));
@@ -113,17 +116,20 @@ fn answer(data: Bytes) -> HttpAnswer {
 #[derive(Clone)]
 pub(crate) struct Output {
     bytes_max: usize,
+    memory: Arc<HostMemory>,
     /// Shared by all streams that the program opens on it.
-    written: Arc<Mutex<BytesMut>>,
+    written: Arc<Mutex<Buffer>>,
 }
 
 impl Output {
-    fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, written: Arc::default() }
+    fn new(bytes_max: usize, memory: &Arc<HostMemory>) -> Self {
+        let written = Arc::new(Mutex::new(Buffer::new(memory)));
+        Self { bytes_max, memory: Arc::clone(memory), written }
     }
 
     fn take(&self) -> Bytes {
-        std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner)).freeze()
+        let empty = Buffer::new(&self.memory);
+        std::mem::replace(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner), empty).freeze()
     }
 
     /// Takes all of the bytes, or none and says so.
@@ -132,8 +138,7 @@ impl Output {
         if bytes.len() > self.bytes_max.saturating_sub(written.len()) {
             return Err(HostFault::Output(format!("answer is above {} bytes", self.bytes_max)));
         }
-        written.extend_from_slice(bytes);
-        Ok(())
+        written.extend(bytes)
     }
 }
 
@@ -155,6 +160,7 @@ impl StdoutStream for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        check_permit(&bytes, WRITE_BYTES_MAX)?;
         self.collect(&bytes).map_err(|fault| StreamError::Trap(fault.into()))
     }
 
@@ -201,7 +207,8 @@ mod tests {
 
     #[test]
     fn output_above_the_limit_is_refused_whole() {
-        let output = Output::new(5);
+        let account = Arc::new(crate::account::Account::new(100));
+        let output = Output::new(5, &Arc::new(HostMemory::new(100, account)));
         output.collect(b"abc").expect("fits");
         assert!(output.collect(b"def").is_err());
         output.collect(b"de").expect("fits");

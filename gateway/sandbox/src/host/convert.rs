@@ -8,7 +8,8 @@ use sluice_tensor::{DType, NamedTensor, Shape, SparseRows, Tensor, TensorError};
 
 use crate::bindings::sluice::plugin::tensors::Dtype;
 use crate::bindings::sluice::plugin::types;
-use crate::error::CallError;
+use crate::error::{CallError, HostFault};
+use crate::held;
 use crate::state::State;
 use crate::types::{
     Answer, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, Parameter, ParameterValue,
@@ -25,6 +26,9 @@ const TENSOR_NAME_BYTES_MAX: usize = 256;
 /// Most bytes of an answer's content type.
 const CONTENT_TYPE_BYTES_MAX: usize = 256;
 
+/// What an entry of sparse rows takes: a column and a value.
+const ENTRY_BYTES: usize = size_of::<u32>() + size_of::<f32>();
+
 /// The status of an answer that says none.
 pub(crate) const STATUS_OK: u16 = 200;
 
@@ -39,6 +43,12 @@ pub(crate) enum SourceError {
 impl From<TensorError> for SourceError {
     fn from(error: TensorError) -> Self {
         Self::Invalid(error.to_string())
+    }
+}
+
+impl From<HostFault> for SourceError {
+    fn from(fault: HostFault) -> Self {
+        Self::Trap(fault.into())
     }
 }
 
@@ -167,16 +177,24 @@ fn tensor_from_guest(state: &mut State, source: types::TensorSource) -> Result<T
     match source {
         types::TensorSource::Value(value) => {
             let shape = shape_from_guest(&value.shape)?;
-            Ok(Tensor::dense(dtype_from_guest(value.dtype), shape, Bytes::from(value.data))?)
+            let data = held::take_over(state.limiter.host(), value.data)?;
+            Ok(Tensor::dense(dtype_from_guest(value.dtype), shape, data)?)
         }
         types::TensorSource::Sparse(rows) => {
             let columns = usize::try_from(rows.columns).map_err(|_| TensorError::Overflow)?;
-            Ok(Tensor::sparse(SparseRows::new(
+            let words = [rows.shared_columns.len(), rows.own_columns.len(), rows.row_offsets.len()];
+            let entries = words.into_iter().fold(0, usize::saturating_add);
+            let charge = held::hold_large(state.limiter.host(), entries.saturating_mul(ENTRY_BYTES))?;
+            let tensor = Tensor::sparse(SparseRows::new(
                 columns,
                 (rows.shared_columns, rows.shared_values),
                 rows.row_offsets,
                 (rows.own_columns, rows.own_values),
-            )?)?)
+            )?)?;
+            Ok(match charge {
+                Some(charge) => tensor.kept_with(charge),
+                None => tensor,
+            })
         }
         types::TensorSource::Handle(handle) => {
             state.table.delete(handle).map_err(|error| SourceError::Trap(error.into()))
@@ -211,7 +229,7 @@ pub(crate) fn last_from_guest(state: &mut State, answer: types::Answer) -> Resul
             Ok(Some(Answer::Body(HttpAnswer {
                 status: body.status,
                 content_type: body.content_type,
-                data: Bytes::from(body.data),
+                data: carried(state, body.data)?,
             })))
         }
         types::Answer::Tensors(sources) => Ok(Some(Answer::Tensors(results_from_guest(state, sources)?))),
@@ -226,8 +244,16 @@ pub(crate) fn results_from_guest(
 ) -> Result<Vec<NamedTensor>, CallError> {
     tensors_from_guest(state, sources).map_err(|error| match error {
         SourceError::Invalid(message) => CallError::Output(message),
-        SourceError::Trap(error) => CallError::Output(error.to_string()),
+        SourceError::Trap(error) => match error.downcast_ref::<HostFault>() {
+            Some(HostFault::Memory) => CallError::Memory,
+            _ => CallError::Output(error.to_string()),
+        },
     })
+}
+
+/// Bytes that a hook returned, the plugin's until nobody uses them any more.
+pub(crate) fn carried(state: &State, data: Vec<u8>) -> Result<Bytes, CallError> {
+    held::take_over(state.limiter.host(), data).map_err(|_| CallError::Memory)
 }
 
 /// A refusal that a hook returned, or that it is not one.

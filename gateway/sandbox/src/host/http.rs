@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -18,6 +18,7 @@ use wasmtime_wasi_http::{
 use super::outgoing::{Outgoing, OutgoingError, OutgoingLimits};
 use crate::CallContext;
 use crate::budget::Budget;
+use crate::held::{Buffer, HostMemory};
 use crate::state::State;
 
 /// Most requests that one call may have under way. Each holds its body in memory; more
@@ -55,6 +56,8 @@ struct Hooks {
     in_flight: Arc<AtomicUsize>,
     /// What all bodies of the call, either way, may still hold together.
     bytes_left: Arc<AtomicUsize>,
+    /// What they are charged to.
+    memory: Arc<HostMemory>,
 }
 
 impl WasiHttpView for State {
@@ -67,6 +70,7 @@ impl WasiHttpView for State {
                 wait_max: self.wait_max,
                 in_flight: Arc::default(),
                 bytes_left: Arc::new(AtomicUsize::new(self.hostcall_bytes)),
+                memory: Arc::clone(self.limiter.host()),
             },
         });
         WasiHttpCtxView { hooks: &mut http.hooks, table: &mut self.table, ctx: &mut http.context }
@@ -149,11 +153,12 @@ impl WasiHttpHooks for Hooks {
         let wanted = options.and_then(|options| options.first_byte_timeout);
         let until = Instant::now() + wanted.unwrap_or(self.wait_max).min(self.wait_max);
         let until = until.min(self.call.deadline);
-        let (call, bytes_left) = (self.call.clone(), Arc::clone(&self.bytes_left));
+        let call = self.call.clone();
+        let (bytes_left, memory) = (Arc::clone(&self.bytes_left), Arc::clone(&self.memory));
         let span = call.span.clone();
         let work = async move {
             let _in_flight = in_flight;
-            let exchanged = exchange(&*outgoing, &call, request, until, &bytes_left);
+            let exchanged = exchange(&*outgoing, &call, request, until, (&bytes_left, &memory));
             tokio::time::timeout_at(until, exchanged).await.unwrap_or(Err(Error::HttpResponseTimeout))
         };
         Box::new(work.instrument(span))
@@ -165,31 +170,36 @@ async fn exchange(
     call: &CallContext,
     request: http::Request<WasiBody>,
     until: Instant,
-    bytes_left: &AtomicUsize,
+    (bytes_left, memory): (&AtomicUsize, &Arc<HostMemory>),
 ) -> Exchanged {
     let (parts, body) = request.into_parts();
-    let body = collect(body, bytes_left).await?;
+    let body = collect(body, bytes_left, memory).await?;
     let limits = OutgoingLimits {
         timeout: until.saturating_duration_since(Instant::now()),
-        response_bytes_max: bytes_left.load(Ordering::Acquire),
+        response_bytes_max: bytes_left.load(Ordering::Acquire).min(memory.left()),
     };
     let answer = outgoing.send(call, http::Request::from_parts(parts, body), limits).await?;
     if !take(bytes_left, answer.body().len()) {
         return Err(OutgoingError::TooLarge.into());
     }
-    let answer = answer.map(|body| Full::new(body).map_err(Error::from).boxed_unsync());
+    let charge = memory.hold(answer.body().len()).map_err(|_| OutgoingError::TooLarge)?;
+    let held = |body| sluice_tensor::keep_with(body, charge);
+    let answer = answer.map(|body: Bytes| Full::new(held(body)).map_err(Error::from).boxed_unsync());
     Ok((answer, Box::new(async { Ok(()) })))
 }
 
 /// The whole body of a request, which the guest may still be writing.
-async fn collect(mut body: WasiBody, bytes_left: &AtomicUsize) -> Result<Bytes, Error> {
-    let mut collected = BytesMut::new();
+async fn collect(
+    mut body: WasiBody,
+    bytes_left: &AtomicUsize,
+    memory: &Arc<HostMemory>,
+) -> Result<Bytes, Error> {
+    let mut collected = Buffer::new(memory);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
-        if !take(bytes_left, data.len()) {
+        if !take(bytes_left, data.len()) || collected.extend(&data).is_err() {
             return Err(Error::HttpRequestBodySize(None));
         }
-        collected.extend_from_slice(&data);
     }
     Ok(collected.freeze())
 }

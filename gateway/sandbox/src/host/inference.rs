@@ -11,7 +11,8 @@ use super::convert::{SourceError, tensors_from_guest, tensors_to_guest};
 use crate::CallContext;
 use crate::bindings::sluice::plugin::inference::{self, Error, Host, HostPending};
 use crate::bindings::sluice::plugin::types;
-use crate::error::InferenceError;
+use crate::error::{HostFault, InferenceError};
+use crate::held::HostMemory;
 use crate::places::{Parked, Places};
 use crate::spawn::AbortOnDrop;
 use crate::state::State;
@@ -45,7 +46,7 @@ type Outputs = Result<Vec<NamedTensor>, InferenceError>;
 
 /// A model call that a guest submitted; `None` once it has waited.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
-pub struct Pending(Option<AbortOnDrop<Outputs>>);
+pub struct Pending(Option<AbortOnDrop<Result<Outputs, HostFault>>>);
 
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     inference::add_to_linker::<State, HasSelf<State>>(linker, |state| state)
@@ -112,15 +113,20 @@ impl State {
 
     fn outputs(&mut self, outputs: Outputs) -> Answer<Vec<types::NamedTensor>> {
         match outputs {
-            Ok(tensors) => {
-                let bytes =
-                    tensors.iter().map(|named| named.tensor.byte_len()).fold(0, usize::saturating_add);
-                self.charge_host(bytes)?;
-                Ok(Ok(tensors_to_guest(self, tensors)?))
-            }
+            Ok(tensors) => Ok(Ok(tensors_to_guest(self, tensors)?)),
             Err(error) => Ok(Err(error.into())),
         }
     }
+}
+
+/// The outputs, accounted for until nobody uses them any more.
+fn held(memory: &Arc<HostMemory>, outputs: Outputs) -> Result<Outputs, HostFault> {
+    let Ok(outputs) = outputs else { return Ok(outputs) };
+    let held = |NamedTensor { name, tensor }: NamedTensor| {
+        let charge = memory.hold(tensor.byte_len())?;
+        Ok(NamedTensor { name, tensor: tensor.kept_with(charge) })
+    };
+    outputs.into_iter().map(held).collect::<Result<Vec<_>, HostFault>>().map(Ok)
 }
 
 impl Host for State {
@@ -134,6 +140,7 @@ impl Host for State {
             Err(error) => return Ok(Err(error)),
         };
         let outputs = self.run_model(ready.models, &model, ready.inputs).await;
+        let outputs = held(self.limiter.host(), outputs)?;
         self.outputs(outputs)
     }
 
@@ -145,11 +152,11 @@ impl Host for State {
             Ok(ready) => ready,
             Err(error) => return Ok(Err(error)),
         };
-        let bytes = inputs.iter().map(|named| named.tensor.byte_len()).fold(0, usize::saturating_add);
-        self.charge_host(bytes)?;
+        let memory = Arc::clone(self.limiter.host());
         let call = self.call_within_span();
         let span = call.span.clone();
-        let work = async move { models.infer(&call, &model, inputs).await };
+        // What came is held, whether or not the guest ever asks for it.
+        let work = async move { held(&memory, models.infer(&call, &model, inputs).await) };
         let task = tokio::spawn(work.instrument(span));
         let pending = self.table.push(Pending(Some(AbortOnDrop::new(task))))?;
         self.pending += 1;
@@ -168,8 +175,8 @@ impl HostPending for State {
             let (_waiting, _parked) = (budget.wait(), self.park());
             task.await
         };
-        let outputs =
-            joined.unwrap_or_else(|_| Err(InferenceError::Failed("model call panicked".to_owned())));
+        let panicked = |_| Ok(Err(InferenceError::Failed("model call panicked".to_owned())));
+        let outputs = joined.unwrap_or_else(panicked)?;
         self.outputs(outputs)
     }
 

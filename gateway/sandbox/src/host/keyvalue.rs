@@ -12,6 +12,7 @@ use crate::bindings::wasi::keyvalue::store::{Error, Host, HostBucket, KeyRespons
 use crate::bindings::wasi::keyvalue::{batch, store};
 use crate::budget::Budget;
 use crate::error::{HostFault, KeyValueError};
+use crate::held::{self, Charge};
 use crate::state::State;
 
 /// A store of values that plugins look up.
@@ -121,6 +122,11 @@ impl State {
         Ok(Opened { store, budget: Arc::clone(&self.budget), wait_max: self.wait_max })
     }
 
+    /// Accounts for what is stored, for as long as the store takes.
+    fn hold_large(&self, bytes: usize) -> wasmtime::Result<Option<Charge>> {
+        Ok(held::hold_large(self.limiter.host(), bytes)?)
+    }
+
     /// Refuses values before they are copied: a few short keys, repeated, can
     /// name any amount of data.
     fn check_values<'a>(&self, values: impl Iterator<Item = &'a Option<Bytes>>) -> wasmtime::Result<()> {
@@ -163,6 +169,7 @@ impl HostBucket for State {
 
     async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Vec<u8>) -> Answer<()> {
         let opened = self.bucket(&bucket)?;
+        let _held = self.hold_large(key.len().saturating_add(value.len()))?;
         let done = opened.wait(opened.store.set(&key, Bytes::from(value))).await;
         Ok(done.map_err(Error::from))
     }
@@ -195,6 +202,7 @@ type Found = Option<(String, Vec<u8>)>;
 impl batch::Host for State {
     async fn get_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<Vec<Found>> {
         let opened = self.bucket(&bucket)?;
+        let _held = self.hold_large(keys.iter().map(String::len).fold(0, usize::saturating_add))?;
         let values = match opened.wait(opened.store.get_many(&keys)).await {
             Ok(values) => values,
             Err(error) => return Ok(Err(error.into())),
@@ -206,12 +214,15 @@ impl batch::Host for State {
 
     async fn set_many(&mut self, bucket: Resource<Bucket>, pairs: Vec<(String, Vec<u8>)>) -> Answer<()> {
         let opened = self.bucket(&bucket)?;
+        let sizes = pairs.iter().map(|(key, value)| key.len().saturating_add(value.len()));
+        let _held = self.hold_large(sizes.fold(0, usize::saturating_add))?;
         let pairs = pairs.into_iter().map(|(key, value)| (key, Bytes::from(value))).collect();
         Ok(opened.wait(opened.store.set_many(pairs)).await.map_err(Error::from))
     }
 
     async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
         let opened = self.bucket(&bucket)?;
+        let _held = self.hold_large(keys.iter().map(String::len).fold(0, usize::saturating_add))?;
         Ok(opened.wait(opened.store.delete_many(&keys)).await.map_err(Error::from))
     }
 }

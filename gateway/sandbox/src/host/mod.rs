@@ -17,6 +17,7 @@ pub(crate) mod logging;
 pub(crate) mod nn;
 mod outgoing;
 pub(crate) mod parts;
+pub(crate) mod pieces;
 mod program_output;
 pub(crate) mod spans;
 pub(crate) mod tensors;

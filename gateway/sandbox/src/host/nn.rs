@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sluice_tensor::{DType, NamedTensor, Signature};
+use sluice_tensor::{DType, NamedTensor, Signature, keep_with};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, Linker, Resource, WasmList};
 
@@ -15,6 +15,7 @@ use crate::bindings::nn::wasi::nn::graph::{self, ExecutionTarget, GraphEncoding,
 use crate::bindings::nn::wasi::nn::inference::{self, HostGraphExecutionContext};
 use crate::bindings::nn::wasi::nn::tensor::{self, HostTensor, TensorType};
 use crate::error::InferenceError;
+use crate::held::Charge;
 use crate::state::State;
 
 /// Most inputs of one execution. No model has as many.
@@ -47,11 +48,13 @@ pub struct Execution(Graph);
 pub struct Error {
     code: ErrorCode,
     message: String,
+    /// For the message, once the guest has the error.
+    charge: Option<Charge>,
 }
 
 impl Error {
     fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), charge: None }
     }
 
     fn invalid(message: impl Into<String>) -> Self {
@@ -114,8 +117,8 @@ fn new_tensor(
     mut store: StoreContextMut<'_, State>,
     (dimensions, ty, data): (Vec<u32>, TensorType, WasmList<u8>),
 ) -> wasmtime::Result<(Resource<Tensor>,)> {
-    store.data_mut().charge_tensor(dimensions.len(), data.len())?;
-    let data = Bytes::copy_from_slice(data.as_le_slice(&store));
+    let charge = store.data_mut().hold_tensor(dimensions.len(), data.len())?;
+    let data = keep_with(data.as_le_slice(&store).to_vec(), charge);
     Ok((store.data_mut().table.push(Tensor { dimensions, ty, data })?,))
 }
 
@@ -123,12 +126,12 @@ fn new_tensor(
 type Answer<T> = wasmtime::Result<Result<T, Resource<Error>>>;
 
 impl State {
-    fn charge_tensor(&mut self, dimensions: usize, bytes: usize) -> wasmtime::Result<()> {
-        self.charge_host(dimensions.saturating_mul(size_of::<u32>()).saturating_add(bytes))
+    fn hold_tensor(&mut self, dimensions: usize, bytes: usize) -> wasmtime::Result<Charge> {
+        self.hold(dimensions.saturating_mul(size_of::<u32>()).saturating_add(bytes))
     }
 
-    fn fail<T>(&mut self, error: Error) -> Answer<T> {
-        self.charge_host(error.message.len())?;
+    fn fail<T>(&mut self, mut error: Error) -> Answer<T> {
+        error.charge = Some(self.hold(error.message.len())?);
         Ok(Err(self.table.push(error)?))
     }
 
@@ -168,8 +171,8 @@ impl State {
             };
             let dimensions = tensor.shape().dims().iter().map(|&dim| u32::try_from(dim));
             let dimensions = dimensions.collect::<Result<Vec<_>, _>>()?;
-            self.charge_tensor(dimensions.len(), tensor.byte_len())?;
-            let tensor = Tensor { dimensions, ty, data: tensor.to_dense() };
+            let charge = self.hold_tensor(dimensions.len(), tensor.byte_len())?;
+            let tensor = Tensor { dimensions, ty, data: keep_with(tensor.to_dense(), charge) };
             named.push((name.to_string(), self.table.push(tensor)?));
         }
         Ok(Ok(named))
@@ -226,8 +229,8 @@ impl HostTensor for State {
         ty: TensorType,
         data: Vec<u8>,
     ) -> wasmtime::Result<Resource<Tensor>> {
-        self.charge_tensor(dimensions.len(), data.len())?;
-        Ok(self.table.push(Tensor { dimensions, ty, data: Bytes::from(data) })?)
+        let charge = self.hold_tensor(dimensions.len(), data.len())?;
+        Ok(self.table.push(Tensor { dimensions, ty, data: keep_with(data, charge) })?)
     }
 
     fn dimensions(&mut self, tensor: Resource<Tensor>) -> wasmtime::Result<Vec<u32>> {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use sluice_tensor::NamedTensor;
 use wasmtime::component::{HasSelf, Linker};
 
@@ -12,6 +11,7 @@ use crate::bindings::sluice::plugin::parts::{self, Error, Host};
 use crate::bindings::sluice::plugin::types;
 use crate::config::PluginLimits;
 use crate::error::{CallError, HostFault};
+use crate::held::{self, Buffer};
 use crate::parts::{Part, PartSender};
 use crate::state::State;
 use crate::types::{Answer, Failure, HttpAnswer};
@@ -33,7 +33,7 @@ pub(crate) struct CallParts {
     to: Option<PartSender>,
     content_type: Option<Arc<str>>,
     /// What was put together.
-    body: BytesMut,
+    body: Option<Buffer>,
     tensors: Option<Vec<NamedTensor>>,
     /// What was sent, either way.
     kind: Option<Kind>,
@@ -55,7 +55,7 @@ impl CallParts {
         Self {
             to,
             content_type: None,
-            body: BytesMut::new(),
+            body: None,
             tensors: None,
             kind: None,
             count: 0,
@@ -103,8 +103,7 @@ impl CallParts {
     /// several and the caller takes one.
     pub(crate) fn finish(&mut self, last: Option<Answer>) -> Result<Option<Answer>, CallError> {
         let Some(before) = self.kind else {
-            let nothing = || CallError::Output("says that its answer was sent, and sent none".to_owned());
-            return last.map(Some).ok_or_else(nothing);
+            return last.map(Some).ok_or_else(nothing_sent);
         };
         let kind = match &last {
             Some(Answer::Body(_)) => Kind::Body,
@@ -128,12 +127,17 @@ impl CallParts {
         let mut status = convert::STATUS_OK;
         if let Some(Answer::Body(last)) = last {
             self.count(last.data.len()).map_err(|fault| CallError::Output(fault.to_string()))?;
-            self.body.extend_from_slice(&last.data);
+            let body = self.body.as_mut().ok_or_else(nothing_sent)?;
+            body.extend(&last.data).map_err(|_| CallError::Memory)?;
             status = last.status;
         }
-        let data = std::mem::take(&mut self.body).freeze();
+        let data = self.body.take().ok_or_else(nothing_sent)?.freeze();
         Ok(Answer::Body(HttpAnswer { status, content_type: self.content_type().to_string(), data }))
     }
+}
+
+fn nothing_sent() -> CallError {
+    CallError::Output("says that its answer was sent, and sent none".to_owned())
 }
 
 fn several() -> CallError {
@@ -158,6 +162,7 @@ impl State {
     }
 
     async fn send_body(&mut self, data: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
+        let memory = Arc::clone(self.limiter.host());
         let parts = self.parts()?;
         parts.count(data.len())?;
         if !parts.takes(Kind::Body) {
@@ -165,11 +170,11 @@ impl State {
         }
         parts.kind = Some(Kind::Body);
         if let Some(to) = parts.to.clone() {
-            let part = Part::Body { content_type: parts.content_type(), data: Bytes::from(data) };
+            let data = held::take_over(&memory, data)?;
+            let part = Part::Body { content_type: parts.content_type(), data };
             return Ok(self.pass_on(to, part).await);
         }
-        parts.body.extend_from_slice(&data);
-        self.charge_host(data.len())?;
+        parts.body.get_or_insert_with(|| Buffer::new(&memory)).extend(&data)?;
         Ok(Ok(()))
     }
 
@@ -177,10 +182,11 @@ impl State {
         &mut self,
         sources: Vec<types::NamedSource>,
     ) -> wasmtime::Result<Result<(), Error>> {
-        let tensors = tensors_from_guest(self, sources).map_err(|error| match error {
+        let mut tensors = tensors_from_guest(self, sources).map_err(|error| match error {
             SourceError::Invalid(message) => HostFault::Output(message).into(),
             SourceError::Trap(error) => error,
         })?;
+        self.write_out(&mut tensors).await?;
         let part = Part::Tensors(tensors);
         let parts = self.parts()?;
         parts.count(part.byte_len())?;

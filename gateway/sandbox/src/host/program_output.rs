@@ -12,6 +12,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
+use super::wasi::check_permit;
 use crate::budget::Budget;
 use crate::config::PluginLimits;
 use crate::error::HostFault;
@@ -148,6 +149,8 @@ impl StdoutStream for StreamedOutput {
 
 impl OutputStream for StreamedOutput {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // So no more than one permit's bytes ever wait here.
+        check_permit(&bytes, UNSENT_BYTES_MAX.saturating_sub(self.unsent().data.len()))?;
         self.take(&bytes).map_err(|fault| StreamError::Trap(fault.into()))
     }
 

@@ -3,14 +3,20 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use sluice_tensor::{DType, Shape, TENSOR_BYTES_MAX, Tensor, TensorError};
+use sluice_tensor::{DType, Gather, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, TopK, keep_with};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, Linker, Resource, WasmList};
 
 use super::convert::{dtype_from_guest, dtype_to_guest, shape_from_guest};
+use super::pieces::PIECE;
 use crate::bindings::sluice::plugin::tensors::{self, Dtype, Host, HostTensor, HostWriter, Ranked};
 use crate::error::HostFault;
+use crate::held::Charge;
 use crate::state::State;
+
+/// Most elements that `top-k` gives at once. Nobody shows as many; sorting them takes a
+/// few milliseconds, and they fit a few megabytes. More is 502 `plugin_output`.
+const RANKED_MAX: usize = 64 << 10;
 
 /// A tensor that a guest is writing.
 #[expect(unreachable_pub, reason = "the generated bindings re-export it")]
@@ -18,6 +24,8 @@ pub struct Writer {
     dtype: DType,
     shape: Shape,
     data: Vec<u8>,
+    /// For `data`, which takes it along.
+    charge: Option<Charge>,
     is_finished: bool,
 }
 
@@ -99,10 +107,21 @@ impl HostTensor for State {
         self.table.get(&tensor)?.read_f32(usize::try_from(start)?, count).map_err(trap)
     }
 
-    fn gather(&mut self, tensor: Resource<Tensor>, rows: Vec<u32>) -> wasmtime::Result<Resource<Tensor>> {
+    async fn gather(
+        &mut self,
+        tensor: Resource<Tensor>,
+        rows: Vec<u32>,
+    ) -> wasmtime::Result<Resource<Tensor>> {
         let tensor = self.table.get(&tensor)?.clone();
-        self.charge_host(tensor.gathered_bytes(&rows).map_err(trap)?)?;
-        self.push_tensor(tensor.gather(&rows).map_err(trap)?)
+        let scratch = self.hold(Gather::scratch_bytes(&tensor))?;
+        let mut gather = Gather::new(&tensor, &rows).map_err(trap)?;
+        let charge = self.hold(gather.bytes())?;
+        while gather.copy(PIECE) {
+            self.piece_is_done().await?;
+        }
+        let gathered = gather.finish(|data| keep_with(data, charge)).map_err(trap)?;
+        drop(scratch);
+        self.push_tensor(gathered)
     }
 
     fn rows(
@@ -116,8 +135,24 @@ impl HostTensor for State {
         self.push_tensor(rows)
     }
 
-    fn top_k(&mut self, tensor: Resource<Tensor>, k: u32) -> wasmtime::Result<Vec<Ranked>> {
-        let ranked = self.table.get(&tensor)?.top_k(usize::try_from(k)?).map_err(trap)?;
+    async fn top_k(&mut self, tensor: Resource<Tensor>, k: u32) -> wasmtime::Result<Vec<Ranked>> {
+        let found = self.table.get(&tensor)?;
+        let elements = found.shape().elements();
+        let k = usize::try_from(k)?.min(elements);
+        if k > RANKED_MAX {
+            return Err(HostFault::Output(format!("top-k of {k} elements, at most {RANKED_MAX}")).into());
+        }
+        let mut search = TopK::new(k);
+        if search.look_at(found, PIECE).map_err(trap)? {
+            let tensor = found.clone();
+            loop {
+                self.piece_is_done().await?;
+                if !search.look_at(&tensor, PIECE).map_err(trap)? {
+                    break;
+                }
+            }
+        }
+        let ranked = search.finish();
         ranked
             .into_iter()
             .map(|element| Ok(Ranked { index: u32::try_from(element.index)?, value: element.value }))
@@ -138,8 +173,8 @@ impl HostWriter for State {
         if bytes > TENSOR_BYTES_MAX {
             return Err(trap(TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX }));
         }
-        self.charge_host(bytes)?;
-        Ok(self.table.push(Writer { dtype, shape, data: vec![0; bytes], is_finished: false })?)
+        let charge = Some(self.hold(bytes)?);
+        Ok(self.table.push(Writer { dtype, shape, data: vec![0; bytes], charge, is_finished: false })?)
     }
 
     /// Never called: `link` registers [`write`] in its place.
@@ -155,7 +190,8 @@ impl HostWriter for State {
         if std::mem::replace(&mut writer.is_finished, true) {
             return Err(wasmtime::format_err!("writer is finished"));
         }
-        let data = Bytes::from(std::mem::take(&mut writer.data));
+        let data = std::mem::take(&mut writer.data);
+        let data = writer.charge.take().map_or_else(Bytes::new, |charge| keep_with(data, charge));
         let (dtype, shape) = (writer.dtype, writer.shape);
         // A tensor of truth values may hold other bytes: only now is that seen.
         let tensor =

@@ -9,11 +9,12 @@ use tokio::io::AsyncWrite;
 use wasmtime::component::Linker;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 
 use super::Grants;
 use super::logging::{CallLog, LogLevel};
+use crate::error::HostFault;
 use crate::state::State;
 
 /// The packages of WASI 0.2 that are linked and empty.
@@ -87,6 +88,16 @@ fn context(log: &Arc<CallLog>, grants: &Grants) -> WasiCtxBuilder {
     builder
 }
 
+/// Refuses a write that is larger than was permitted. WASI ends a guest for it; without
+/// this, one call could bring any amount of work and memory.
+pub(super) fn check_permit(bytes: &Bytes, permit: usize) -> StreamResult<()> {
+    if bytes.len() <= permit {
+        return Ok(());
+    }
+    let what = format!("a write of {} bytes where {permit} were permitted", bytes.len());
+    Err(StreamError::Trap(HostFault::Output(what).into()))
+}
+
 /// Standard output or error: whole lines go to the log.
 #[derive(Clone)]
 struct Output {
@@ -134,6 +145,7 @@ impl StdoutStream for Output {
 
 impl OutputStream for Output {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        check_permit(&bytes, WRITE_BYTES_MAX)?;
         self.log_lines(&bytes);
         Ok(())
     }

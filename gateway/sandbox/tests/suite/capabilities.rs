@@ -75,14 +75,14 @@ async fn leaked_handles_end_at_the_table_s_limit() {
     assert!(matches!(error, CallError::Output(_)), "{error:?}");
 }
 
-const WRITER: &str = r#"
+pub(crate) const WRITER: &str = r#"
     (import "sluice:plugin/tensors@0.1.0" "[constructor]writer" (func $writer (param i32 i32 i32) (result i32)))
     (import "sluice:plugin/tensors@0.1.0" "[method]writer.write" (func $write (param i32 i64 i32 i32)))
     (import "sluice:plugin/tensors@0.1.0" "[method]writer.finish" (func $finish (param i32) (result i32)))
 "#;
 
 /// Answers with one tensor, `$tensor`, named `text`.
-const ANSWER_TENSOR: &str = r"
+pub(crate) const ANSWER_TENSOR: &str = r"
     (i32.store (i32.const 2048) (i32.const 16)) (i32.store (i32.const 2052) (i32.const 4))
     (i32.store8 (i32.const 2056) (i32.const 2)) (i32.store (i32.const 2060) (local.get $tensor))
     (i32.store8 (i32.const 256) (i32.const 0)) (i32.store8 (i32.const 260) (i32.const 1))

@@ -38,6 +38,7 @@ const IMPORTS: &str = r"
     import wasi:cli/exit@0.2.0;
     import wasi:random/random@0.2.0;
     import wasi:clocks/monotonic-clock@0.2.0;
+    import wasi:nn/tensor@0.2.0-rc-2024-10-28;
     import evil:net/sockets@1.0.0;
 ";
 
@@ -122,9 +123,11 @@ pub(crate) fn component(exports: &str, fields: &str) -> Vec<u8> {
 fn encoded(encoding: StringEncoding, exports: &str, fields: &str) -> Vec<u8> {
     let mut resolve = Resolve::default();
     // Two suites use this file, at different depths below the repository.
-    let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-    let wit = folders.map(|folder| folder.join("wit/plugin-0.1.0")).find(|wit| wit.is_dir());
-    resolve.push_path(wit.expect("the contract is in the repository")).unwrap();
+    for package in ["plugin-0.1.0", "wasi-nn"] {
+        let folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let wit = folders.map(|folder| folder.join("wit").join(package)).find(|wit| wit.is_dir());
+        resolve.push_path(wit.expect("the contract is in the repository")).unwrap();
+    }
     for (number, text) in [EXIT, RANDOM, POLL, SLEEP, EVIL].into_iter().enumerate() {
         resolve.push_str(format!("{number}.wit"), text).unwrap();
     }
@@ -137,10 +140,15 @@ fn encoded(encoding: StringEncoding, exports: &str, fields: &str) -> Vec<u8> {
 }
 
 /// The component with more core instances, each with a memory of its own.
-pub(crate) fn add_memories(mut component: Vec<u8>, count: usize, pages: usize) -> Vec<u8> {
+pub(crate) fn add_memories(component: Vec<u8>, count: usize, pages: usize) -> Vec<u8> {
+    add_instances(component, &format!("(module (memory {pages}))"), count)
+}
+
+/// The component with another module, and so many instances of it.
+pub(crate) fn add_instances(mut component: Vec<u8>, module: &str, count: usize) -> Vec<u8> {
     const CORE_MODULE: u8 = 1;
     const CORE_INSTANCE: u8 = 2;
-    let module = wat::parse_str(format!("(module (memory {pages}))")).unwrap();
+    let module = wat::parse_str(module).unwrap();
     let index = sections(&component).filter(|section| section.0 == CORE_MODULE).count();
     component.extend([CORE_MODULE, u8::try_from(module.len()).unwrap()]);
     component.extend(module);

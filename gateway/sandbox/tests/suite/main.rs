@@ -3,6 +3,7 @@
 //! Guests are core modules in text, made components on the spot: see `guest`.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod bounds;
 mod cache;
 mod cancel;
 mod capabilities;

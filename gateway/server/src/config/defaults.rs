@@ -214,6 +214,19 @@ pub const CALL_TIMEOUT: Duration = Duration::from_millis(100);
 /// Time for the trial at load: making an instance and running `init`. Exceeding it
 /// fails the load. A second lets `init` parse a large table.
 pub const INIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time for one look-up in a store, or one request to another server, of a plugin. These
+/// waits are not part of its call's time, so they need a limit of their own; after it the
+/// plugin gets an error. 2 s is a hundred times what a store on the network needs.
+pub const HOST_WAIT: Duration = Duration::from_secs(2);
+/// Time that a call waits until its plugin may take it; answered 429 after it. After a
+/// second, trying again elsewhere is worth more than the wait.
+pub const PERMIT_WAIT: Duration = Duration::from_secs(1);
+/// Bytes that may cross between a plugin and the gateway at once, either way, and that the
+/// bodies of its HTTP requests may have together in one call; exceeding it is answered 502.
+/// 65 MiB is the largest tensor and room for names.
+pub const HOSTCALL_BYTES: u64 = 65 * MIB;
+/// Bounds of the above.
+pub const HOSTCALL_BYTES_RANGE: RangeInclusive<u64> = 64 * KIB..=GIB;
 /// Bytes that one call may log; the rest is dropped and counted. 8 KiB is some 100
 /// lines, and at 1,000 calls a second already 8 MB/s.
 pub const LOG_BYTES: u64 = 8 * KIB;

@@ -379,6 +379,22 @@ fn the_cache_follows_the_xdg_rules() {
 }
 
 #[test]
+fn how_long_a_plugin_waits_and_what_crosses_at_once_is_the_operators_to_say() {
+    let folder = Folder::new();
+    let text = |more: &str| format!("[plugins.p]\nfile = \"plugin.wasm\"\n{more}\n");
+    let config = folder
+        .load(&text("host_wait_max_ms = 250\npermit_wait_max_ms = 20\nhostcall_bytes = 1048576"))
+        .expect("is fine");
+    let plugin = &config.plugins["p"];
+    assert_eq!((plugin.host_wait_max.as_millis(), plugin.permit_wait_max.as_millis()), (250, 20));
+    assert_eq!(plugin.hostcall_bytes, 1 << 20);
+    for bad in ["host_wait_max_ms = 0", "permit_wait_max_ms = 0", "hostcall_bytes = 1000"] {
+        let problems = folder.problems(&text(bad));
+        assert!(problems.len() == 1 && problems[0].contains(&bad[..8]), "{problems:?}");
+    }
+}
+
+#[test]
 fn models_inherit_the_engine_and_plugins_the_strictness() {
     let folder = Folder::new();
     let text = "[engine]\ndefault = \"embedded\"\nthreads = 3\nspinning = true\n[models.a]\nfile = \"m.onnx\"\n\

@@ -5,6 +5,7 @@
 //! owner's. Only tables from files are the same for all, and nobody can write them.
 
 pub(crate) mod certificates;
+mod checked;
 pub mod egress;
 mod embedded;
 mod limits;

@@ -9,6 +9,7 @@ use sluice_sandbox::{KeyValue, MemoryStore};
 use tokio::runtime::Handle;
 
 use super::certificates::Trusted;
+use super::checked::Checked;
 use super::embedded::Embedded;
 use super::redis::{self, Pool};
 use super::table::{self, Fingerprint};
@@ -104,9 +105,9 @@ impl Stores {
         let store: Arc<dyn KeyValue> = match settings {
             Store::File { file, bytes_max } => {
                 let (content, store) = table::load(file, *bytes_max)?;
-                return Ok((Arc::new(store), Some(content)));
+                return Ok((Arc::new(Checked::table(store)), Some(content)));
             }
-            Store::Memory { bytes_max } => Arc::new(MemoryStore::with_room(*bytes_max)),
+            Store::Memory { bytes_max } => Arc::new(Checked::written(MemoryStore::with_room(*bytes_max))),
             Store::Embedded { bytes_max } if is_real => {
                 Arc::new(self.embedded(open, name)?.of_owner(Arc::clone(owner), *bytes_max))
             }
@@ -114,7 +115,9 @@ impl Stores {
                 let pool = self.redis(open, name, settings, (url, *timeout))?;
                 Arc::new(redis::OwnedPart::new(pool, name, owner))
             }
-            Store::Embedded { .. } | Store::Redis { .. } => Arc::new(MemoryStore::with_room(u64::MAX)),
+            Store::Embedded { .. } | Store::Redis { .. } => {
+                Arc::new(Checked::written(MemoryStore::with_room(u64::MAX)))
+            }
         };
         Ok((store, None))
     }

@@ -460,12 +460,14 @@ pub(in crate::catalog) fn options(
         call_timeout: config.call_timeout,
         concurrency: config.concurrency,
         init_timeout: config.init_timeout,
+        host_wait_max: config.host_wait_max,
+        permit_wait_max: config.permit_wait_max,
+        hostcall_bytes: config.hostcall_bytes,
         log_bytes_per_call: config.log_bytes_per_call,
         answer_parts_max: config.answer_parts_max,
         answer_bytes_max: config.answer_bytes_max,
         resources: config.resources,
         memory_total_bytes: config.memory_total_bytes,
-        ..PluginLimits::default()
     };
     PluginOptions {
         name: Arc::clone(&config.name),

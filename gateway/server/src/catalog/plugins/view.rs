@@ -110,6 +110,12 @@ pub struct LimitsView {
     pub reuse: u32,
     /// Handles of one instance.
     pub resources: usize,
+    /// Time of one look-up or request to another server.
+    pub host_wait_max_ms: u128,
+    /// Time that a call waits for its turn.
+    pub permit_wait_max_ms: u128,
+    /// Bytes that cross at once.
+    pub hostcall_bytes: usize,
     /// Log of one call.
     pub log_bytes_per_call: usize,
     /// Parts of one answer.
@@ -433,6 +439,9 @@ fn limits(config: &config::Plugin) -> LimitsView {
         concurrency: config.concurrency,
         reuse: config.reuse,
         resources: config.resources,
+        host_wait_max_ms: config.host_wait_max.as_millis(),
+        permit_wait_max_ms: config.permit_wait_max.as_millis(),
+        hostcall_bytes: config.hostcall_bytes,
         log_bytes_per_call: config.log_bytes_per_call,
         answer_parts_max: config.answer_parts_max,
         answer_bytes_max: config.answer_bytes_max,

@@ -30,6 +30,12 @@ pub struct Plugin {
     pub call_timeout: Duration,
     /// Time for the trial at load.
     pub init_timeout: Duration,
+    /// Time for one look-up in a store, or one request to another server.
+    pub host_wait_max: Duration,
+    /// Time that a call waits for its turn.
+    pub permit_wait_max: Duration,
+    /// Bytes that may cross between the plugin and the gateway at once.
+    pub hostcall_bytes: usize,
     /// Bytes that one call may log.
     pub log_bytes_per_call: usize,
     /// Parts that one answer may have.
@@ -85,6 +91,9 @@ impl super::Config {
             memory_total_bytes: bytes(d::PLUGIN_MEMORY_TOTAL),
             call_timeout: d::CALL_TIMEOUT,
             init_timeout: d::INIT_TIMEOUT,
+            host_wait_max: d::HOST_WAIT,
+            permit_wait_max: d::PERMIT_WAIT,
+            hostcall_bytes: bytes(d::HOSTCALL_BYTES),
             log_bytes_per_call: bytes(d::LOG_BYTES),
             answer_parts_max: count(d::ANSWER_PARTS),
             answer_bytes_max: bytes(d::ANSWER_BYTES),

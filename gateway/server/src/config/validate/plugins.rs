@@ -1,6 +1,7 @@
 //! `[plugins]` and `[pipelines]`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,7 @@ pub(super) fn plugin(
     around: &Around<'_>,
 ) -> Plugin {
     let Around { sandbox, stores, models, .. } = around;
-    let total = &d::PLUGIN_MEMORY_TOTAL_RANGE;
+    let numbers = numbers(check, at, &file);
     let strict = file.strict.unwrap_or(false) || sandbox.strict;
     check_lists(check, at, &file, strict);
     let memory_max = u64::try_from(sandbox.memory_bytes_max).unwrap_or(u64::MAX);
@@ -48,36 +49,15 @@ pub(super) fn plugin(
         memory_bytes: check.number(at, "memory_bytes", file.memory_bytes, memory_default, &memory_range),
         call_timeout: check.timeout(at, "call_timeout_ms", file.call_timeout_ms, d::CALL_TIMEOUT),
         init_timeout: check.timeout(at, "init_timeout_ms", file.init_timeout_ms, d::INIT_TIMEOUT),
-        log_bytes_per_call: check.number(
-            at,
-            "log_bytes_per_call",
-            file.log_bytes_per_call,
-            d::LOG_BYTES,
-            &d::LOG_BYTES_RANGE,
-        ),
-        answer_parts_max: check.number(
-            at,
-            "answer_parts_max",
-            file.answer_parts_max,
-            d::ANSWER_PARTS,
-            &d::ANSWER_PARTS_RANGE,
-        ),
-        answer_bytes_max: check.number(
-            at,
-            "answer_bytes_max",
-            file.answer_bytes_max,
-            d::ANSWER_BYTES,
-            &d::ANSWER_BYTES_RANGE,
-        ),
+        host_wait_max: check.timeout(at, "host_wait_max_ms", file.host_wait_max_ms, d::HOST_WAIT),
+        permit_wait_max: check.timeout(at, "permit_wait_max_ms", file.permit_wait_max_ms, d::PERMIT_WAIT),
+        hostcall_bytes: numbers.hostcall_bytes,
+        log_bytes_per_call: numbers.log_bytes_per_call,
+        answer_parts_max: numbers.answer_parts_max,
+        answer_bytes_max: numbers.answer_bytes_max,
         resources: check.number(at, "resources", file.resources, d::RESOURCES, &d::COUNT_RANGE),
         concurrency: check.number(at, "concurrency", file.concurrency, d::CONCURRENCY, &d::COUNT_RANGE),
-        memory_total_bytes: check.number(
-            at,
-            "memory_total_bytes",
-            file.memory_total_bytes,
-            d::PLUGIN_MEMORY_TOTAL,
-            total,
-        ),
+        memory_total_bytes: numbers.memory_total_bytes,
         stores: check.references(at, "stores", &file.stores, "store", stores),
         models: check.models(at, "models", &file.models, models),
         http_hosts: http_hosts(check, at, &file.http_hosts),
@@ -89,6 +69,32 @@ pub(super) fn plugin(
         random: file.random.unwrap_or(!strict),
         require_signature: file.require_signature.unwrap_or(sandbox.require_signature),
         name,
+    }
+}
+
+/// Limits that are counted.
+struct Numbers {
+    memory_total_bytes: usize,
+    hostcall_bytes: usize,
+    log_bytes_per_call: usize,
+    answer_parts_max: usize,
+    answer_bytes_max: usize,
+}
+
+fn numbers(check: &mut Checker<'_>, at: At<'_>, file: &PluginFile) -> Numbers {
+    let mut number = |key: &str, value: Option<u64>, default: u64, range: &RangeInclusive<u64>| {
+        check.number(at, key, value, default, range)
+    };
+    let total = (d::PLUGIN_MEMORY_TOTAL, d::PLUGIN_MEMORY_TOTAL_RANGE);
+    let crossing = (d::HOSTCALL_BYTES, d::HOSTCALL_BYTES_RANGE);
+    let (parts, bytes) = ((d::ANSWER_PARTS, d::ANSWER_PARTS_RANGE), (d::ANSWER_BYTES, d::ANSWER_BYTES_RANGE));
+    let log = (d::LOG_BYTES, d::LOG_BYTES_RANGE);
+    Numbers {
+        memory_total_bytes: number("memory_total_bytes", file.memory_total_bytes, total.0, &total.1),
+        hostcall_bytes: number("hostcall_bytes", file.hostcall_bytes, crossing.0, &crossing.1),
+        log_bytes_per_call: number("log_bytes_per_call", file.log_bytes_per_call, log.0, &log.1),
+        answer_parts_max: number("answer_parts_max", file.answer_parts_max, parts.0, &parts.1),
+        answer_bytes_max: number("answer_bytes_max", file.answer_bytes_max, bytes.0, &bytes.1),
     }
 }
 

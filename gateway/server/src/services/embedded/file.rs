@@ -13,6 +13,7 @@ use sluice_sandbox::KeyValueError;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
+use super::Turn;
 use super::table::{self, Answer, Write};
 use crate::services::limits::other;
 
@@ -40,6 +41,8 @@ const STEP: Duration = Duration::from_millis(10);
 struct Queued {
     write: Write,
     answer: oneshot::Sender<Answer>,
+    /// Its share of the queue, until its bytes are gone.
+    _turn: Option<Turn>,
 }
 
 /// An open file. Dropping it ends the thread and releases the file.
@@ -81,9 +84,9 @@ impl File {
 
     /// Writes durably. A call that is cancelled before its turn writes nothing; after
     /// that, everything.
-    pub(super) async fn write(&self, write: Write) -> Answer {
+    pub(super) async fn write(&self, write: Write, turn: Option<Turn>) -> Answer {
         let (answer, answered) = oneshot::channel();
-        match self.writes.send_timeout(Queued { write, answer }, TURN_TIMEOUT).await {
+        match self.writes.send_timeout(Queued { write, answer, _turn: turn }, TURN_TIMEOUT).await {
             Ok(()) => answered.await.unwrap_or_else(|_| Err(unavailable())),
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => Err(other("store is busy")),
             Err(mpsc::error::SendTimeoutError::Closed(_)) => Err(unavailable()),
@@ -206,7 +209,10 @@ mod tests {
 
     use bytes::Bytes;
 
+    use sluice_sandbox::KeyValue;
+
     use super::super::table::{self, Change};
+    use super::super::{Embedded, WRITES_MAX};
     use super::*;
 
     fn put(key: &str) -> Write {
@@ -218,11 +224,11 @@ mod tests {
     async fn a_file_that_failed_is_opened_again_by_the_next_write() {
         let folder = tempfile::tempdir().expect("a folder");
         let file = File::open(&folder.path().join("s.redb"), Handle::current()).expect("opens");
-        file.write(put("k")).await.expect("written");
+        file.write(put("k"), None).await.expect("written");
         file.database.close();
         let holds = |key: &'static str| file.read(move |database| table::holds(database, "a", key).map(Ok));
         assert_eq!(holds("k").await, Err(unavailable()), "nothing is read from a file that failed");
-        file.write(put("l")).await.expect("written");
+        file.write(put("l"), None).await.expect("written");
         assert_eq!((holds("k").await, holds("l").await), (Ok(true), Ok(true)));
     }
 
@@ -235,15 +241,52 @@ mod tests {
         let blocker = database.begin_write().expect("begun");
         let first = tokio::spawn({
             let (answer, answered) = oneshot::channel();
-            file.writes.send(Queued { write: put("first"), answer }).await.expect("queued");
+            file.writes.send(Queued { write: put("first"), answer, _turn: None }).await.expect("queued");
             answered
         });
         tokio::time::sleep(Duration::from_millis(50)).await;
-        tokio::time::timeout(Duration::from_millis(50), file.write(put("late"))).await.expect_err("it waits");
+        tokio::time::timeout(Duration::from_millis(50), file.write(put("late"), None))
+            .await
+            .expect_err("it waits");
         blocker.abort().expect("aborted");
         assert_eq!(first.await.expect("ends").expect("answered"), Ok(0));
-        file.write(put("last")).await.expect("written");
+        file.write(put("last"), None).await.expect("written");
         let holds = |key: &'static str| file.read(move |database| table::holds(database, "a", key).map(Ok));
         assert_eq!((holds("late").await, holds("last").await), (Ok(false), Ok(true)));
+    }
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_owner_that_gives_up_again_and_again_fills_no_more_than_its_part_of_the_queue() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("s.redb");
+        let store = Arc::new(Embedded::open(&path, Handle::current()).expect("opens"));
+        // The thread cannot commit while somebody else writes.
+        let database = store.0.database.open.load_full().expect("open");
+        let blocker = database.begin_write().expect("begun");
+        let busy = Err(other("store is busy"));
+        let (small, large) = (store.of_owner("a".into(), u64::MAX), store.of_owner("b".into(), u64::MAX));
+        let give_up = Duration::from_millis(2);
+        let mut waited = 0;
+        while tokio::time::timeout(give_up, small.set("k", Bytes::new())).await != Ok(busy.clone()) {
+            waited += 1;
+            assert!(waited < 1000, "nobody counts them");
+        }
+        assert_eq!(waited, WRITES_MAX);
+        let pairs: Vec<_> = (0..15).map(|key| (key.to_string(), Bytes::from(vec![0; 1 << 20]))).collect();
+        let mut waited = 0;
+        while tokio::time::timeout(give_up, large.set_many(pairs.clone())).await != Ok(busy.clone()) {
+            waited += 1;
+            assert!(waited < 100, "nobody weighs them");
+        }
+        assert_eq!(waited, 4, "64 MiB");
+        blocker.abort().expect("aborted");
+        let patience = Duration::from_secs(10);
+        let again = async {
+            while small.set("k", Bytes::new()).await == busy || large.set("k", Bytes::new()).await == busy {
+                tokio::time::sleep(give_up).await;
+            }
+        };
+        tokio::time::timeout(patience, again).await.expect("what was given up makes room");
+        let tiny = store.of_owner("c".into(), 100);
+        assert_eq!(tiny.set("k", Bytes::from(vec![0; 100])).await, Err(other("store is full")));
     }
 }

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sluice_sandbox::{KeyPage, KeyValue, KeyValueError};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::file::File;
 use self::table::{Change, Write};
@@ -26,6 +26,9 @@ use super::limits::{check_key, check_keys, check_pairs, distinct, other};
 /// Writes of one owner that wait at a time: an owner that floods the store fills its own
 /// part of the queue.
 const WRITES_MAX: usize = 128;
+
+/// Bytes of keys and values in those writes: four of the largest at once.
+const WRITES_BYTES_MAX: u32 = 64 << 20;
 
 /// Listings of one owner that can be gone on with. The cursor of a page that was
 /// forgotten is refused; a tool that lists uses one at a time.
@@ -49,10 +52,18 @@ impl Embedded {
             store: Arc::clone(self),
             owner,
             bytes_max,
-            turns: Semaphore::new(WRITES_MAX),
+            turns: Arc::new(Semaphore::new(WRITES_MAX)),
+            room: Arc::new(Semaphore::new(WRITES_BYTES_MAX as usize)),
             bookmarks: Mutex::default(),
         }
     }
+}
+
+/// A write's share of what may wait. It goes with the write: a caller that leaves takes
+/// nothing of it back while the bytes are in the queue.
+pub(super) struct Turn {
+    _turn: OwnedSemaphorePermit,
+    _room: OwnedSemaphorePermit,
 }
 
 /// What the plugins of one owner see of a store.
@@ -60,7 +71,8 @@ pub(super) struct OwnedPart {
     store: Arc<Embedded>,
     owner: Arc<str>,
     bytes_max: u64,
-    turns: Semaphore,
+    turns: Arc<Semaphore>,
+    room: Arc<Semaphore>,
     bookmarks: Mutex<Bookmarks>,
 }
 
@@ -88,8 +100,16 @@ impl Bookmarks {
 
 impl OwnedPart {
     async fn write(&self, change: Change) -> Result<u64, KeyValueError> {
-        let Ok(_turn) = self.turns.try_acquire() else { return Err(other("store is busy")) };
-        self.store.0.write(Write { owner: Arc::clone(&self.owner), change, bytes_max: self.bytes_max }).await
+        let bytes = change.bytes();
+        if bytes > self.bytes_max {
+            return Err(other("store is full"));
+        }
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(WRITES_BYTES_MAX);
+        let turn = Arc::clone(&self.turns).try_acquire_owned();
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+        let (Ok(turn), Ok(room)) = (turn, room) else { return Err(other("store is busy")) };
+        let write = Write { owner: Arc::clone(&self.owner), change, bytes_max: self.bytes_max };
+        self.store.0.write(write, Some(Turn { _turn: turn, _room: room })).await
     }
 
     async fn put(&self, values: BTreeMap<String, Option<Bytes>>) -> Result<(), KeyValueError> {

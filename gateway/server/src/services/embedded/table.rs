@@ -30,6 +30,19 @@ pub(super) enum Change {
     Add(String, u64),
 }
 
+impl Change {
+    /// What it would take if nothing of it were there before.
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            Self::Put(values) => values
+                .iter()
+                .map(|(key, value)| value.as_ref().map_or(0, |value| cost(key, value)))
+                .fold(0, u64::saturating_add),
+            Self::Add(..) => 0,
+        }
+    }
+}
+
 /// A change, whose it is, and how much that owner may hold.
 #[derive(Debug)]
 pub(super) struct Write {
