@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use sluice_tensor::{DType, Shape, TENSOR_BYTES_MAX, Tensor, TensorError};
 
+use super::decode::Contents;
 use super::wire::{self, Fields, Value};
 use crate::error::{Error, Kind, Result};
 use crate::tensor_json::to_error;
@@ -29,7 +30,7 @@ fn field_of(dtype: DType) -> Option<(u64, &'static str)> {
 /// # Errors
 /// Elements in the field of another data type, too few, too many, or one that does not
 /// fit the data type.
-pub(super) fn decode(dtype: DType, shape: Shape, contents: Bytes) -> Result<Tensor> {
+pub(super) fn decode(dtype: DType, shape: Shape, contents: &Contents) -> Result<Tensor> {
     let Some((number, field)) = field_of(dtype) else {
         return Err(Error::new(Kind::BadDtype, format!("{dtype} comes in raw_input_contents only")));
     };
@@ -39,16 +40,19 @@ pub(super) fn decode(dtype: DType, shape: Shape, contents: Bytes) -> Result<Tens
         return Err(to_error(&TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX }));
     }
     let mut elements = Elements { dtype, left: shape.elements(), out: BytesMut::new(), whole: None };
-    let mut fields = Fields(contents);
-    while let Some((read, value)) = fields.next()? {
-        match read {
-            read if read == number => elements.take(value)?,
-            // An empty list of another type is nothing.
-            1..=8 if matches!(&value, Value::Bytes(list) if list.is_empty() && read != 8) => {}
-            1..=8 => {
-                return Err(Error::new(Kind::BadDtype, format!("the data of a {dtype} tensor is {field}")));
+    for piece in std::iter::once(&contents.first).chain(&contents.more) {
+        let mut fields = Fields(piece.clone());
+        while let Some((read, value)) = fields.next()? {
+            match read {
+                read if read == number => elements.take(value)?,
+                // An empty list of another type is nothing.
+                1..=8 if matches!(&value, Value::Bytes(list) if list.is_empty() && read != 8) => {}
+                1..=8 => {
+                    let what = format!("the data of a {dtype} tensor is {field}");
+                    return Err(Error::new(Kind::BadDtype, what));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     if elements.left > 0 {

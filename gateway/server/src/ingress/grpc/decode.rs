@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, Tensor};
 
 use super::contents;
@@ -46,7 +46,32 @@ pub(super) struct Input {
     pub(super) datatype: Text,
     pub(super) dims: Vec<u64>,
     pub(super) parameters: Parameters,
-    pub(super) contents: Option<Bytes>,
+    pub(super) contents: Contents,
+}
+
+/// Most pieces that an input's contents may come in, beside empty ones. Clients send one;
+/// a message that comes twice is both of them, one behind the other. More answer 400.
+const PIECES_MAX: usize = 64;
+
+/// An input's contents: slices of the message, none of them empty.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) first: Bytes,
+    /// Empty, unless somebody makes use of the rule above.
+    pub(super) more: Vec<Bytes>,
+}
+
+impl Contents {
+    fn add(&mut self, piece: Bytes) -> Result<()> {
+        match piece {
+            piece if piece.is_empty() => Ok(()),
+            piece if self.first.is_empty() => {
+                self.first = piece;
+                Ok(())
+            }
+            piece => push(&mut self.more, piece, PIECES_MAX - 1, "pieces of an input's contents"),
+        }
+    }
 }
 
 /// An output that is asked for.
@@ -95,18 +120,7 @@ fn input(bytes: Bytes) -> Result<Input> {
             2 => input.datatype = value.text()?,
             3 => dims(&mut input.dims, value)?,
             4 => push(&mut input.parameters, parameter(value.bytes()?)?, PARAMETERS_MAX, "parameters")?,
-            5 => {
-                let more = value.bytes()?;
-                // A message that comes twice is both of them, one behind the other.
-                input.contents = Some(match input.contents.take() {
-                    None => more,
-                    Some(first) => {
-                        let mut both = BytesMut::from(&*first);
-                        both.extend_from_slice(&more);
-                        both.freeze()
-                    }
-                });
-            }
+            5 => input.contents.add(value.bytes()?)?,
             _ => {}
         }
     }
@@ -280,8 +294,8 @@ fn described(input: &Input) -> Result<(DType, Shape)> {
 
 fn tensor(input: &Input, dtype: DType, shape: Shape, raw: Option<Bytes>) -> Result<Tensor> {
     match raw {
-        None => contents::decode(dtype, shape, input.contents.clone().unwrap_or_default()),
-        Some(data) if input.contents.as_ref().is_none_or(Bytes::is_empty) => {
+        None => contents::decode(dtype, shape, &input.contents),
+        Some(data) if input.contents.first.is_empty() => {
             Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error))
         }
         Some(_) => Err(Error::new(Kind::BadRequest, "it has its data both raw and in its contents")),
@@ -290,6 +304,7 @@ fn tensor(input: &Input, dtype: DType, shape: Shape, raw: Option<Bytes>) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::prelude::*;
 
     use super::super::wire::Writer;
@@ -361,6 +376,38 @@ mod tests {
         let request = read(out.to_vec()).expect("well-formed");
         let data: Vec<u8> = [7_u64, 8, 9].iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(request.inputs[0].tensor.to_dense(), data);
+    }
+
+    /// An input of `dims` elements, and whatever `contents` writes.
+    fn one_input(elements: u64, contents: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        Writer(&mut out).message(5, |input| {
+            input.text(1, "a");
+            input.text(2, "UINT64");
+            input.varint(3, elements);
+            contents(input);
+        });
+        out.to_vec()
+    }
+
+    #[test]
+    fn contents_in_any_number_of_pieces_take_no_longer_than_in_one() {
+        let piece = vec![1; 1 << 20];
+        let bytes = one_input(2 << 20, |input| {
+            input.message(5, |contents| contents.bytes(5, &piece));
+            // With a copy of what came before for each of these, this would not end today.
+            (0..1 << 20).for_each(|_| input.bytes(5, &[]));
+            input.message(5, |contents| contents.bytes(5, &piece));
+        });
+        let request = read(bytes).expect("well-formed");
+        assert_eq!(request.inputs[0].tensor.byte_len(), 16 << 20);
+        let split = |pieces| {
+            let one = |input: &mut Writer<'_>| input.message(5, |contents| contents.varint(5, 7));
+            read(one_input(pieces, |input| (0..pieces).for_each(|_| one(input))))
+        };
+        assert!(split(PIECES_MAX as u64).is_ok());
+        let refused = split(PIECES_MAX as u64 + 1).map_err(|error| error.kind());
+        assert_eq!(refused.expect_err("too many"), Kind::BadRequest);
     }
 
     proptest! {
