@@ -1,6 +1,7 @@
 //! Tensors in JSON as KServe V2 has them, both ways. Data goes straight between the
 //! text and the packed bytes; nothing is built in between.
 
+mod bounded;
 pub(crate) mod nested;
 pub(crate) mod nested_write;
 mod parameters;
@@ -14,12 +15,13 @@ use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
+use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
 
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::Parameter;
 use crate::shared_memory::{self, Written};
 
+pub(crate) use bounded::{Keyed, List, decoded_bytes_max};
 pub(crate) use parameters::{Parameters, check_parameters, parameters};
 
 /// What a malformed tensor is called on the wire.
@@ -71,7 +73,7 @@ pub(crate) const TENSORS_MAX: usize = 64;
 pub(crate) struct TensorJson<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    shape: Vec<u64>,
+    shape: List<u64, RANK_MAX>,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
     #[serde(borrow)]
@@ -212,11 +214,11 @@ pub(crate) fn decode(dtype: DType, dims: &[u64], data: &RawValue) -> Result<Tens
     if bytes > TENSOR_BYTES_MAX {
         return Err(to_error(&TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX }));
     }
-    // An element takes at least two characters, so the text bounds the allocation.
-    let elements_possible = data.get().len() / 2 + 1;
     let mut sink = Sink {
         dtype,
-        out: Vec::with_capacity(shape.elements().min(elements_possible) * element_bytes),
+        out: Vec::with_capacity(
+            shape.elements().min(bounded::elements_max(data.get().len())) * element_bytes,
+        ),
         left: shape.elements(),
         fault: None,
     };

@@ -8,7 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flate2::write::{GzEncoder, ZlibEncoder};
 
 use self::unpacker::Unpacker;
-use crate::admission::Permit;
+use crate::admission::Room;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes that are worked on at a time; after each [`YIELD_STEPS`] of them others get the
@@ -54,7 +54,7 @@ impl Compression {
         self,
         packed: Bytes,
         bytes_max: usize,
-        mut permit: Option<&mut Permit>,
+        mut room: Option<&mut Room>,
     ) -> Result<Option<Bytes>> {
         let fault =
             |_| Error::new(Kind::BadRequest, format!("it is no {} data, or was cut off", self.name()));
@@ -68,8 +68,8 @@ impl Compression {
                     if whole.len() + read > bytes_max {
                         return Ok(None);
                     }
-                    if let Some(permit) = permit.as_deref_mut() {
-                        permit.grow(read)?;
+                    if let Some(room) = room.as_deref_mut() {
+                        room.grow(read)?;
                     }
                     whole.extend_from_slice(step.get(..read).unwrap_or_default());
                 }

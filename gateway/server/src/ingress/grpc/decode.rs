@@ -62,10 +62,18 @@ pub(super) struct Contents {
 }
 
 impl Contents {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.first.len() + self.more.iter().map(Bytes::len).sum::<usize>()
+    }
+
     fn add(&mut self, piece: Bytes) -> Result<()> {
         match piece {
             piece if piece.is_empty() => Ok(()),
-            piece if self.first.is_empty() => {
+            piece if self.is_empty() => {
                 self.first = piece;
                 Ok(())
             }
@@ -101,6 +109,17 @@ pub(super) fn message(bytes: Bytes) -> Result<Message> {
         }
     }
     Ok(message)
+}
+
+/// The id of a request of which only the beginning is there; empty if it is not in that.
+pub(super) fn id_of(beginning: Bytes) -> String {
+    let mut fields = Fields(beginning);
+    while let Ok(Some((number, value))) = fields.next() {
+        if number == 3 {
+            return value.text().map(|id| id.to_string()).unwrap_or_default();
+        }
+    }
+    String::new()
 }
 
 fn push<T>(list: &mut Vec<T>, value: T, max: usize, what: &str) -> Result<()> {
@@ -198,7 +217,8 @@ impl Message {
 
     /// What the caller asks for.
     ///
-    /// Inputs in shared memory are copied from it, after `grow` has taken room for them.
+    /// Inputs in shared memory are copied from it, and packed elements unpacked, after `grow`
+    /// has taken room for them.
     ///
     /// # Errors
     /// What is wrong with an input, an output or a parameter, by name.
@@ -261,13 +281,13 @@ pub(super) fn tensors(
             |error: Error| Error::new(error.kind(), format!("input '{}': {}", shown(name), error.message()));
         let (dtype, shape) = described(input).map_err(located)?;
         let want = shape.bytes(dtype).map_err(|error| located(to_error(&error)))?;
-        if is_in_memory(input) && input.contents.as_ref().is_some_and(|contents| !contents.is_empty()) {
+        if is_in_memory(input) && !input.contents.is_empty() {
             // Triton's words.
             let what = "unexpected 'content' provided when using shared memory for input tensor";
             return Err(Error::new(Kind::BadRequest, format!("{what} '{}'", shown(name))));
         }
         let tensor = match reach.read(&input.parameters, name, want, &mut *grow)? {
-            None => tensor(input, dtype, shape, raw.next()),
+            None => tensor(input, dtype, shape, raw.next(), grow),
             Some(data) => Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error)),
         };
         let tensor = tensor.map_err(located)?;
@@ -292,10 +312,16 @@ fn described(input: &Input) -> Result<(DType, Shape)> {
     Ok((dtype, shape))
 }
 
-fn tensor(input: &Input, dtype: DType, shape: Shape, raw: Option<Bytes>) -> Result<Tensor> {
+fn tensor(
+    input: &Input,
+    dtype: DType,
+    shape: Shape,
+    raw: Option<Bytes>,
+    grow: &mut Grow<'_>,
+) -> Result<Tensor> {
     match raw {
-        None => contents::decode(dtype, shape, &input.contents),
-        Some(data) if input.contents.first.is_empty() => {
+        None => contents::decode(dtype, shape, &input.contents, grow),
+        Some(data) if input.contents.is_empty() => {
             Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error))
         }
         Some(_) => Err(Error::new(Kind::BadRequest, "it has its data both raw and in its contents")),
@@ -359,6 +385,31 @@ mod tests {
             let data = input.tensor.to_dense();
             assert!(bytes.as_ptr_range().contains(&data.as_ptr()), "copied");
         }
+    }
+
+    #[test]
+    fn the_id_is_found_in_the_beginning_of_a_request() {
+        let bytes = Bytes::from(whole());
+        assert_eq!(id_of(bytes.slice(..40)), "id");
+        assert_eq!(id_of(bytes.slice(..4)), "");
+        assert_eq!(id_of(Bytes::from_static(&[0xff; 9])), "");
+    }
+
+    #[test]
+    fn room_is_taken_for_elements_before_they_are_unpacked() {
+        let packed = one_input(1000, |input| input.message(5, |contents| contents.bytes(5, &[1; 1000])));
+        let ask =
+            |bytes: Vec<u8>, grow: &mut Grow<'_>| message(bytes.into())?.request(&Reach::nothing(), grow);
+        let mut taken = 0;
+        let read = ask(packed.clone(), &mut |bytes| {
+            taken += bytes;
+            Ok(())
+        });
+        assert_eq!((read.is_ok(), taken), (true, 8000));
+        let full = |_| Err(Error::new(Kind::Overloaded, "full"));
+        assert_eq!(ask(packed, &mut { full }).err().map(|error| error.kind()), Some(Kind::Overloaded));
+        // Raw data is a slice of the message, which is counted.
+        assert!(ask(whole(), &mut { full }).is_ok());
     }
 
     #[test]
