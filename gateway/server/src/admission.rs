@@ -1,11 +1,12 @@
-//! Room 2: who may come in. A request is admitted, or refused cheaply, before its
-//! body is read.
+//! Room 2: who may come in. When there is no place, a request is refused cheaply, before its
+//! body is read. Otherwise it takes its place when its body is there: a body that comes
+//! slowly, or never, holds nothing but the bytes of it that have come.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
@@ -13,89 +14,172 @@ use crate::error::{Error, Kind, Result};
 /// Counts what is inside and refuses what does not fit.
 #[derive(Debug)]
 pub struct Admission {
-    requests: Arc<Semaphore>,
-    body_kib: Arc<Semaphore>,
+    /// Requests that are worked on.
+    inside: Bounded,
+    /// Requests whose bodies are arriving.
+    arriving: Bounded,
+    /// Bytes of bodies, of what was made of them, and of answers.
+    bytes: Bounded,
+    /// Both kinds of requests, for whoever waits until there are none.
     in_flight: AtomicUsize,
     idle: Notify,
 }
 
-/// A request's place inside. Dropping it gives the place back.
+/// A number that does not rise above another.
 #[derive(Debug)]
-pub struct Permit {
-    admission: Arc<Admission>,
-    _request: OwnedSemaphorePermit,
-    body: Room,
+struct Bounded {
+    count: AtomicUsize,
+    max: usize,
 }
 
-/// Room for bytes that a request makes us hold. Dropping it gives the room back.
-#[derive(Debug)]
-pub struct Room {
-    kib: Arc<Semaphore>,
-    taken: Option<OwnedSemaphorePermit>,
-    bytes: usize,
+impl Bounded {
+    fn new(max: usize) -> Self {
+        Self { count: AtomicUsize::new(0), max }
+    }
+
+    fn has_room(&self) -> bool {
+        self.count.load(Ordering::Relaxed) < self.max
+    }
+
+    fn take(&self, more: usize) -> Result<()> {
+        let risen = |count: usize| count.checked_add(more).filter(|risen| *risen <= self.max);
+        let taken = self.count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, risen);
+        taken.map(drop).map_err(|_| full())
+    }
+
+    /// Counts what is there already, also above the bound.
+    fn note(&self, more: usize) {
+        self.count.fetch_add(more, Ordering::AcqRel);
+    }
+
+    fn give_back(&self, less: usize) {
+        self.count.fetch_sub(less, Ordering::AcqRel);
+    }
 }
 
 fn full() -> Error {
     Error::new(Kind::Overloaded, "the gateway has as much work as it may hold")
 }
 
-impl Permit {
-    /// Takes room for `bytes` more of the body. What is only announced takes none, so
-    /// nobody can hold room by promising.
+/// A request whose body is arriving. Dropping it is the end of the request.
+#[derive(Debug)]
+pub struct Arriving {
+    visit: Visit,
+}
+
+/// A request's place inside. Dropping it gives the place back.
+#[derive(Debug)]
+pub struct Permit {
+    _visit: Visit,
+}
+
+/// Either of them, counted.
+#[derive(Debug)]
+struct Visit {
+    admission: Arc<Admission>,
+    is_inside: bool,
+}
+
+/// Room for bytes that a request makes us hold. Dropping it gives the room back.
+#[derive(Debug)]
+pub struct Room {
+    admission: Arc<Admission>,
+    bytes: usize,
+}
+
+impl Arriving {
+    /// Takes a place: the body is there.
     ///
     /// # Errors
-    /// [`Kind::Overloaded`] when all bodies together are at their limit.
-    pub fn grow(&mut self, bytes: usize) -> Result<()> {
-        self.body.grow(bytes)
+    /// [`Kind::Overloaded`] when none is left.
+    pub fn enter(mut self) -> Result<Permit> {
+        let admission = &self.visit.admission;
+        admission.inside.take(1)?;
+        admission.arriving.give_back(1);
+        self.visit.is_inside = true;
+        Ok(Permit { _visit: self.visit })
+    }
+}
+
+impl Drop for Visit {
+    fn drop(&mut self) {
+        let counted = if self.is_inside { &self.admission.inside } else { &self.admission.arriving };
+        counted.give_back(1);
+        if self.admission.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.admission.idle.notify_waiters();
+        }
     }
 }
 
 impl Room {
-    /// Takes room for `bytes` more.
+    /// Takes room for `bytes` more. What is only announced takes none, so nobody can hold
+    /// room by promising.
     ///
     /// # Errors
-    /// As [`Permit::grow`].
+    /// [`Kind::Overloaded`] when all bytes together are at their limit.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
-        self.bytes = self.bytes.saturating_add(bytes);
-        let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
-        let more = u32::try_from(self.bytes.div_ceil(1 << 10).saturating_sub(held)).unwrap_or(u32::MAX);
-        if more > 0 {
-            let more = Arc::clone(&self.kib).try_acquire_many_owned(more).map_err(|_| full())?;
-            match &mut self.taken {
-                Some(taken) => taken.merge(more),
-                none => *none = Some(more),
-            }
-        }
+        self.admission.bytes.take(bytes)?;
+        self.bytes += bytes;
         Ok(())
+    }
+
+    /// Counts `bytes` that are there already, such as an answer's: if they are too many, it
+    /// is new ones that find no room.
+    pub fn note(&mut self, bytes: usize) {
+        self.admission.bytes.note(bytes);
+        self.bytes += bytes;
+    }
+
+    /// Gives room for `bytes` back.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.admission.bytes.give_back(bytes);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.admission.bytes.give_back(self.bytes);
     }
 }
 
 impl Admission {
-    /// Room for `requests_max` requests whose bodies hold `body_bytes_max` bytes together.
-    pub fn new(requests_max: usize, body_bytes_max: usize) -> Arc<Self> {
+    /// Room for `requests_max` requests, for the bodies of `arriving_max` more that are on
+    /// their way, and for `bytes_max` bytes.
+    pub fn new(requests_max: usize, arriving_max: usize, bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            requests: Arc::new(Semaphore::new(requests_max.min(Semaphore::MAX_PERMITS))),
-            body_kib: Arc::new(Semaphore::new((body_bytes_max >> 10).min(Semaphore::MAX_PERMITS))),
+            inside: Bounded::new(requests_max),
+            arriving: Bounded::new(arriving_max),
+            bytes: Bounded::new(bytes_max),
             in_flight: AtomicUsize::new(0),
             idle: Notify::new(),
         })
     }
 
-    /// Takes a place for a request; its body is counted as it arrives, with
-    /// [`Permit::grow`].
+    /// Lets a request's body arrive, whose bytes are counted as they come (see
+    /// [`Admission::room`]).
     ///
     /// # Errors
-    /// [`Kind::Overloaded`] when it is full. It never waits: a caller that is told at
-    /// once can go elsewhere.
-    pub fn admit(self: &Arc<Self>) -> Result<Permit> {
-        let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| full())?;
+    /// [`Kind::Overloaded`] when there would be no place for the request now. It never
+    /// waits: a caller that is told at once can go elsewhere.
+    pub fn arrive(self: &Arc<Self>) -> Result<Arriving> {
+        if !self.inside.has_room() {
+            return Err(full());
+        }
+        self.arriving.take(1)?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Ok(Permit { admission: Arc::clone(self), _request: request, body: self.room() })
+        Ok(Arriving { visit: Visit { admission: Arc::clone(self), is_inside: false } })
     }
 
-    /// Room of no bytes yet, for what a request brings beside its body.
-    pub fn room(&self) -> Room {
-        Room { kib: Arc::clone(&self.body_kib), taken: None, bytes: 0 }
+    /// Room of no bytes yet.
+    pub fn room(self: &Arc<Self>) -> Room {
+        Room { admission: Arc::clone(self), bytes: 0 }
+    }
+
+    /// Bytes that are held for requests and answers.
+    pub fn bytes(&self) -> usize {
+        self.bytes.count.load(Ordering::Relaxed)
     }
 
     /// How many requests are inside.
@@ -118,37 +202,49 @@ impl Admission {
     }
 }
 
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if self.admission.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.admission.idle.notify_waiters();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_does_not_fit_is_refused_and_places_come_back() {
-        let admission = Admission::new(2, 4 << 10);
-        let mut first = admission.admit().expect("fits");
-        (0..3).for_each(|_| first.grow(1 << 10).expect("fits"));
-        let mut second = admission.admit().expect("fits");
-        second.grow(10).expect("fits");
-        assert_eq!(second.grow(2 << 10).expect_err("bytes").kind(), Kind::Overloaded);
-        assert_eq!(admission.admit().expect_err("count").kind(), Kind::Overloaded);
+        let admission = Admission::new(2, 9, 4 << 10);
+        let enter = || admission.arrive().and_then(Arriving::enter);
+        let (first, second) = (enter().expect("fits"), enter().expect("fits"));
+        assert_eq!(enter().expect_err("count").kind(), Kind::Overloaded);
         assert_eq!(admission.in_flight(), 2);
         drop((first, second));
         assert_eq!(admission.in_flight(), 0);
-        assert!(admission.admit().and_then(|mut permit| permit.grow(4 << 10)).is_ok());
+        let (mut one, mut other) = (admission.room(), admission.room());
+        (0..3).for_each(|_| one.grow(1 << 10).expect("fits"));
+        other.grow(10).expect("fits");
+        assert_eq!(other.grow(2 << 10).expect_err("bytes").kind(), Kind::Overloaded);
+        one.shrink(2 << 10);
+        other.grow(2 << 10).expect("fits");
+        // An answer is there, whatever the bound.
+        one.note(4 << 10);
+        assert!(admission.room().grow(1).is_err());
+        drop((one, other));
+        assert_eq!(admission.bytes(), 0);
+    }
+
+    #[test]
+    fn a_body_that_arrives_holds_no_place_of_a_request() {
+        let admission = Admission::new(1, 2, 1);
+        let (first, second) = (admission.arrive().expect("fits"), admission.arrive().expect("fits"));
+        assert!(admission.arrive().is_err(), "bodies on their way are bounded as well");
+        let inside = first.enter().expect("a place");
+        assert_eq!(second.enter().expect_err("no place").kind(), Kind::Overloaded);
+        assert!(admission.arrive().is_err(), "refused before its body is read");
+        assert_eq!(admission.in_flight(), 1);
+        drop(inside);
+        assert!(admission.arrive().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_what_is_inside() {
-        let admission = Admission::new(2, 4 << 10);
-        let permit = admission.admit().expect("fits");
+        let admission = Admission::new(2, 2, 4 << 10);
+        let permit = admission.arrive().expect("fits");
         assert!(!admission.wait_idle(Duration::from_secs(1)).await);
         let waiter = tokio::spawn({
             let admission = Arc::clone(&admission);

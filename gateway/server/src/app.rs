@@ -164,7 +164,8 @@ impl Gateway {
         let (builder, catalog, certificates) = loaded.map_err(|_| StartError::Panicked)??;
 
         let (limits, metrics) = (&config.server.limits, Arc::clone(&builder.metrics));
-        let admission = Admission::new(limits.in_flight_max, limits.in_flight_bytes_max);
+        let connections_max = limits.connections_max.max(limits.in_flight_max);
+        let admission = Admission::new(limits.in_flight_max, connections_max, limits.in_flight_bytes_max);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let turns = Arc::default();
         let reloader = Reloader::new(
@@ -201,10 +202,12 @@ impl Gateway {
             phase: phase_seen.clone(),
         };
         let back = Service::Http(admin::router(Arc::new(back), &back_door));
-        let (front, http) = bind(config.server.http, front, &certificates.http, limits, "http", &metrics)?;
-        let rpc = bind(config.server.grpc, rpc, &certificates.http, limits, "grpc", &metrics);
+        let (front, http) =
+            bind(config.server.http, front, &certificates.http, limits, "http", &admission, &metrics)?;
+        let rpc = bind(config.server.grpc, rpc, &certificates.http, limits, "grpc", &admission, &metrics);
         let rpc = optional(rpc, config.server.grpc_is_chosen())?;
-        let (back, admin) = bind(config.server.admin, back, &certificates.admin, limits, "admin", &metrics)?;
+        let (back, admin) =
+            bind(config.server.admin, back, &certificates.admin, limits, "admin", &admission, &metrics)?;
         let servers = TaskTracker::new();
         servers.spawn(front.serve(phase_seen.clone()));
         let grpc = rpc.map(|(rpc, address)| {
@@ -357,11 +360,12 @@ fn bind(
     tls: &Option<Arc<Keeper>>,
     limits: &config::Limits,
     name: &'static str,
+    admission: &Arc<Admission>,
     metrics: &Arc<Metrics>,
 ) -> Result<(Listener, SocketAddr), StartError> {
     let fault = |source| StartError::Listen { address, source };
     let listener =
-        Listener::bind(address, service, tls.clone(), limits, name, Arc::clone(metrics)).map_err(fault)?;
+        Listener::bind(address, service, tls.clone(), limits, name, admission, metrics).map_err(fault)?;
     let bound = listener.address().map_err(fault)?;
     Ok((listener, bound))
 }

@@ -1,6 +1,7 @@
 //! Tensors in JSON as KServe V2 has them, both ways. Data goes straight between the
 //! text and the packed bytes; nothing is built in between.
 
+mod bounded;
 mod memory;
 pub(crate) mod nested;
 pub(crate) mod nested_write;
@@ -14,10 +15,11 @@ use half::{bf16, f16};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
+use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
 
 use crate::error::{Error, Kind, Result};
 
+pub(crate) use bounded::{Keyed, List, decoded_bytes_max};
 pub(crate) use memory::ReadMemory;
 use memory::{from_memory, is_in_memory};
 pub(crate) use parameters::{Parameters, check_parameters, parameters};
@@ -71,7 +73,7 @@ pub(crate) const TENSORS_MAX: usize = 64;
 pub(crate) struct TensorJson<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    shape: Vec<u64>,
+    shape: List<u64, RANK_MAX>,
     #[serde(borrow)]
     datatype: Cow<'a, str>,
     #[serde(borrow)]
@@ -176,11 +178,11 @@ pub(crate) fn decode(dtype: DType, dims: &[u64], data: &RawValue) -> Result<Tens
     if bytes > TENSOR_BYTES_MAX {
         return Err(to_error(&TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX }));
     }
-    // An element takes at least two characters, so the text bounds the allocation.
-    let elements_possible = data.get().len() / 2 + 1;
     let mut sink = Sink {
         dtype,
-        out: Vec::with_capacity(shape.elements().min(elements_possible) * element_bytes),
+        out: Vec::with_capacity(
+            shape.elements().min(bounded::elements_max(data.get().len())) * element_bytes,
+        ),
         left: shape.elements(),
         fault: None,
     };

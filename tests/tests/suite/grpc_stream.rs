@@ -7,6 +7,7 @@ use sluice_tests::gateway::{self, Running};
 use sluice_tests::grpc::inference::infer_parameter::ParameterChoice;
 use sluice_tests::grpc::inference::{ModelInferRequest, ModelStreamInferResponse};
 use sluice_tests::grpc::{Grpc, STREAM, code, int64, request};
+use sluice_tests::versions::until;
 use tokio::sync::mpsc;
 use tonic::{Code, Request, Status, Streaming};
 
@@ -169,8 +170,42 @@ async fn a_reader_that_does_not_read_holds_a_bounded_number_of_requests() {
     }
     assert!(gateway.metric("sluice_requests_in_flight", "").await <= 66.0);
     client.infer(numbered("marker", 1)).await.expect("others are served");
+    // What is answered and not read holds no place of a request.
+    until(|| async { gateway.metric("sluice_requests_in_flight", "").await == 0.0 }).await;
     // Whoever reads again gets all of them.
     drop(sender);
     let answered = answers.filter(|answer| std::future::ready(answer.is_ok())).count().await;
     assert!(answered >= taken, "{answered} of {taken}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_may_not_come_in_is_told_so_by_its_id_and_the_stream_goes_on() {
+    let gateway = gateway::start(
+        r#"
+        [server.limits]
+        in_flight_max = 1
+        [models.slow]
+        engine = "sim"
+        file = "{repo}/tests/models/slow.sim.json"
+        max_batch_size = 1
+    "#,
+    )
+    .await;
+    for client in [Grpc::connect(gateway.grpc).await, Grpc::connect(gateway.grpc).await.with_gzip()] {
+        let (sender, mut answers) = open(&client, &[]).await;
+        let large = ModelInferRequest {
+            id: "7".to_owned(),
+            ..request("slow", "x", "INT64", &[1, 2], vec![7; 400_000])
+        };
+        sender.send(numbered("slow", 1)).await.expect("taken");
+        sender.send(large).await.expect("taken");
+        let first = next(&mut answers).await.expect("an answer").expect("an answer");
+        assert_eq!((&*first.error_message, &*first.infer_response.expect("a response").id), ("", "1"));
+        let second = next(&mut answers).await.expect("an answer").expect("an answer");
+        assert!(second.error_message.contains("as much work"), "{}", second.error_message);
+        assert_eq!(second.infer_response.expect("whose it is").id, "7");
+        sender.send(numbered("slow", 3)).await.expect("taken");
+        let third = next(&mut answers).await.expect("an answer").expect("an answer");
+        assert_eq!((&*third.error_message, &*third.infer_response.expect("a response").id), ("", "3"));
+    }
 }

@@ -39,6 +39,7 @@ mod sequences;
 mod settings;
 mod shared_memory;
 mod shared_memory_hostile;
+mod slow_peers;
 mod statistics;
 mod stores;
 mod telemetry;

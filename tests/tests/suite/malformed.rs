@@ -198,6 +198,7 @@ fn input_list_cases() -> Vec<Bad> {
             400,
             "bad_request",
         ),
+        bad("a parameter twice", ADD, with(r#""parameters":{"p":1,"p":2}"#), 400, "bad_json"),
         bad("a parameter that is a list", ADD, with(r#""parameters":{"p":[1]}"#), 400, "bad_request"),
         bad("a parameter that is null", ADD, with(r#""parameters":{"p":null}"#), 400, "bad_request"),
         bad("a negative timeout", ADD, with(r#""parameters":{"timeout":-1}"#), 400, "bad_request"),
@@ -272,6 +273,7 @@ fn header_cases() -> Vec<Bad> {
         ("x", "bad_request"),
         ("", "bad_request"),
         ("1.5", "bad_request"),
+        ("+5", "bad_request"),
         // Nothing but data, for a model of two inputs.
         ("0", "bad_request"),
     ] {

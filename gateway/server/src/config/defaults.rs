@@ -65,9 +65,13 @@ pub const DRAIN_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::fro
 pub const BODY_BYTES: u64 = 64 * MIB;
 /// Bounds of the above.
 pub const BODY_BYTES_RANGE: RangeInclusive<u64> = 1..=2 * GIB;
-/// A body arrives within this time or is answered 408; it holds bytes of the budget
-/// meanwhile, and no permit of a model.
+/// A body arrives within this time or is answered 408, and earlier if it stands still; it
+/// holds the bytes of the budget that have come, and no place of a request.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// A reader takes something of its answer within this time, or its connection is closed: it
+/// makes us hold the answer, whose bytes count with those of the bodies. As long as a body
+/// may take; between once and one and a half times as long passes.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Headers arrive within this time or the connection is closed (slowloris).
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// All headers of a request together; answered 431 above. Twice what browsers and
@@ -84,9 +88,11 @@ pub const CONNECTIONS: u64 = 10_000;
 /// expect 100.
 pub const STREAMS: u64 = 100;
 /// Requests at a time, in all rooms together; answered 503 above. Queues of models
-/// are much shorter, so this only guards against slow bodies and slow readers.
+/// are much shorter, so this only guards against what waits beside them. A request whose body
+/// is still arriving is none of them; those are as many as connections may be.
 pub const IN_FLIGHT: u64 = 4096;
-/// Bytes of all bodies at a time; answered 503 above, before the body is buffered.
+/// Bytes of all bodies, of what they are decoded to and of answers that are not taken yet, at
+/// a time; a request is answered 503 above, before its body is buffered.
 /// Sixteen of the largest, or thousands of ordinary ones.
 pub const IN_FLIGHT_BYTES: u64 = GIB;
 /// Bounds of the above.

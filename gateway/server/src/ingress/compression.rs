@@ -1,18 +1,23 @@
 //! Compressed bodies and messages, both ways: gzip and deflate (zlib), bounded, in steps.
 
-use std::io::{Read, Write};
+mod unpacker;
+
+use std::io::{ErrorKind, Write};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
 
-use crate::admission::Permit;
+use self::unpacker::Unpacker;
+use crate::admission::Room;
 use crate::error::{Error, Kind, Result};
 
 /// Bytes that are worked on at a time; after each [`YIELD_STEPS`] of them others get the
 /// thread.
 const STEP_BYTES: usize = 64 << 10;
 const YIELD_STEPS: usize = 8;
+
+/// Bytes that a look at a packed message gives.
+const PEEKED_BYTES: usize = 1 << 10;
 
 /// Answers below this are not compressed: they would hardly be smaller.
 pub(super) const PACKED_BYTES_MIN: usize = 1 << 10;
@@ -49,34 +54,42 @@ impl Compression {
         self,
         packed: Bytes,
         bytes_max: usize,
-        mut permit: Option<&mut Permit>,
+        mut room: Option<&mut Room>,
     ) -> Result<Option<Bytes>> {
-        let packed = std::io::Cursor::new(packed);
-        let mut reader: Box<dyn Read + Send> = match self {
-            Self::Gzip => Box::new(MultiGzDecoder::new(packed)),
-            Self::Deflate => Box::new(ZlibDecoder::new(packed)),
-        };
         let fault =
             |_| Error::new(Kind::BadRequest, format!("it is no {} data, or was cut off", self.name()));
+        let mut unpacker = Unpacker::new(self, packed);
         let mut whole = BytesMut::new();
         let mut step = vec![0; STEP_BYTES];
         for number in 1.. {
-            let read = reader.read(&mut step).map_err(fault)?;
-            if read == 0 {
-                break;
+            match unpacker.read(&mut step) {
+                Ok(0) if !unpacker.next_member()? => break,
+                Ok(read) => {
+                    if whole.len() + read > bytes_max {
+                        return Ok(None);
+                    }
+                    if let Some(room) = room.as_deref_mut() {
+                        room.grow(read)?;
+                    }
+                    whole.extend_from_slice(step.get(..read).unwrap_or_default());
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => unpacker.go_on(),
+                Err(error) => return Err(fault(error)),
             }
-            if whole.len() + read > bytes_max {
-                return Ok(None);
-            }
-            if let Some(permit) = permit.as_deref_mut() {
-                permit.grow(read)?;
-            }
-            whole.extend_from_slice(step.get(..read).unwrap_or_default());
             if number % YIELD_STEPS == 0 {
                 tokio::task::yield_now().await;
             }
         }
         Ok(Some(whole.freeze()))
+    }
+
+    /// The beginning of what is packed, as much of it as one step gives: for a look at a
+    /// message that is not read.
+    pub(super) fn peek(self, packed: Bytes) -> Bytes {
+        let mut step = BytesMut::zeroed(PEEKED_BYTES);
+        let read = Unpacker::new(self, packed).read(&mut step).unwrap_or(0);
+        step.truncate(read);
+        step.freeze()
     }
 
     /// Packs the pieces, one behind the other, behind what `out` holds already.
@@ -121,6 +134,7 @@ async fn write<W: Write, T>(
 
 #[cfg(test)]
 mod tests {
+    use super::unpacker::MEMBERS_MAX;
     use super::*;
 
     #[tokio::test]
@@ -136,6 +150,53 @@ mod tests {
             assert_eq!(unpack(text.len() - 1).await.expect("valid"), None, "one byte too many");
             let cut = packed.slice(..packed.len() / 2);
             assert!(way.unpack(cut, text.len(), None).await.is_err());
+        }
+    }
+
+    /// So many bytes of gzip members that hold nothing.
+    fn empty_members(count: usize) -> Bytes {
+        let empty = GzEncoder::new(Vec::new(), flate2::Compression::fast()).finish().expect("packs");
+        empty.repeat(count).into()
+    }
+
+    #[tokio::test]
+    async fn a_body_of_several_members_is_read_and_one_of_too_many_is_refused() {
+        let way = Compression::Gzip;
+        let part = way.pack([Bytes::from_static(b"part")], BytesMut::new()).await.expect("packs");
+        let both = [&part[..], &empty_members(MEMBERS_MAX - 2), &part[..]].concat();
+        assert_eq!(way.unpack(both.into(), 8, None).await.expect("valid"), Some("partpart".into()));
+        let error = way.unpack(empty_members(MEMBERS_MAX + 1), 8, None).await.expect_err("too many");
+        assert_eq!(error.kind(), Kind::BadRequest);
+    }
+
+    /// Polls that others get while this is unpacked.
+    async fn yields(way: Compression, packed: Bytes) -> usize {
+        let mut unpacking = std::pin::pin!(way.unpack(packed, 1 << 20, None));
+        let mut polls = 0;
+        let unpacked = std::future::poll_fn(|cx| {
+            polls += 1;
+            unpacking.as_mut().poll(cx)
+        });
+        let _ = unpacked.await;
+        polls
+    }
+
+    #[tokio::test]
+    async fn what_unpacks_to_nothing_still_lets_others_have_the_thread() {
+        assert!(yields(Compression::Gzip, empty_members(1 << 16)).await > MEMBERS_MAX / 16);
+        // Stored blocks of no bytes, of which the last never comes.
+        let blocks = [&[0x78, 0x01][..], &[0, 0, 0, 0xff, 0xff].repeat(1 << 20)].concat();
+        assert!(yields(Compression::Deflate, blocks.into()).await >= 8);
+    }
+
+    #[tokio::test]
+    async fn the_beginning_of_a_packed_message_can_be_looked_at() {
+        let text = Bytes::from("sluice ".repeat(1000));
+        for way in [Compression::Gzip, Compression::Deflate] {
+            let packed = way.pack([text.clone()], BytesMut::new()).await.expect("packs").freeze();
+            let cut = packed.slice(..packed.len() - 9);
+            assert!(way.peek(cut).starts_with(b"sluice sluice"));
+            assert!(way.peek(Bytes::from_static(b"no such data")).is_empty());
         }
     }
 }

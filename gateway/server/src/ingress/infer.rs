@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sluice_sandbox::{Answer, HttpBody, Part, Request};
 use sluice_tensor::{DType, NamedTensor, Shape, Tensor, find};
+use tokio::time::Instant;
 
 use super::parameters::Wishes;
 use super::{classification, served};
@@ -88,6 +89,7 @@ pub struct InferStream {
     asked: Asked,
     snapshot: Arc<Snapshot>,
     target: Box<str>,
+    deadline: Instant,
 }
 
 /// As [`infer`], for protocols that carry several answers to one request. Returns when the
@@ -105,12 +107,18 @@ pub async fn infer_stream(
     match pipeline::predict_stream(&snapshot, target, &call, inputs).await? {
         Streamed::Whole(predicted) => asked.answer(&snapshot, target, predicted).map(Inferred::One),
         Streamed::Parts(stream) => {
-            Ok(Inferred::Many(Box::new(InferStream { stream, asked, snapshot, target: target.into() })))
+            let (target, deadline) = (target.into(), call.deadline);
+            Ok(Inferred::Many(Box::new(InferStream { stream, asked, snapshot, target, deadline })))
         }
     }
 }
 
 impl InferStream {
+    /// Until when all of it has to be answered.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// The next answer, and whether it is known to be the last; `None` when there are no
     /// more. A stream may end without an answer that says so (see
     /// [`pipeline::StreamedPart`]), and ends after an error. Cancel-safe.

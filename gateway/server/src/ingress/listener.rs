@@ -14,7 +14,7 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use http::header::{ALLOW, CONNECTION};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -22,11 +22,13 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::grpc;
+use super::readers::{self, Unread, Watched};
+use crate::admission::Admission;
 use crate::auth::Connection;
 use crate::auth::tls::Keeper;
 use crate::config::Limits;
@@ -82,6 +84,7 @@ pub struct Listener {
     tls: Option<Arc<Keeper>>,
     limits: Limits,
     name: &'static str,
+    admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
 
@@ -92,12 +95,14 @@ struct Serving {
     tls: Option<Arc<Keeper>>,
     limits: Limits,
     phase: watch::Receiver<Phase>,
+    admission: Arc<Admission>,
     metrics: Arc<Metrics>,
 }
 
 impl Listener {
     /// Binds the address. Port 0 picks a free one. Connections begin with TLS if there
-    /// are certificates. `name` is the metric label of its connections.
+    /// are certificates. `name` is the metric label of its connections; answers that they do
+    /// not take are counted in `admission`.
     ///
     /// # Errors
     /// The address is taken or not ours.
@@ -107,7 +112,8 @@ impl Listener {
         tls: Option<Arc<Keeper>>,
         limits: &Limits,
         name: &'static str,
-        metrics: Arc<Metrics>,
+        admission: &Arc<Admission>,
+        metrics: &Arc<Metrics>,
     ) -> io::Result<Self> {
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
@@ -116,7 +122,8 @@ impl Listener {
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         let socket = TcpListener::from_std(socket.into())?;
-        Ok(Self { socket, service, tls, limits: limits.clone(), name, metrics })
+        let (admission, metrics) = (Arc::clone(admission), Arc::clone(metrics));
+        Ok(Self { socket, service, tls, limits: limits.clone(), name, admission, metrics })
     }
 
     /// Where it listens.
@@ -137,6 +144,7 @@ impl Listener {
             tls: self.tls,
             limits: self.limits,
             phase: phase.clone(),
+            admission: self.admission,
             metrics: Arc::clone(&self.metrics),
         };
         let start = |stream: TcpStream, peer: SocketAddr| {
@@ -216,57 +224,100 @@ where
 {
     let heard = Arc::new(AtomicBool::new(false));
     let hears = Arc::clone(&heard);
-    let phase = serving.phase.clone();
+    let unread = Unread::new(serving.admission);
+    let stream = TokioIo::new(Watched::new(stream, &unread));
+    let watch = Watch {
+        heard,
+        deadline,
+        unread: Arc::clone(&unread),
+        write_timeout: serving.limits.write_timeout,
+        phase: serving.phase.clone(),
+        metrics: serving.metrics,
+    };
     match serving.service {
         Service::Http(router) => {
             let service = service_fn(move |request: Request<Incoming>| {
                 hears.store(true, Ordering::Release);
-                respond(router.clone(), request, connection, serving.phase.clone())
+                let answer = respond(router.clone(), request, connection, serving.phase.clone());
+                let unread = Arc::clone(&unread);
+                async move {
+                    let bytes =
+                        |body: &Body| body.size_hint().exact().and_then(|bytes| bytes.try_into().ok());
+                    answer.await.map(|response| {
+                        response.map(|body| {
+                            let bytes = bytes(&body).unwrap_or(0);
+                            readers::Answer::new(body, bytes, &unread)
+                        })
+                    })
+                }
             });
             let served = builder(&serving.limits);
-            let served = served.serve_connection(TokioIo::new(stream), service);
-            drive(served, &heard, deadline, phase).await;
+            let served = served.serve_connection(stream, service);
+            watch.drive(served).await;
         }
         Service::Grpc(server) => {
             let service = service_fn(move |request: Request<Incoming>| {
                 hears.store(true, Ordering::Release);
-                let server = Arc::clone(&server);
-                async move { Ok::<_, Infallible>(server.respond(request, connection).await) }
+                let (server, unread) = (Arc::clone(&server), Arc::clone(&unread));
+                async move {
+                    let response = server.respond(request, connection).await;
+                    Ok::<_, Infallible>(response.map(|reply| {
+                        let bytes = reply.byte_len();
+                        readers::Answer::new(reply, bytes, &unread)
+                    }))
+                }
             });
             let served = grpc_builder(&serving.limits);
-            let served = served.serve_connection(TokioIo::new(stream), service);
-            drive(served, &heard, deadline, phase).await;
+            let served = served.serve_connection(stream, service);
+            watch.drive(served).await;
         }
     }
 }
 
-/// Serves a connection to its end: that of its peer, of the time for its first request, or
-/// of the gateway.
-async fn drive<C: GracefulConnection>(
-    served: C,
-    heard: &AtomicBool,
+/// What a connection is ended for.
+struct Watch {
+    /// Whether a request has come, and until when one has to.
+    heard: Arc<AtomicBool>,
     deadline: Instant,
+    unread: Arc<Unread>,
+    write_timeout: Duration,
     phase: watch::Receiver<Phase>,
-) {
-    let mut served = std::pin::pin!(served);
-    let mut silence = std::pin::pin!(tokio::time::sleep_until(deadline));
-    let mut stopping = std::pin::pin!(lingered(phase));
-    let (mut watching_silence, mut watching_stop) = (true, true);
-    loop {
-        tokio::select! {
-            // An error here is the peer's: a broken request or connection.
-            _ = &mut served => return,
-            () = &mut silence, if watching_silence => {
-                // The version detection reads without a timeout of its own: a peer
-                // that has not sent one whole request head by now is closed.
-                if !heard.load(Ordering::Acquire) {
-                    return;
+    metrics: Arc<Metrics>,
+}
+
+impl Watch {
+    /// Serves a connection to its end: that of its peer, of the time for its first request or
+    /// for taking its answers, or of the gateway.
+    async fn drive<C: GracefulConnection>(self, served: C) {
+        let mut served = std::pin::pin!(served);
+        let mut silence = std::pin::pin!(tokio::time::sleep_until(self.deadline));
+        let mut stopping = std::pin::pin!(lingered(self.phase));
+        let (mut watching_silence, mut watching_stop) = (true, true);
+        let tick = self.write_timeout / readers::TICKS_IN_TIMEOUT;
+        let mut ticks = tokio::time::interval_at(Instant::now() + tick, tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // An error here is the peer's: a broken request or connection.
+                _ = &mut served => return,
+                () = &mut silence, if watching_silence => {
+                    // The version detection reads without a timeout of its own: a peer
+                    // that has not sent one whole request head by now is closed.
+                    if !self.heard.load(Ordering::Acquire) {
+                        return;
+                    }
+                    watching_silence = false;
                 }
-                watching_silence = false;
-            }
-            () = &mut stopping, if watching_stop => {
-                served.as_mut().graceful_shutdown();
-                watching_stop = false;
+                _ = ticks.tick() => {
+                    if self.unread.tick() {
+                        self.metrics.rejected("write_timeout");
+                        return;
+                    }
+                }
+                () = &mut stopping, if watching_stop => {
+                    served.as_mut().graceful_shutdown();
+                    watching_stop = false;
+                }
             }
         }
     }

@@ -8,6 +8,8 @@ pub mod http;
 pub mod infer;
 pub mod listener;
 pub mod memory;
+mod pace;
 pub mod parameters;
+mod readers;
 pub mod served;
 pub mod settings;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::served::shown;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{Parameter, RequestOptions, Sequence, SequenceId};
 
@@ -38,6 +39,10 @@ pub fn read(given: Vec<(Arc<str>, Parameter)>) -> Result<Wishes> {
     check_count(given.len())?;
     let mut wishes = Wishes::default();
     let (mut id, mut start, mut end) = (None, false, false);
+    let is_doubled = |(at, (name, _)): &(usize, &(Arc<str>, _))| given.iter().take(*at).any(|(it, _)| it == name);
+    if let Some((_, (name, _))) = given.iter().enumerate().find(is_doubled) {
+        return Err(fault(format!("parameter '{}' is given twice", shown(name))));
+    }
     for (name, value) in given {
         check_size(&name, &value)?;
         match &*name {
@@ -182,6 +187,8 @@ mod tests {
             let refused = read(given(&[(name, value.clone())]));
             assert_eq!(refused.map_err(|error| error.kind()), Err(Kind::BadRequest), "{name} {value:?}");
         }
+        let twice = read(given(&[("x", Parameter::Integer(1)), ("x", Parameter::Integer(2))]));
+        assert_eq!(twice.map_err(|error| error.kind()), Err(Kind::BadRequest), "a name that is given twice");
         let many = (0..=PARAMETERS_MAX).map(|n| (n.to_string().into(), Parameter::Bool(true))).collect();
         assert!(read(many).is_err());
     }

@@ -40,6 +40,16 @@ pub fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<(
     ))
 }
 
+/// Whether what is served under a name can answer, by that version if one is named.
+pub fn is_ready(snapshot: &Snapshot, name: &str, version: Option<&str>) -> bool {
+    match version {
+        Some(version) if !snapshot.pipelines.contains_key(name) => {
+            snapshot.model(name, Some(version)).is_ok_and(|model| model.is_ready())
+        }
+        _ => snapshot.is_ready(name),
+    }
+}
+
 /// A trace of a request for this name, if it is to be traced.
 pub fn trace(tracer: &Arc<Tracer>, snapshot: &Snapshot, name: &str, request_id: &str) -> Option<Arc<Trace>> {
     tracer.sample(name, request_id, || snapshot.serves(name).then(|| version(snapshot, name).to_owned()))

@@ -71,6 +71,12 @@ impl<'a> Column<'a> {
     }
 }
 
+/// Most bytes that JSON of `json_bytes` becomes as tensors of these inputs.
+pub(crate) fn decoded_bytes_max(specs: &[TensorSpec], json_bytes: usize) -> usize {
+    let one = |spec: &TensorSpec| super::decoded_bytes_max(spec.dtype, &[u64::MAX], json_bytes);
+    specs.iter().map(one).max().unwrap_or(0)
+}
+
 fn named(input: &str, error: &Error) -> Error {
     Error::new(error.kind(), format!("input '{input}': {}", error.message()))
 }

@@ -1,11 +1,11 @@
 //! Parameters in JSON: of a request, an input or an output.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
+use super::Keyed;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::Parameter;
 
@@ -13,7 +13,7 @@ use crate::pipeline::Parameter;
 const PARAMETERS_MAX: usize = 64;
 
 /// The parameters of a request or of a tensor.
-pub(crate) type Parameters<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+pub(crate) type Parameters<'a> = Keyed<'a, PARAMETERS_MAX>;
 
 /// Parameters are few, and flat: numbers, strings and truth values.
 pub(crate) fn check_parameters(parameters: Option<&Parameters<'_>>) -> Result<()> {

@@ -168,6 +168,8 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Time for a whole body to arrive.
     pub body_timeout: Duration,
+    /// Time in which a reader has to take something of its answer.
+    pub write_timeout: Duration,
     /// Time for all headers of a request to arrive.
     pub header_timeout: Duration,
     /// Bytes of all headers of a request.

@@ -127,6 +127,7 @@ fn limits(check: &mut Checker<'_>, file: &LimitsFile) -> Limits {
             &d::BODY_BYTES_RANGE,
         ),
         body_timeout: check.timeout(at, "body_timeout_ms", file.body_timeout_ms, d::BODY_TIMEOUT),
+        write_timeout: check.timeout(at, "write_timeout_ms", file.write_timeout_ms, d::WRITE_TIMEOUT),
         header_timeout: check.timeout(at, "header_timeout_ms", file.header_timeout_ms, d::HEADER_TIMEOUT),
         header_bytes_max: check.number(
             at,

@@ -5,6 +5,7 @@
 use bytes::{Bytes, BytesMut};
 use sluice_tensor::{DType, Shape, TENSOR_BYTES_MAX, Tensor, TensorError};
 
+use super::decode::{Contents, Grow};
 use super::wire::{self, Fields, Value};
 use crate::error::{Error, Kind, Result};
 use crate::tensor_json::to_error;
@@ -26,10 +27,12 @@ fn field_of(dtype: DType) -> Option<(u64, &'static str)> {
 
 /// Reads an input's contents.
 ///
+/// `grow` takes room for them before.
+///
 /// # Errors
 /// Elements in the field of another data type, too few, too many, or one that does not
 /// fit the data type.
-pub(super) fn decode(dtype: DType, shape: Shape, contents: Bytes) -> Result<Tensor> {
+pub(super) fn decode(dtype: DType, shape: Shape, contents: &Contents, grow: &mut Grow<'_>) -> Result<Tensor> {
     let Some((number, field)) = field_of(dtype) else {
         return Err(Error::new(Kind::BadDtype, format!("{dtype} comes in raw_input_contents only")));
     };
@@ -38,17 +41,23 @@ pub(super) fn decode(dtype: DType, shape: Shape, contents: Bytes) -> Result<Tens
     if bytes > TENSOR_BYTES_MAX {
         return Err(to_error(&TensorError::TooLarge { bytes, max: TENSOR_BYTES_MAX }));
     }
-    let mut elements = Elements { dtype, left: shape.elements(), out: BytesMut::new(), whole: None };
-    let mut fields = Fields(contents);
-    while let Some((read, value)) = fields.next()? {
-        match read {
-            read if read == number => elements.take(value)?,
-            // An empty list of another type is nothing.
-            1..=8 if matches!(&value, Value::Bytes(list) if list.is_empty() && read != 8) => {}
-            1..=8 => {
-                return Err(Error::new(Kind::BadDtype, format!("the data of a {dtype} tensor is {field}")));
+    let unpacked = unpacked_bytes_max(dtype, shape.elements(), contents);
+    grow(unpacked)?;
+    let out = BytesMut::with_capacity(unpacked);
+    let mut elements = Elements { dtype, left: shape.elements(), out, whole: None };
+    for piece in std::iter::once(&contents.first).chain(&contents.more) {
+        let mut fields = Fields(piece.clone());
+        while let Some((read, value)) = fields.next()? {
+            match read {
+                read if read == number => elements.take(value)?,
+                // An empty list of another type is nothing.
+                1..=8 if matches!(&value, Value::Bytes(list) if list.is_empty() && read != 8) => {}
+                1..=8 => {
+                    let what = format!("the data of a {dtype} tensor is {field}");
+                    return Err(Error::new(Kind::BadDtype, what));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
     if elements.left > 0 {
@@ -58,6 +67,25 @@ pub(super) fn decode(dtype: DType, shape: Shape, contents: Bytes) -> Result<Tens
     let data = elements.whole.unwrap_or_else(|| elements.out.freeze());
     Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error))
 }
+
+/// Most bytes that the contents become beside themselves: each element takes at least one
+/// byte of theirs.
+fn unpacked_bytes_max(dtype: DType, elements: usize, contents: &Contents) -> usize {
+    let given = contents.byte_len();
+    match dtype.size() {
+        // One run of them is a tensor's data as it is.
+        Some(size)
+            if matches!(dtype, DType::F32 | DType::F64) && given <= elements * size + RUN_HEAD_BYTES =>
+        {
+            0
+        }
+        Some(size) => elements.min(given) * size,
+        None => elements.min(given) * size_of::<u32>() + given,
+    }
+}
+
+/// Bytes that stand before a run of packed elements: the field's key and a length.
+const RUN_HEAD_BYTES: usize = 6;
 
 /// Packs elements, never more of them than the shape has.
 struct Elements {

@@ -37,7 +37,8 @@ pub(super) async fn answer(
             let (model, version) = (text("name"), text("version"));
             // One that is not there is not ready, in Triton's words.
             let is_there = check_version(&snapshot, model, version).is_ok();
-            json!({ "ready": is_there && front.is_serving() && snapshot.is_ready(model) })
+            let is_ready = served::is_ready(&snapshot, model, some(version));
+            json!({ "ready": is_there && front.is_serving() && is_ready })
         }
         Call::ServerMetadata => metadata::server_json(&snapshot),
         Call::ModelMetadata => {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, Tensor};
 
 use super::contents;
@@ -46,7 +46,40 @@ pub(super) struct Input {
     pub(super) datatype: Text,
     pub(super) dims: Vec<u64>,
     pub(super) parameters: Parameters,
-    pub(super) contents: Option<Bytes>,
+    pub(super) contents: Contents,
+}
+
+/// Most pieces that an input's contents may come in, beside empty ones. Clients send one;
+/// a message that comes twice is both of them, one behind the other. More answer 400.
+const PIECES_MAX: usize = 64;
+
+/// An input's contents: slices of the message, none of them empty.
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    pub(super) first: Bytes,
+    /// Empty, unless somebody makes use of the rule above.
+    pub(super) more: Vec<Bytes>,
+}
+
+impl Contents {
+    fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    pub(super) fn byte_len(&self) -> usize {
+        self.first.len() + self.more.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    fn add(&mut self, piece: Bytes) -> Result<()> {
+        match piece {
+            piece if piece.is_empty() => Ok(()),
+            piece if self.is_empty() => {
+                self.first = piece;
+                Ok(())
+            }
+            piece => push(&mut self.more, piece, PIECES_MAX - 1, "pieces of an input's contents"),
+        }
+    }
 }
 
 /// An output that is asked for.
@@ -78,6 +111,17 @@ pub(super) fn message(bytes: Bytes) -> Result<Message> {
     Ok(message)
 }
 
+/// The id of a request of which only the beginning is there; empty if it is not in that.
+pub(super) fn id_of(beginning: Bytes) -> String {
+    let mut fields = Fields(beginning);
+    while let Ok(Some((number, value))) = fields.next() {
+        if number == 3 {
+            return value.text().map(|id| id.to_string()).unwrap_or_default();
+        }
+    }
+    String::new()
+}
+
 fn push<T>(list: &mut Vec<T>, value: T, max: usize, what: &str) -> Result<()> {
     if list.len() >= max {
         return Err(Error::new(Kind::BadRequest, format!("a request has at most {max} {what}")));
@@ -95,18 +139,7 @@ fn input(bytes: Bytes) -> Result<Input> {
             2 => input.datatype = value.text()?,
             3 => dims(&mut input.dims, value)?,
             4 => push(&mut input.parameters, parameter(value.bytes()?)?, PARAMETERS_MAX, "parameters")?,
-            5 => {
-                let more = value.bytes()?;
-                // A message that comes twice is both of them, one behind the other.
-                input.contents = Some(match input.contents.take() {
-                    None => more,
-                    Some(first) => {
-                        let mut both = BytesMut::from(&*first);
-                        both.extend_from_slice(&more);
-                        both.freeze()
-                    }
-                });
-            }
+            5 => input.contents.add(value.bytes()?)?,
             _ => {}
         }
     }
@@ -184,7 +217,8 @@ impl Message {
 
     /// What the caller asks for.
     ///
-    /// Inputs in shared memory are copied from it, after `grow` has taken room for them.
+    /// Inputs in shared memory are copied from it, and packed elements unpacked, after `grow`
+    /// has taken room for them.
     ///
     /// # Errors
     /// What is wrong with an input, an output or a parameter, by name.
@@ -247,13 +281,13 @@ pub(super) fn tensors(
             |error: Error| Error::new(error.kind(), format!("input '{}': {}", shown(name), error.message()));
         let (dtype, shape) = described(input).map_err(located)?;
         let want = shape.bytes(dtype).map_err(|error| located(to_error(&error)))?;
-        if is_in_memory(input) && input.contents.as_ref().is_some_and(|contents| !contents.is_empty()) {
+        if is_in_memory(input) && !input.contents.is_empty() {
             // Triton's words.
             let what = "unexpected 'content' provided when using shared memory for input tensor";
             return Err(Error::new(Kind::BadRequest, format!("{what} '{}'", shown(name))));
         }
         let tensor = match reach.read(&input.parameters, name, want, &mut *grow)? {
-            None => tensor(input, dtype, shape, raw.next()),
+            None => tensor(input, dtype, shape, raw.next(), grow),
             Some(data) => Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error)),
         };
         let tensor = tensor.map_err(located)?;
@@ -278,10 +312,16 @@ fn described(input: &Input) -> Result<(DType, Shape)> {
     Ok((dtype, shape))
 }
 
-fn tensor(input: &Input, dtype: DType, shape: Shape, raw: Option<Bytes>) -> Result<Tensor> {
+fn tensor(
+    input: &Input,
+    dtype: DType,
+    shape: Shape,
+    raw: Option<Bytes>,
+    grow: &mut Grow<'_>,
+) -> Result<Tensor> {
     match raw {
-        None => contents::decode(dtype, shape, input.contents.clone().unwrap_or_default()),
-        Some(data) if input.contents.as_ref().is_none_or(Bytes::is_empty) => {
+        None => contents::decode(dtype, shape, &input.contents, grow),
+        Some(data) if input.contents.is_empty() => {
             Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error))
         }
         Some(_) => Err(Error::new(Kind::BadRequest, "it has its data both raw and in its contents")),
@@ -290,6 +330,7 @@ fn tensor(input: &Input, dtype: DType, shape: Shape, raw: Option<Bytes>) -> Resu
 
 #[cfg(test)]
 mod tests {
+    use bytes::BytesMut;
     use proptest::prelude::*;
 
     use super::super::wire::Writer;
@@ -347,6 +388,31 @@ mod tests {
     }
 
     #[test]
+    fn the_id_is_found_in_the_beginning_of_a_request() {
+        let bytes = Bytes::from(whole());
+        assert_eq!(id_of(bytes.slice(..40)), "id");
+        assert_eq!(id_of(bytes.slice(..4)), "");
+        assert_eq!(id_of(Bytes::from_static(&[0xff; 9])), "");
+    }
+
+    #[test]
+    fn room_is_taken_for_elements_before_they_are_unpacked() {
+        let packed = one_input(1000, |input| input.message(5, |contents| contents.bytes(5, &[1; 1000])));
+        let ask =
+            |bytes: Vec<u8>, grow: &mut Grow<'_>| message(bytes.into())?.request(&Reach::nothing(), grow);
+        let mut taken = 0;
+        let read = ask(packed.clone(), &mut |bytes| {
+            taken += bytes;
+            Ok(())
+        });
+        assert_eq!((read.is_ok(), taken), (true, 8000));
+        let full = |_| Err(Error::new(Kind::Overloaded, "full"));
+        assert_eq!(ask(packed, &mut { full }).err().map(|error| error.kind()), Some(Kind::Overloaded));
+        // Raw data is a slice of the message, which is counted.
+        assert!(ask(whole(), &mut { full }).is_ok());
+    }
+
+    #[test]
     fn contents_that_come_in_two_parts_are_one_list() {
         let mut out = BytesMut::new();
         let mut writer = Writer(&mut out);
@@ -361,6 +427,38 @@ mod tests {
         let request = read(out.to_vec()).expect("well-formed");
         let data: Vec<u8> = [7_u64, 8, 9].iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(request.inputs[0].tensor.to_dense(), data);
+    }
+
+    /// An input of `dims` elements, and whatever `contents` writes.
+    fn one_input(elements: u64, contents: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
+        let mut out = BytesMut::new();
+        Writer(&mut out).message(5, |input| {
+            input.text(1, "a");
+            input.text(2, "UINT64");
+            input.varint(3, elements);
+            contents(input);
+        });
+        out.to_vec()
+    }
+
+    #[test]
+    fn contents_in_any_number_of_pieces_take_no_longer_than_in_one() {
+        let piece = vec![1; 1 << 20];
+        let bytes = one_input(2 << 20, |input| {
+            input.message(5, |contents| contents.bytes(5, &piece));
+            // With a copy of what came before for each of these, this would not end today.
+            (0..1 << 20).for_each(|_| input.bytes(5, &[]));
+            input.message(5, |contents| contents.bytes(5, &piece));
+        });
+        let request = read(bytes).expect("well-formed");
+        assert_eq!(request.inputs[0].tensor.byte_len(), 16 << 20);
+        let split = |pieces| {
+            let one = |input: &mut Writer<'_>| input.message(5, |contents| contents.varint(5, 7));
+            read(one_input(pieces, |input| (0..pieces).for_each(|_| one(input))))
+        };
+        assert!(split(PIECES_MAX as u64).is_ok());
+        let refused = split(PIECES_MAX as u64 + 1).map_err(|error| error.kind());
+        assert_eq!(refused.expect_err("too many"), Kind::BadRequest);
     }
 
     proptest! {

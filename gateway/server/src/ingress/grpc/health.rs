@@ -89,7 +89,7 @@ pub(super) fn watch(server: &Arc<Server>, request: Bytes) -> Result<Response<Rep
             if told != Some(state) {
                 told = Some(state);
                 let Ok(message) = response(state) else { return };
-                if events.send(Event::Message(message)).await.is_err() {
+                if events.send(Event::Message(message.into())).await.is_err() {
                     return;
                 }
             }

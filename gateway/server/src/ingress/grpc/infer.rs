@@ -15,13 +15,14 @@ use super::encode::{self, Pieces};
 use super::receive::Messages;
 use super::reply::Reply;
 use super::{Admitted, internal, metadata};
-use crate::admission::Permit;
+use crate::admission::Room;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress;
 use crate::ingress::http::{Front, exchange};
 use crate::ingress::infer::{InferRequest, InferResponse, InferStream, Inferred};
 use crate::ingress::memory::Reach;
+use crate::ingress::pace::Pace;
 use crate::observe::{self, OTHER, PipelineMetrics};
 use crate::pipeline::Call;
 use crate::wire_error::wire_error;
@@ -124,11 +125,14 @@ pub(super) async fn unary(front: &Arc<Front>, mut admitted: Admitted) -> Respons
     let inside = async {
         let caller = Caller::of(&admitted)?;
         // The permit lives until the answer is made, so that a drain waits for it.
-        let mut permit = front.admission.admit().inspect_err(|_| front.metrics.rejected("overloaded"))?;
+        let overloaded = |_: &Error| front.metrics.rejected("overloaded");
+        let arriving = front.admission.arrive().inspect_err(overloaded)?;
+        let mut room = front.admission.room();
+        let message = receive(front, &caller, arrived, &mut admitted.messages, &mut room).await?;
+        let _permit = arriving.enter().inspect_err(overloaded)?;
         let mut in_flight = front.metrics.request_in_flight(0);
-        let message = receive(front, &caller, arrived, &mut admitted.messages, &mut permit).await?;
         in_flight.set_bytes(message.len());
-        let predicted = predict(front, &caller, arrived, message, &mut permit, &mut progress).await?;
+        let predicted = predict(front, &caller, arrived, message, &mut room, &mut progress).await?;
         let pieces = tracing::debug_span!("encode").in_scope(|| predicted.encode(&progress.id, None))?;
         Reply::message(pieces, admitted.packing, predicted.response.shadow).await
     };
@@ -144,11 +148,12 @@ async fn receive(
     caller: &Caller,
     arrived: Instant,
     messages: &mut Messages,
-    permit: &mut Permit,
+    room: &mut Room,
 ) -> Result<Bytes> {
     let body_deadline = arrived + front.limits.body_timeout;
     let deadline = caller.deadline.map_or(body_deadline, |deadline| deadline.min(body_deadline));
-    let reading = read(messages, permit).instrument(tracing::debug_span!("decode"));
+    let reading = read(messages, room, Pace::new(arrived, front.limits.body_timeout))
+        .instrument(tracing::debug_span!("decode"));
     match tokio::time::timeout_at(deadline, reading).await {
         Ok(message) => message,
         Err(_) if deadline < body_deadline => Err(deadline_passed()),
@@ -156,12 +161,12 @@ async fn receive(
     }
 }
 
-/// The one message of a call, counted for its permit.
+/// The one message of a call, counted.
 ///
 /// # Errors
 /// None, or more than one; and as [`Messages::next`].
-pub(super) async fn read(messages: &mut Messages, permit: &mut Permit) -> Result<Bytes> {
-    let message = messages.next(Some(permit)).await?;
+pub(super) async fn read(messages: &mut Messages, room: &mut Room, pace: Pace) -> Result<Bytes> {
+    let message = messages.next(Some(room), pace).await?;
     let message = message.ok_or_else(|| Error::new(Kind::BadRequest, "the call has no message"))?;
     if !messages.is_at_end().await? {
         return Err(Error::new(Kind::BadRequest, "the call has more than one message"));
@@ -187,7 +192,7 @@ fn prepare(
     caller: &Caller,
     arrived: Instant,
     message: Bytes,
-    permit: &mut Permit,
+    room: &mut Room,
     progress: &mut Progress,
 ) -> Result<Prepared> {
     let snapshot = front.catalog.snapshot();
@@ -214,13 +219,8 @@ fn prepare(
         trace.event("GRPC_WAITREAD_END");
     }
     let call = Call { arrived, key, tenant: caller.tenant.clone(), trace, ..call };
-    let is_raw = !message.raw.is_empty();
     let wants_empty_final = message.wants_empty_final();
-    let request = message.request(&caller.reach, &mut |bytes| permit.grow(bytes))?;
-    if !is_raw {
-        // Elements that were packed take room that their message does not.
-        permit.grow(request.inputs.iter().map(|input| input.tensor.byte_len()).sum())?;
-    }
+    let request = message.request(&caller.reach, &mut |bytes| room.grow(bytes))?;
     Ok(Prepared { snapshot, model, call, request, wants_empty_final })
 }
 
@@ -233,11 +233,11 @@ async fn predict(
     caller: &Caller,
     arrived: Instant,
     message: Bytes,
-    permit: &mut Permit,
+    room: &mut Room,
     progress: &mut Progress,
 ) -> Result<Predicted> {
     let Prepared { snapshot, model, call, request, .. } =
-        prepare(front, caller, arrived, message, permit, progress)?;
+        prepare(front, caller, arrived, message, room, progress)?;
     let response = ingress::infer::infer(&snapshot, &model, call, request).await?;
     Ok(Predicted { model, response })
 }
@@ -259,18 +259,13 @@ pub(super) async fn predict_stream(
     caller: &Caller,
     arrived: Instant,
     message: Bytes,
-    permit: &mut Permit,
+    room: &mut Room,
     progress: &mut Progress,
 ) -> Result<Answered> {
     let Prepared { snapshot, model, call, request, wants_empty_final } =
-        prepare(front, caller, arrived, message, permit, progress)?;
+        prepare(front, caller, arrived, message, room, progress)?;
     match ingress::infer::infer_stream(snapshot, &model, call, request).await? {
         Inferred::One(response) => Ok(Answered::One(Predicted { model, response })),
         Inferred::Many(answers) => Ok(Answered::Many { model, answers, wants_empty_final }),
     }
-}
-
-/// The id of a request that is not run.
-pub(super) fn id_of(message: Bytes) -> String {
-    decode::message(message).map(|message| message.id.to_string()).unwrap_or_default()
 }

@@ -13,6 +13,7 @@ mod health;
 mod infer;
 mod metadata;
 mod methods;
+mod outbox;
 mod receive;
 mod reflection;
 mod reply;
@@ -43,6 +44,7 @@ use self::methods::Call;
 use self::receive::Messages;
 use super::http::Front;
 use super::memory::Reach;
+use super::pace::Pace;
 use crate::auth::{Access, Connection, Door, Identity};
 use crate::error::{Error, Kind, Result};
 use crate::refusal::{REQUEST_ID, request_id};
@@ -140,7 +142,8 @@ impl Server {
         }
         let timeout = metadata::timeout(&admitted.headers)?;
         let deadline = admitted.arrived + timeout.unwrap_or(CONTROL_TIME_MAX).min(CONTROL_TIME_MAX);
-        let request = tokio::time::timeout_at(deadline, single(&mut admitted.messages)).await;
+        let request =
+            tokio::time::timeout_at(deadline, single(&mut admitted.messages, admitted.arrived)).await;
         let request =
             request.map_err(|_| Error::new(Kind::RequestTimeout, "the message did not arrive in time"))??;
         if call == Call::HealthWatch {
@@ -154,13 +157,16 @@ impl Server {
     }
 
     async fn load(&self, mut admitted: Admitted) -> Result<Response<Reply>> {
-        let mut permit =
-            self.front.admission.admit().inspect_err(|_| self.front.metrics.rejected("overloaded"))?;
-        let reading = infer::read(&mut admitted.messages, &mut permit);
+        let overloaded = |_: &Error| self.front.metrics.rejected("overloaded");
+        let arriving = self.front.admission.arrive().inspect_err(overloaded)?;
+        let mut room = self.front.admission.room();
+        let pace = Pace::new(admitted.arrived, self.front.limits.body_timeout);
+        let reading = infer::read(&mut admitted.messages, &mut room, pace);
         let deadline = admitted.arrived + self.front.limits.body_timeout;
         let request = tokio::time::timeout_at(deadline, reading).await;
         let request =
             request.map_err(|_| Error::new(Kind::RequestTimeout, "the message did not arrive in time"))??;
+        let _permit = arriving.enter().inspect_err(overloaded)?;
         let pieces: Pieces = control::answer(&self.front, Call::RepositoryLoad, &admitted, request).await?;
         Reply::message(pieces, admitted.packing, None).await
     }
@@ -170,8 +176,8 @@ impl Server {
 ///
 /// # Errors
 /// None, or more than one; and as [`Messages::next`].
-async fn single(messages: &mut Messages) -> Result<Bytes> {
-    let message = messages.next(None).await?;
+async fn single(messages: &mut Messages, arrived: Instant) -> Result<Bytes> {
+    let message = messages.next(None, Pace::new(arrived, CONTROL_TIME_MAX)).await?;
     let message = message.ok_or_else(|| Error::new(Kind::BadRequest, "the call has no message"))?;
     if !messages.is_at_end().await? {
         return Err(Error::new(Kind::BadRequest, "the call has more than one message"));

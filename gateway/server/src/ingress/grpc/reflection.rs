@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::Response;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::encode;
@@ -13,8 +14,9 @@ use super::receive::Messages;
 use super::reply::{Event, Reply};
 use super::schema::SCHEMA;
 use super::wire::{Fields, Text, Value, Writer};
-use super::{Server, status};
+use super::{CONTROL_TIME_MAX, Server, status};
 use crate::error::{Error, Kind, Result};
+use crate::ingress::pace::Pace;
 use crate::lifecycle::drain::Phase;
 
 /// gRPC's code for what is not there.
@@ -37,9 +39,11 @@ pub(super) fn info(server: &Arc<Server>, mut requests: Messages) -> Response<Rep
     let mut phase = server.front.phase.clone();
     let task = tokio::spawn(async move {
         let work = async {
-            while let Some(request) = requests.next(None).await? {
+            while !requests.is_at_end().await? {
+                let pace = Pace::new(Instant::now(), CONTROL_TIME_MAX);
+                let Some(request) = requests.next(None, pace).await? else { break };
                 let answer = encode::whole(&answer(request)?)?;
-                if events.send(Event::Message(answer)).await.is_err() {
+                if events.send(Event::Message(answer.into())).await.is_err() {
                     break;
                 }
             }

@@ -14,6 +14,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::compress::{Compression, ENCODING};
 use super::encode::Pieces;
 use super::status;
+use crate::admission::Room;
 use crate::error::{Error, Result};
 use crate::pipeline::ShadowRun;
 
@@ -22,15 +23,29 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 /// What a stream's task hands to the connection.
 pub(super) enum Event {
     /// A message.
-    Message(Pieces),
+    Message(Parcel),
     /// The end: the status in its trailers.
     End(HeaderMap),
+}
+
+/// A message on its way out, and the room that it takes until it has been written.
+pub(super) struct Parcel {
+    pub(super) pieces: Pieces,
+    pub(super) room: Option<Room>,
+}
+
+impl From<Pieces> for Parcel {
+    fn from(pieces: Pieces) -> Self {
+        Self { pieces, room: None }
+    }
 }
 
 /// The body of an answer.
 pub struct Reply {
     /// What goes out next, last piece first.
     pieces: Pieces,
+    /// That of the message in several.
+    room: Option<Room>,
     then: Then,
     /// Runs when the answer has been taken, or its reader is gone.
     shadow: Option<Box<ShadowRun>>,
@@ -49,7 +64,7 @@ enum Then {
 impl Reply {
     fn respond(mut pieces: Pieces, then: Then, shadow: Option<Box<ShadowRun>>) -> Response<Self> {
         pieces.reverse();
-        let mut response = Response::new(Self { pieces, then, shadow });
+        let mut response = Response::new(Self { pieces, room: None, then, shadow });
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
@@ -68,6 +83,11 @@ impl Reply {
         };
         let pieces = packing.pack_message(pieces).await?;
         Ok(packed(Self::respond(pieces, Then::Trailers(status::ok()), shadow), packing))
+    }
+
+    /// Bytes that it holds.
+    pub(in crate::ingress) fn byte_len(&self) -> usize {
+        self.pieces.iter().map(Bytes::len).sum()
     }
 
     /// An error, which needs no body: it stands in the headers.
@@ -120,6 +140,9 @@ impl Body for Reply {
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Infallible>>> {
         loop {
             if let Some(piece) = self.pieces.pop() {
+                if let Some(room) = &mut self.room {
+                    room.shrink(piece.len());
+                }
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             match std::mem::replace(&mut self.then, Then::Nothing) {
@@ -130,9 +153,10 @@ impl Body for Reply {
                         self.then = Then::Stream { events, _task };
                         return Poll::Pending;
                     }
-                    Poll::Ready(Some(Event::Message(mut pieces))) => {
+                    Poll::Ready(Some(Event::Message(Parcel { mut pieces, room }))) => {
                         pieces.reverse();
                         self.pieces = pieces;
+                        self.room = room;
                         self.then = Then::Stream { events, _task };
                     }
                     Poll::Ready(Some(Event::End(trailers))) => self.then = Then::Trailers(trailers),

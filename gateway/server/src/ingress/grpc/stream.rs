@@ -18,15 +18,18 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument as _;
 
 use super::compress::Compression;
+use super::decode;
 use super::encode::{self, Pieces};
 use super::infer::{self, Answered, Caller, Progress};
+use super::outbox::{NotRead, Outbox};
 use super::receive::Messages;
-use super::reply::{Event, Reply};
+use super::reply::{Event, Parcel, Reply};
 use super::{Admitted, Server, internal, metadata, status};
-use crate::admission::Permit;
+use crate::admission::{Admission, Permit, Room};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::http::Front;
 use crate::ingress::infer::InferStream;
+use crate::ingress::pace::Pace;
 use crate::lifecycle::drain::Phase;
 use crate::observe;
 
@@ -36,10 +39,6 @@ const UNDER_WAY_MAX: usize = 64;
 
 /// Answers that wait for a reader of the stream, beside those in the connection's window.
 const AHEAD_MAX: usize = 4;
-
-/// How long a reader may take for one answer. One that never reads holds permits of
-/// everybody.
-const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a stream may stay open with nothing under way. Clients keep one open between
 /// requests, so it is long; those that went away without a word are found by the
@@ -55,10 +54,11 @@ enum Read {
     Request {
         message: Bytes,
         permit: Permit,
+        room: Room,
         arrived: Instant,
     },
-    /// It came, and may not come in.
-    Refused(Bytes, Error),
+    /// It came, and may not come in: its id, and why.
+    Refused(String, Error),
     End,
     /// Nothing more can be read.
     Broken(Error),
@@ -69,7 +69,7 @@ type Reading = Pin<Box<dyn Future<Output = (Messages, Read)> + Send>>;
 /// What is left to be said about a request; nothing if all was said.
 struct Answer {
     id: String,
-    outcome: Result<Option<Pieces>>,
+    outcome: Result<Option<Parcel>>,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -86,7 +86,12 @@ pub(super) fn open(server: &Arc<Server>, admitted: Admitted) -> Result<Response<
         caller,
         ends_at_error: metadata::is_true(&admitted.headers, GRPC_ERROR),
         headers: admitted.headers,
-        writer: Writer { events, packing: admitted.packing },
+        writer: Writer {
+            events,
+            packing: admitted.packing,
+            admission: Arc::clone(&server.front.admission),
+            time_max: server.front.limits.write_timeout,
+        },
     };
     let task = tokio::spawn(stream.run(admitted.messages));
     Ok(Reply::packed_stream(received, AbortOnDropHandle::new(task), admitted.packing))
@@ -108,7 +113,8 @@ impl Stream {
             // The reader is gone, or does not read.
             Err(None) => return,
         };
-        let _ = self.writer.events.send(Event::End(trailers)).await;
+        let end = self.writer.events.send(Event::End(trailers));
+        let _ = tokio::time::timeout(self.writer.time_max, end).await;
     }
 
     /// Answers until the client has nothing more to ask, and everything is answered.
@@ -118,24 +124,33 @@ impl Stream {
     async fn serve(&self, messages: Messages) -> Result<(), Option<Error>> {
         let mut reading: Option<Reading> = Some(self.read(messages));
         let mut answers: FuturesOrdered<Answering> = FuturesOrdered::new();
+        let mut outbox = Outbox::new(self.writer.events.clone(), self.writer.time_max);
         // Why nothing more is read, if it is not the client's will.
         let mut end = None;
         let deadline = self.caller.deadline;
         let mut phase = self.front.phase.clone();
         let mut stopping = std::pin::pin!(stopping(&mut phase));
-        while reading.is_some() || !answers.is_empty() {
+        while reading.is_some() || !answers.is_empty() || !outbox.is_empty() {
             let idle_until = Instant::now() + IDLE_TIME_MAX;
+            let under_way = answers.len() + outbox.len();
             tokio::select! {
-                Some(answer) = answers.next() => self.answer(answer).await?,
-                (messages, read) = next(&mut reading), if answers.len() < UNDER_WAY_MAX => {
+                sent = outbox.send(), if !outbox.is_empty() => sent.map_err(|NotRead| None)?,
+                Some(answer) = answers.next() => match self.parcel(answer).map_err(Some)? {
+                    Ok(parcel) => parcel.into_iter().for_each(|parcel| outbox.push(parcel)),
+                    Err(error) => {
+                        // What was ready before still goes out.
+                        (reading, answers, end) = (None, FuturesOrdered::new(), Some(error));
+                    }
+                },
+                (messages, read) = next(&mut reading), if under_way < UNDER_WAY_MAX => {
                     reading = None;
                     match read {
-                        Read::Request { message, permit, arrived } => {
-                            answers.push_back(self.start(message, permit, arrived));
+                        Read::Request { message, permit, room, arrived } => {
+                            answers.push_back(self.start(message, permit, room, arrived));
                             reading = Some(self.read(messages));
                         }
-                        Read::Refused(message, error) => {
-                            answers.push_back(refused(message, error));
+                        Read::Refused(id, error) => {
+                            answers.push_back(Box::pin(std::future::ready(Answer { id, outcome: Err(error) })));
                             reading = Some(self.read(messages));
                         }
                         Read::End => {}
@@ -149,7 +164,7 @@ impl Stream {
                 () = until(deadline) => {
                     return Err(Some(Error::new(Kind::Deadline, "the stream's deadline has passed")));
                 }
-                () = tokio::time::sleep_until(idle_until), if answers.is_empty() => {
+                () = tokio::time::sleep_until(idle_until), if under_way == 0 => {
                     return Err(Some(Error::new(Kind::RequestTimeout, "nothing came over the stream for too long")));
                 }
             }
@@ -157,7 +172,7 @@ impl Stream {
         end.map_or(Ok(()), |error| Err(Some(error)))
     }
 
-    /// Waits for the next request. The permit is taken when its first byte is there.
+    /// Waits for the next request. It takes its place when it is there, as over HTTP.
     fn read(&self, mut messages: Messages) -> Reading {
         let front = Arc::clone(&self.front);
         Box::pin(async move {
@@ -166,26 +181,16 @@ impl Stream {
                 Ok(true) => return (messages, Read::End),
                 Err(error) => return (messages, Read::Broken(error)),
             }
-            let arrived = Instant::now();
-            let mut admitted = front.admission.admit().inspect_err(|_| front.metrics.rejected("overloaded"));
-            // One that is refused has to be read as well: what comes behind it may not be.
-            let reading = messages.next(admitted.as_mut().ok());
-            let read = tokio::time::timeout(front.limits.body_timeout, reading).await;
-            let read = match (read, admitted) {
-                (Ok(Ok(Some(message))), Ok(permit)) => Read::Request { message, permit, arrived },
-                (Ok(Ok(Some(message))), Err(error)) => Read::Refused(message, error),
-                (Ok(Ok(None)), _) => Read::End,
-                (Ok(Err(error)), _) => Read::Broken(error),
-                (Err(_), _) => {
-                    Read::Broken(Error::new(Kind::RequestTimeout, "a message did not arrive in time"))
-                }
-            };
+            let read = take(&front, &mut messages).await.unwrap_or_else(Read::Broken);
+            if matches!(read, Read::Refused(..)) {
+                front.metrics.rejected("overloaded");
+            }
             (messages, read)
         })
     }
 
     /// Starts a request.
-    fn start(&self, message: Bytes, mut permit: Permit, arrived: Instant) -> Answering {
+    fn start(&self, message: Bytes, permit: Permit, mut room: Room, arrived: Instant) -> Answering {
         let (front, caller) = (Arc::clone(&self.front), Arc::clone(&self.caller));
         let writer = self.writer.clone();
         let span = tracing::debug_span!(
@@ -196,12 +201,13 @@ impl Stream {
         );
         observe::set_parent(&span, &self.headers);
         Box::pin(async move {
+            let _permit = permit;
             let mut in_flight = front.metrics.request_in_flight(0);
             in_flight.set_bytes(message.len());
             let mut progress = Progress::default();
             let work = async {
                 let answered =
-                    infer::predict_stream(&front, &caller, arrived, message, &mut permit, &mut progress)
+                    infer::predict_stream(&front, &caller, arrived, message, &mut room, &mut progress)
                         .await?;
                 match answered {
                     Answered::One(predicted) => {
@@ -209,7 +215,7 @@ impl Stream {
                         if let Some(shadow) = predicted.response.shadow {
                             shadow.start();
                         }
-                        Ok(Some(pieces))
+                        writer.parcel(pieces).await.map(Some)
                     }
                     Answered::Many { model, answers, wants_empty_final } => {
                         writer.pass_on(&progress.id, model, answers, wants_empty_final).await
@@ -223,22 +229,40 @@ impl Stream {
         })
     }
 
-    /// Sends an answer.
+    /// An answer as it goes out, if there is anything left to send; or why the stream ends
+    /// there, if the client wants it to end at an error.
     ///
     /// # Errors
-    /// The stream ends: at an error, if the client wants that, or because nobody reads.
-    async fn answer(&self, answer: Answer) -> Result<(), Option<Error>> {
-        let pieces = match answer.outcome {
-            Ok(None) => return Ok(()),
-            Ok(Some(pieces)) => pieces,
-            Err(error) if self.ends_at_error => return Err(Some(error)),
-            Err(error) => encode::stream_error(error.message(), &answer.id).map_err(Some)?,
-        };
-        match self.writer.send(pieces).await.map_err(Some)? {
-            Sent::Taken => Ok(()),
-            Sent::NotRead => Err(None),
+    /// It cannot be written.
+    fn parcel(&self, answer: Answer) -> Result<Result<Option<Parcel>>> {
+        match answer.outcome {
+            Err(error) if !self.ends_at_error => {
+                let pieces = encode::stream_error(error.message(), &answer.id)?;
+                Ok(Ok(Some(pieces.into())))
+            }
+            outcome => Ok(outcome),
         }
     }
+}
+
+/// Reads a request that has begun to come. When the gateway is full, nothing of it is kept.
+///
+/// # Errors
+/// Nothing more can be read.
+async fn take(front: &Front, messages: &mut Messages) -> Result<Read> {
+    let arrived = Instant::now();
+    let pace = Pace::new(arrived, front.limits.body_timeout);
+    let arriving = match front.admission.arrive() {
+        Ok(arriving) => arriving,
+        // One that is refused has to be read past: what comes behind it may not be.
+        Err(error) => return Ok(Read::Refused(decode::id_of(messages.skip(pace).await?), error)),
+    };
+    let mut room = front.admission.room();
+    let Some(message) = messages.next(Some(&mut room), pace).await? else { return Ok(Read::End) };
+    Ok(match arriving.enter() {
+        Ok(permit) => Read::Request { message, permit, room, arrived },
+        Err(error) => Read::Refused(decode::id_of(message), error),
+    })
 }
 
 /// Writes to the reader of a stream.
@@ -246,25 +270,33 @@ impl Stream {
 struct Writer {
     events: mpsc::Sender<Event>,
     packing: Option<Compression>,
-}
-
-/// What became of a message.
-enum Sent {
-    Taken,
-    /// Nobody reads, or too slowly.
-    NotRead,
+    admission: Arc<Admission>,
+    /// How long the reader may take for an answer.
+    time_max: Duration,
 }
 
 impl Writer {
-    async fn send(&self, pieces: Pieces) -> Result<Sent> {
+    /// An answer, packed and counted.
+    async fn parcel(&self, pieces: Pieces) -> Result<Parcel> {
         let pieces = match self.packing {
             Some(packing) => packing.pack_message(pieces).await?,
             None => pieces,
         };
-        let sent = self.events.send(Event::Message(pieces));
-        match tokio::time::timeout(WRITE_TIME_MAX, sent).await {
-            Ok(Ok(())) => Ok(Sent::Taken),
-            _ => Ok(Sent::NotRead),
+        let mut room = self.admission.room();
+        room.note(pieces.iter().map(Bytes::len).sum());
+        Ok(Parcel { pieces, room: Some(room) })
+    }
+
+    /// Sends an answer before its turn.
+    ///
+    /// # Errors
+    /// Nobody reads it in time, which ends with the request's own.
+    async fn send(&self, pieces: Pieces, deadline: Instant) -> Result<()> {
+        let parcel = self.parcel(pieces).await?;
+        let late = (Instant::now() + self.time_max).min(deadline);
+        match tokio::time::timeout_at(late, self.events.send(Event::Message(parcel))).await {
+            Ok(Ok(())) => Ok(()),
+            _ => Err(Error::new(Kind::RequestTimeout, "nobody reads the answers")),
         }
     }
 
@@ -275,7 +307,7 @@ impl Writer {
         model: Box<str>,
         mut answers: Box<InferStream>,
         wants_empty_final: bool,
-    ) -> Result<Option<Pieces>> {
+    ) -> Result<Option<Parcel>> {
         let (mut version, mut is_said) = (String::new(), false);
         while let Some(next) = answers.next().await {
             let (response, is_last) = next?;
@@ -287,9 +319,7 @@ impl Writer {
                 in_memory: &response.in_memory,
                 is_final: Some(is_last),
             };
-            if matches!(self.send(pieces.encode()?).await?, Sent::NotRead) {
-                return Err(Error::new(Kind::RequestTimeout, "nobody reads the answers"));
-            }
+            self.send(pieces.encode()?, answers.deadline()).await?;
             (version, is_said) = (response.version, is_last);
             if let Some(shadow) = response.shadow {
                 shadow.start();
@@ -304,14 +334,8 @@ impl Writer {
         let (model, version) = (&*model, &*version);
         let last =
             encode::Response { model, version, id, outputs: &[], in_memory: &[], is_final: Some(true) };
-        last.encode().map(Some)
+        self.parcel(last.encode()?).await.map(Some)
     }
-}
-
-/// The answer to a request that may not come in; its id is all that is read of it.
-fn refused(message: Bytes, error: Error) -> Answering {
-    let id = infer::id_of(message);
-    Box::pin(std::future::ready(Answer { id, outcome: Err(error) }))
 }
 
 async fn next(reading: &mut Option<Reading>) -> (Messages, Read) {

@@ -27,8 +27,10 @@ pub(super) fn header_length(headers: &HeaderMap, body_bytes: usize) -> Result<Op
         return Err(Error::new(Kind::BadRequest, "inference-header-content-length is given twice"));
     }
     let text = value.to_str().unwrap_or("").trim();
-    match text.parse::<usize>() {
-        Ok(length) if length <= body_bytes => Ok(Some(length)),
+    // A sign is no digit, whatever Rust's parser says.
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|text| text.parse::<usize>().ok()) {
+        Some(length) if length <= body_bytes => Ok(Some(length)),
         // Triton's words.
         _ => Err(Error::new(
             Kind::BadRequest,

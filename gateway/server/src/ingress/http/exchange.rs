@@ -22,6 +22,7 @@ use crate::auth::{Connection, Identity};
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::memory::Reach;
+use crate::ingress::pace::Pace;
 use crate::ingress::served;
 use crate::observe::{self, InFlight, OTHER};
 use crate::pipeline::{Call, ShadowRun};
@@ -47,7 +48,8 @@ pub(super) struct Admitted {
     pub(super) memory: Memory,
 }
 
-/// The shared memory that a caller reaches, and room for what is read of it.
+/// The shared memory that a caller reaches; and room for the body, what is read of shared
+/// memory, and what is made of both.
 pub(super) struct Memory {
     pub(super) reach: Reach,
     pub(super) room: Room,
@@ -100,14 +102,17 @@ where
     let call_trace = trace.clone();
     let inside = async {
         // The permit lives until the answer is made, so that a drain waits for it.
-        if let Err(error) = body::check_length(request.headers(), &front.limits) {
+        let checked = body::check_length(request.headers(), front.limits.body_bytes_max);
+        let is_served = if snapshot.serves(target) { Ok(()) } else { Err(served::unknown(target)) };
+        if let Err(error) = checked.and(is_served) {
             refusal::discard_request(request).await;
             return Err(error);
         }
-        let mut permit = front.admission.admit().inspect_err(|_| front.metrics.rejected("overloaded"))?;
+        let overloaded = |_: &Error| front.metrics.rejected("overloaded");
+        let arriving = front.admission.arrive().inspect_err(overloaded)?;
+        let admitted = admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request).await?;
+        let permit = arriving.enter().inspect_err(overloaded)?;
         let mut in_flight = front.metrics.request_in_flight(0);
-        let admitted =
-            admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request, &mut permit).await?;
         if let Some(trace) = &call_trace {
             trace.event_at("HTTP_RECV_START", arrived);
             trace.event("HTTP_RECV_END");
@@ -136,7 +141,6 @@ async fn admit(
     request_id: Arc<str>,
     arrived: Instant,
     request: Request,
-    permit: &mut Permit,
 ) -> Result<Admitted> {
     let own_timeout = snapshot.pipelines.get(target).and_then(|pipeline| pipeline.timeout);
     let timeout = match timeout_header(request.headers())? {
@@ -147,17 +151,14 @@ async fn admit(
     let identity = request.extensions().get::<Identity>();
     let connection = request.extensions().get::<Connection>();
     let reach = Reach::of(front, identity, request.uri(), request.headers(), connection);
-    let memory = Memory { reach, room: front.admission.room() };
+    let mut memory = Memory { reach, room: front.admission.room() };
     let tenant = identity.and_then(|identity| identity.owner.clone());
     let call = Call { arrived, key, tenant, ..Call::new(request_id, arrived + timeout) };
     let (parts, incoming) = request.into_parts();
     let encoding = body::encoding(&parts.headers)?;
     let reading = async {
-        let body = body::read(incoming, &front.limits, permit).await?;
-        match encoding {
-            None => Ok(body),
-            Some(compression) => body::unpack(body, compression, &front.limits, permit).await,
-        }
+        let pace = Pace::new(arrived, front.limits.body_timeout);
+        body::read_unpacked(incoming, encoding, pace, front.limits.body_bytes_max, &mut memory.room).await
     };
     let body = reading.instrument(tracing::debug_span!("decode")).await?;
     Ok(Admitted { snapshot, call, headers: parts.headers, body, memory })

@@ -6,8 +6,6 @@
 //! the object as it is. Outputs become keys; what a plugin sends as text is `text_output`,
 //! and what it sends as JSON stands for itself.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
@@ -23,16 +21,20 @@ use super::exchange::{self, Admitted, Encoded};
 use super::framing::{self, Framing};
 use super::parts::Outgoing;
 use super::{Front, body, sse};
+use crate::admission::Room;
 use crate::catalog::{Model, Snapshot, Stages};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::{parameters, served};
 use crate::pipeline::{self, Call, Predicted, Streamed};
-use crate::tensor_json::{self, Parameters};
+use crate::tensor_json::{self, Keyed, Parameters};
 
 const JSON: &str = "application/json";
 
 /// Most keys of a request: as many inputs and parameters as V2 allows.
 const KEYS_MAX: usize = 128;
+
+/// A request.
+type Keys<'a> = Keyed<'a, KEYS_MAX>;
 
 /// `POST /v2/models/{model}/generate`.
 pub(super) async fn one(
@@ -82,8 +84,8 @@ async fn whole(
     admitted: Admitted,
     depth_max: usize,
 ) -> Result<Encoded> {
-    let Admitted { snapshot, mut call, headers, body, .. } = admitted;
-    let request = decode(&snapshot, model, version.as_deref(), &mut call, body, depth_max)?;
+    let Admitted { snapshot, mut call, headers, body, mut memory } = admitted;
+    let request = decode(&snapshot, model, version.as_deref(), &mut call, body, depth_max, &mut memory.room)?;
     let predicted = pipeline::predict(&snapshot, model, &call, request).await?;
     let version = call.version.as_deref().unwrap_or_else(|| served::version(&snapshot, model));
     let json = encode(model, version, &predicted)?;
@@ -97,13 +99,13 @@ async fn events(
     admitted: Admitted,
     depth_max: usize,
 ) -> Result<Encoded> {
-    let Admitted { snapshot, mut call, body, .. } = admitted;
-    let request = decode(&snapshot, model, version.as_deref(), &mut call, body, depth_max)?;
+    let Admitted { snapshot, mut call, body, mut memory, .. } = admitted;
+    let request = decode(&snapshot, model, version.as_deref(), &mut call, body, depth_max, &mut memory.room)?;
     let version = call.version.as_deref().unwrap_or_else(|| served::version(&snapshot, model));
     match pipeline::predict_stream(&snapshot, model, &call, request).await? {
         Streamed::Parts(stream) => {
             let frame = |_: &_| Framing::generate(model, version);
-            Ok(Encoded::Parts(Box::new(Outgoing::new(stream, call.deadline, frame)?)))
+            Ok(Encoded::Parts(Box::new(Outgoing::new(stream, call.deadline, memory.room, frame)?)))
         }
         Streamed::Whole(predicted) => {
             let json = encode(model, version, &predicted)?;
@@ -143,6 +145,7 @@ fn decode(
     call: &mut Call,
     body: Bytes,
     depth_max: usize,
+    room: &mut Room,
 ) -> Result<Request> {
     match version {
         Some(version) => served::check_version(snapshot, target, version)?,
@@ -151,7 +154,7 @@ fn decode(
     }
     tensor_json::check_depth(&body, depth_max)?;
     let bad = |error: serde_json::Error| Error::new(Kind::BadJson, format!("bad JSON: {error}"));
-    let keys: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_slice(&body).map_err(bad)?;
+    let keys: Keys<'_> = serde_json::from_slice(&body).map_err(bad)?;
     if keys.len() > KEYS_MAX {
         return Err(Error::new(Kind::BadRequest, format!("at most {KEYS_MAX} keys are allowed")));
     }
@@ -160,18 +163,20 @@ fn decode(
     let mut given: Parameters<'_> = nested.unwrap_or_default();
     let model = asked_model(snapshot, target, version);
     let mut inputs = Vec::new();
-    for (name, value) in &keys {
+    for (name, value) in &*keys {
         if matches!(&**name, "id" | "parameters") {
             continue;
         }
         let spec = model.and_then(|model| model.signature().inputs.iter().find(|spec| *spec.name == **name));
         match (model, spec) {
-            (Some(model), Some(spec)) => inputs.push(input(spec, value, model.max_batch_size() > 0)?),
+            (Some(model), Some(spec)) => inputs.push(input(spec, value, model.max_batch_size() > 0, room)?),
             // A plugin reads its own body.
             (None, _) => {}
-            (Some(_), None) => {
-                given.insert(name.clone(), value);
+            (Some(_), None) if given.insert(name.clone(), value).is_some() => {
+                let message = format!("parameter '{}' is given twice", served::shown(name));
+                return Err(Error::new(Kind::BadRequest, message));
             }
+            (Some(_), None) => {}
         }
     }
     let wishes = parameters::read(tensor_json::parameters(Some(given))?)?;
@@ -182,19 +187,23 @@ fn decode(
     call.version = version.map(Into::into);
     drop(keys);
     Ok(match model {
-        Some(_) => Request::Tensors(inputs),
+        Some(_) => {
+            room.shrink(body.len());
+            Request::Tensors(inputs)
+        }
         None => Request::Body(HttpBody { content_type: Some(JSON.to_owned()), data: body }),
     })
 }
 
 /// Reads an input: a value or an array of values, whose shape the model's signature says.
-fn input(spec: &TensorSpec, value: &RawValue, is_batched: bool) -> Result<NamedTensor> {
+fn input(spec: &TensorSpec, value: &RawValue, is_batched: bool, room: &mut Room) -> Result<NamedTensor> {
     let text = value.get();
     let is_array = text.starts_with('[');
-    let count = if is_array { elements(text)? } else { 1 };
+    let count = elements(text);
     let dims = shape(&spec.dims, count, is_batched).ok_or_else(|| {
         Error::new(Kind::BadShape, format!("input '{}' does not take {count} values", spec.name))
     })?;
+    room.grow(tensor_json::decoded_bytes_max(spec.dtype, &dims, text.len()))?;
     let tensor = if is_array {
         tensor_json::decode(spec.dtype, &dims, value)
     } else {
@@ -208,16 +217,30 @@ fn input(spec: &TensorSpec, value: &RawValue, is_batched: bool) -> Result<NamedT
     Ok(NamedTensor { name, tensor })
 }
 
-/// How many elements an array has, nested ones counted.
-fn elements(text: &str) -> Result<usize> {
-    fn count(text: &str) -> serde_json::Result<usize> {
-        if !text.starts_with('[') {
-            return Ok(1);
+/// How many elements a value of JSON has, those of nested arrays counted; an object is one.
+/// One pass, however deep they are nested, and nothing is kept.
+fn elements(json: &str) -> usize {
+    let (mut count, mut braces) = (0, 0_usize);
+    let (mut in_string, mut is_escaped, mut in_word) = (false, false, false);
+    for byte in json.bytes() {
+        if in_string {
+            in_string = is_escaped || byte != b'"';
+            is_escaped = !is_escaped && byte == b'\\';
+            continue;
         }
-        let elements: Vec<&RawValue> = serde_json::from_str(text)?;
-        elements.iter().try_fold(0, |sum, element| Ok(sum + count(element.get())?))
+        let is_between = matches!(byte, b'[' | b']' | b',' | b':' | b'}') || byte.is_ascii_whitespace();
+        if braces == 0 && !is_between && !in_word {
+            count += 1;
+        }
+        in_word = !is_between;
+        match byte {
+            b'"' => in_string = true,
+            b'{' => (braces, in_word) = (braces + 1, false),
+            b'}' => braces = braces.saturating_sub(1),
+            _ => {}
+        }
     }
-    count(text).map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))
+    count
 }
 
 /// The shape of so many values: one row, unless only rows can vary; the first other
@@ -268,6 +291,7 @@ mod tests {
         ] {
             assert_eq!(shape(&dims, count, batched), wanted, "{dims:?} {count}");
         }
-        assert_eq!(elements("[1, [2, 3], []]").expect("valid"), 3);
+        assert_eq!(elements(r#"[1, [2.5e1, "a,\"]"], [], [[]], null, {"a": [1, 2]}]"#), 5);
+        assert_eq!(elements("7"), 1);
     }
 }

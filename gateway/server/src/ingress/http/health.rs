@@ -37,10 +37,12 @@ pub(super) async fn model_version_ready(
     State(front): State<Arc<Front>>,
     Path((model, version)): Path<(String, String)>,
 ) -> Response {
-    if let Err(error) = served::check_version(&front.catalog.snapshot(), &model, &version) {
+    let snapshot = front.catalog.snapshot();
+    if let Err(error) = served::check_version(&snapshot, &model, &version) {
         return respond(&error, "");
     }
-    model_ready(State(front), Path(model)).await
+    let is_ready = served::is_ready(&snapshot, &model, Some(&version)) && front.is_serving();
+    state(is_ready, json!({ "name": model }))
 }
 
 fn state(ready: bool, mut body: serde_json::Value) -> Response {

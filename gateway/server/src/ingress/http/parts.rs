@@ -1,9 +1,11 @@
-//! An answer in parts as the body of a response. The request's place stays taken until the
-//! last part is out, the caller has gone, or the deadline has passed.
+//! An answer in parts as the body of a response. The request's place stays taken, and the
+//! plugin's call goes on, until the last part is out, the caller has gone, or the deadline
+//! has passed.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::exchange::{self, Inside};
 use super::framing::Framing;
+use crate::admission::Room;
 use crate::error::{Error, Kind, Result};
 use crate::observe::PipelineMetrics;
 use crate::pipeline::{PartStream, ShadowRun};
@@ -31,6 +34,7 @@ pub(super) struct Outgoing {
     framing: Framing,
     content_type: HeaderValue,
     deadline: Instant,
+    room: Room,
 }
 
 impl Outgoing {
@@ -39,6 +43,7 @@ impl Outgoing {
     pub(super) fn new(
         stream: Box<PartStream>,
         deadline: Instant,
+        room: Room,
         frame: impl FnOnce(&Part) -> Framing,
     ) -> Result<Self> {
         let internal = || Error::new(Kind::Internal, "internal error").with_detail("a stream without a part");
@@ -46,26 +51,25 @@ impl Outgoing {
         let framing = frame(first);
         let content_type = HeaderValue::from_str(&framing.content_type(first))
             .map_err(|_| Error::new(Kind::PluginOutput, "the plugin's content type is not valid"))?;
-        Ok(Self { stream, framing, content_type, deadline })
+        Ok(Self { stream, framing, content_type, deadline, room })
     }
 
     /// The response; what is `inside` goes when it is over.
     pub(super) fn respond(self, inside: Inside, count: Count) -> Response {
-        let held = Arc::new(Mutex::new(Some(inside)));
+        let held = Held { stream: self.stream, _inside: inside, _room: self.room };
+        let held = Arc::new(Mutex::new(Some(held)));
         let release = {
-            let (held, deadline) = (Arc::clone(&held), self.deadline);
+            let (held, late) = (Arc::clone(&held), self.deadline + UNREAD_TIME_MAX);
             tokio::spawn(async move {
-                // A connection that takes nothing would hold everybody's place for ever.
-                tokio::time::sleep_until(deadline).await;
-                drop(held.lock().unwrap_or_else(PoisonError::into_inner).take());
+                tokio::time::sleep_until(late).await;
+                drop(lock(&held).take());
             })
         };
         let body = Parts {
-            stream: Some(self.stream),
+            held,
             framing: self.framing,
             count: Some(count),
             shadow: None,
-            _held: held,
             _release: AbortOnDropHandle::new(release),
         };
         let headers = [
@@ -98,21 +102,36 @@ impl Count {
     }
 }
 
+/// What an answer in parts holds until it is over: with the stream the plugin's call.
+struct Held {
+    stream: Box<PartStream>,
+    _inside: Inside,
+    _room: Room,
+}
+
+/// How long after its deadline an answer that nobody reads is given up. The stream itself
+/// says that it is late, if somebody asks it; who reads nothing does not, and would hold the
+/// plugin's call, and everybody's place, for ever.
+const UNREAD_TIME_MAX: Duration = Duration::from_millis(100);
+
+fn lock(held: &Mutex<Option<Held>>) -> MutexGuard<'_, Option<Held>> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 struct Parts {
     /// `None` once it is over.
-    stream: Option<Box<PartStream>>,
+    held: Arc<Mutex<Option<Held>>>,
     framing: Framing,
     count: Option<Count>,
     shadow: Option<Box<ShadowRun>>,
-    _held: Arc<Mutex<Option<Inside>>>,
     _release: AbortOnDropHandle<()>,
 }
 
 impl Parts {
     /// Ends well: what is left to write, and then nothing.
     fn end(&mut self) -> Option<Bytes> {
-        if let Some(mut stream) = self.stream.take() {
-            self.shadow = stream.take_shadow();
+        if let Some(mut held) = lock(&self.held).take() {
+            self.shadow = held.stream.take_shadow();
         }
         if let Some(count) = self.count.take() {
             count.ok();
@@ -122,7 +141,7 @@ impl Parts {
 
     /// Ends badly: with an event that says so, or by breaking the connection off.
     fn fail(&mut self, error: &Error) -> std::result::Result<Bytes, axum::Error> {
-        self.stream = None;
+        drop(lock(&self.held).take());
         let count = self.count.take();
         if let Some(count) = &count {
             count.failed(error);
@@ -142,8 +161,12 @@ impl HttpBody for Parts {
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
         loop {
-            let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
-            let next = std::task::ready!(stream.poll_next(cx));
+            let next = match &mut *lock(&this.held) {
+                Some(held) => std::task::ready!(held.stream.poll_next(cx)),
+                None if this.count.is_none() => return Poll::Ready(None),
+                // It was not read in time, and is now.
+                None => Some(Err(Error::new(Kind::Deadline, "the deadline has passed"))),
+            };
             let written = match next {
                 None => match this.end() {
                     Some(rest) => Ok(rest),

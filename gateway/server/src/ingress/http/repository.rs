@@ -9,13 +9,23 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::{Front, body};
 use crate::catalog::repository::{IndexEntry, LoadParameters};
 use crate::error::{Error, Kind, Result};
-use crate::refusal::request_id;
+use crate::ingress::pace::Pace;
+use crate::refusal::{self, request_id};
 use crate::tensor_json::check_depth;
 use crate::wire_error::respond;
+
+/// Most bytes of a request that says what to show or to unload: a handful of words. More
+/// answer 413.
+const CONTROL_BYTES_MAX: usize = 64 << 10;
+
+/// Most bytes of a request that loads a model: the text of its configuration, at most a
+/// megabyte, in quotes. More answer 413.
+const LOAD_BYTES_MAX: usize = 2 << 20;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -50,7 +60,7 @@ pub(super) async fn load(
     request: Request,
 ) -> Response {
     answer(request, |request| async move {
-        let asked: ControlRequest = read(&front, request).await?;
+        let asked: ControlRequest = read(&front, request, LOAD_BYTES_MAX).await?;
         front.repositories.load(&model, load_parameters(asked.parameters)?).await?;
         Ok(StatusCode::OK.into_response())
     })
@@ -64,7 +74,7 @@ pub(super) async fn unload(
     request: Request,
 ) -> Response {
     answer(request, |request| async move {
-        let asked: ControlRequest = read(&front, request).await?;
+        let asked: ControlRequest = read(&front, request, CONTROL_BYTES_MAX).await?;
         let dependents = unload_dependents(&asked.parameters)?;
         front.repositories.unload(&model, dependents).await?;
         Ok(StatusCode::OK.into_response())
@@ -107,7 +117,7 @@ where
 }
 
 async fn index_of(front: &Front, repository: Option<&str>, request: Request) -> Result<Response> {
-    let asked: IndexRequest = read(front, request).await?;
+    let asked: IndexRequest = read(front, request, CONTROL_BYTES_MAX).await?;
     let rows = front.repositories.index(repository, asked.ready).await?;
     Ok(Json(Value::Array(rows.iter().map(row).collect())).into_response())
 }
@@ -127,15 +137,22 @@ pub(in crate::ingress) fn row(entry: &IndexEntry) -> Value {
 }
 
 /// A body of JSON; an empty one says nothing.
-async fn read<T: Default + for<'a> Deserialize<'a>>(front: &Front, request: Request) -> Result<T> {
-    let (parts, incoming) = request.into_parts();
-    body::check_length(&parts.headers, &front.limits)?;
-    let encoding = body::encoding(&parts.headers)?;
-    let mut permit = front.admission.admit().inspect_err(|_| front.metrics.rejected("overloaded"))?;
-    let mut body = body::read(incoming, &front.limits, &mut permit).await?;
-    if let Some(compression) = encoding {
-        body = body::unpack(body, compression, &front.limits, &mut permit).await?;
+async fn read<T>(front: &Front, request: Request, bytes_max: usize) -> Result<T>
+where
+    T: Default + for<'a> Deserialize<'a>,
+{
+    let bytes_max = bytes_max.min(front.limits.body_bytes_max);
+    if let Err(error) = body::check_length(request.headers(), bytes_max) {
+        refusal::discard_request(request).await;
+        return Err(error);
     }
+    let (parts, incoming) = request.into_parts();
+    let encoding = body::encoding(&parts.headers)?;
+    let arriving = front.admission.arrive().inspect_err(|_| front.metrics.rejected("overloaded"))?;
+    let pace = Pace::new(Instant::now(), front.limits.body_timeout);
+    let mut room = front.admission.room();
+    let body = body::read_unpacked(incoming, encoding, pace, bytes_max, &mut room).await?;
+    let _permit = arriving.enter().inspect_err(|_| front.metrics.rejected("overloaded"))?;
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(T::default());
     }

@@ -66,7 +66,7 @@ fn asked_model<'a>(snapshot: &'a Snapshot, name: &str, version: Option<&str>) ->
 }
 
 async fn rows_or_columns(name: &str, model: &Model, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
-    let Admitted { snapshot, call, headers, body, .. } = admitted;
+    let Admitted { snapshot, call, headers, body, mut memory } = admitted;
     tensor_json::check_depth(&body, depth_max)?;
     let request: PredictRequest<'_> = serde_json::from_slice(&body)
         .map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))?;
@@ -75,6 +75,9 @@ async fn rows_or_columns(name: &str, model: &Model, admitted: Admitted, depth_ma
         return Err(Error::new(Kind::BadRequest, message));
     }
     let specs = &model.signature().inputs;
+    // The shape is known only afterwards: until then there is room for the most it can be.
+    let most = nested::decoded_bytes_max(specs, body.len());
+    memory.room.grow(most)?;
     let (inputs, by_rows) = match (request.instances, request.inputs) {
         (Some(instances), None) => (nested::rows(specs, instances)?, true),
         (None, Some(inputs)) => (nested::columns(specs, inputs)?, false),
@@ -85,6 +88,9 @@ async fn rows_or_columns(name: &str, model: &Model, admitted: Admitted, depth_ma
             return Err(Error::new(Kind::BadRequest, "Missing 'inputs' or 'instances' key"));
         }
     };
+    let decoded: usize = inputs.iter().map(|input| input.tensor.byte_len()).sum();
+    memory.room.shrink((most + body.len()).saturating_sub(decoded));
+    drop(body);
     let predicted = pipeline::predict(&snapshot, name, &call, Request::Tensors(inputs)).await?;
     let response = match predicted.answer {
         Answer::Body(answer) => v1::encode(answer)?,

@@ -100,7 +100,7 @@ pub(super) async fn hand_over(model: &str, admitted: Admitted) -> Result<Encoded
             let events = wants_events(&admitted.headers);
             let version = served::version(&admitted.snapshot, model);
             let frame = |first: &Part| Framing::of_body(events, first, model, version);
-            let outgoing = Outgoing::new(stream, admitted.call.deadline, frame)?;
+            let outgoing = Outgoing::new(stream, admitted.call.deadline, admitted.memory.room, frame)?;
             return Ok(Encoded::Parts(Box::new(outgoing)));
         }
     };

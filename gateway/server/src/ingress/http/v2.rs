@@ -17,7 +17,7 @@ use crate::ingress::memory::Reach;
 use crate::ingress::parameters;
 use crate::ingress::served::shown;
 use crate::pipeline::Parameter;
-use crate::tensor_json::{self, DataForm, Parameters, TENSORS_MAX, TensorJson};
+use crate::tensor_json::{self, DataForm, List, Parameters, TENSORS_MAX, TensorJson};
 
 /// `POST /v2/models/{model}/infer`.
 pub(super) async fn infer(
@@ -47,9 +47,9 @@ struct Request<'a> {
     #[serde(borrow)]
     parameters: Option<Parameters<'a>>,
     #[serde(borrow)]
-    inputs: Vec<TensorJson<'a>>,
+    inputs: List<TensorJson<'a>, TENSORS_MAX>,
     #[serde(borrow)]
-    outputs: Option<Vec<Output<'a>>>,
+    outputs: Option<List<Output<'a>, TENSORS_MAX>>,
 }
 
 #[derive(Deserialize)]
@@ -75,7 +75,13 @@ async fn answer(
             let data = json.split_off(length);
             decode(&json, data, depth_max, &mut memory)?
         }
-        None => decode(&body, Bytes::new(), depth_max, &mut memory)?,
+        None => {
+            let decoded = decode(&body, Bytes::new(), depth_max, &mut memory)?;
+            // The tensors have what was in it.
+            memory.room.shrink(body.len());
+            drop(body);
+            decoded
+        }
     };
     let request = InferRequest { version, ..request };
     let InferResponse { version, id, outputs, in_memory, shadow } =
@@ -116,6 +122,7 @@ fn decode(json: &[u8], data: Bytes, depth_max: usize, memory: &mut Memory) -> Re
         wanted.push(requested);
         forms.each.push(form);
     }
+    room.grow(request.inputs.iter().map(TensorJson::decoded_bytes_max).sum())?;
     let mut read = |input: &str, parameters: &[_], want| {
         let data = reach.read(parameters, input, want, |bytes| room.grow(bytes))?;
         data.ok_or_else(|| Error::new(Kind::BadRequest, format!("input '{}' has no data", shown(input))))
