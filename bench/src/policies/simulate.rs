@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
-use sluice_batch::{Batcher, Entry, Policy, Step, Time};
+use sluice_batch::{Batcher, Entry, Observed, Policy, ShapeKey, Step, Time};
 
 use super::arrivals::Random;
 use super::curve::Curve;
 
 /// Noise of the cost of a run, either way.
 const NOISE: f64 = 0.05;
+
+/// All requests are alike.
+const SHAPE: ShapeKey = 0;
 
 /// What came of a history; times in milliseconds.
 #[derive(Debug, Clone, Copy)]
@@ -48,13 +51,14 @@ pub(super) fn run(arrivals: &[Duration], curve: &Curve, policy: Policy) -> Outco
         {
             batcher.set_idle(usize::from(running.is_none()));
             // The queue is longer than any history.
-            let _ = batcher.push(now, Entry::new(1, 0, next));
+            let _ = batcher.push(now, Entry::new(1, SHAPE, next));
             next += 1;
         }
         if let Some(run) = running.take_if(|run| run.end <= now) {
             latencies
                 .extend(run.requests.iter().map(|number| (now.0 - arrivals[*number]).as_secs_f64() * 1e3));
-            batcher.observe(now, run.requests.len(), run.cost, run.oldest_wait);
+            let (rows, oldest_wait) = (run.requests.len(), run.oldest_wait);
+            batcher.observe(now, &Observed { shape: SHAPE, rows, took: run.cost, oldest_wait });
         }
         wake = None;
         if running.is_none() {

@@ -28,12 +28,7 @@ impl Budget {
 
     /// The same, for a caller that has just read the clock.
     pub(crate) fn start_at(now: Instant, limit: Duration) -> Self {
-        Self {
-            started: now,
-            limit,
-            waited: AtomicU64::new(0),
-            waiting_since: AtomicU64::new(NOT_WAITING),
-        }
+        Self { started: now, limit, waited: AtomicU64::new(0), waiting_since: AtomicU64::new(NOT_WAITING) }
     }
 
     fn nanos_at(&self, now: Instant) -> u64 {

@@ -9,6 +9,9 @@ use crate::batcher::Step;
 use crate::entry::{Entry, Rejected};
 use crate::time::Time;
 
+/// What was admitted, and the duty to look after the queue if the caller has it.
+type AdmittedQuick<T> = (Admitted<T>, Option<Quick<T>>);
+
 impl<T> Queue<T> {
     /// Queues an entry as [`Queue::submit`] does; but if all that waits is expected to run
     /// within `quick`, and an instance is free and shares no limit, nobody is woken. The
@@ -22,7 +25,7 @@ impl<T> Queue<T> {
         self: &Arc<Self>,
         entry: Entry<T>,
         quick: Duration,
-    ) -> Result<(Admitted<T>, Option<Quick<T>>), (Rejected, Entry<T>)> {
+    ) -> Result<AdmittedQuick<T>, (Rejected, Entry<T>)> {
         let is_limited = self.limit.as_ref().is_some_and(|(limiter, user)| limiter.limits(user));
         let (admitted, state) = self.push(entry)?;
         if !is_limited && state.free() > 0 && state.is_quick(quick) {

@@ -64,13 +64,13 @@ impl<S: Signature> Hook<S> {
         instance: &Instance,
     ) -> wasmtime::Result<TypedFunc<S::Params<'_>, S::Results>> {
         if !self.is_checked.load(Ordering::Relaxed) {
-            let typed = instance.get_typed_func(&mut *store, &self.index).map_err(|error| {
+            let typed = instance.get_typed_func(&mut *store, self.index).map_err(|error| {
                 error.context(format!("`{}` of `{}` has another type", self.function, self.interface))
             })?;
             self.is_checked.store(true, Ordering::Relaxed);
             return Ok(typed);
         }
-        let function = instance.get_func(&mut *store, &self.index);
+        let function = instance.get_func(&mut *store, self.index);
         let function = function.ok_or_else(|| wasmtime::Error::msg("an export is gone"))?;
         // SAFETY: the same function had exactly these types in another instance of this
         // component: a lookup by an index of another component finds nothing, and both lookups

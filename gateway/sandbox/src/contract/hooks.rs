@@ -126,9 +126,9 @@ macro_rules! exports {
 
         use super::hook::{Hook, Signature};
         use super::hooks::{Results, exported};
-        use crate::bindings::$version::exports::sluice::plugin::{handler, postprocess, preprocess};
         use crate::bindings::exports::sluice::plugin::preprocess::Prepared;
         use crate::bindings::sluice::plugin::types;
+        use crate::bindings::$version::exports::sluice::plugin::{handler, postprocess, preprocess};
         use crate::error::LoadError;
         use crate::state::State;
 

@@ -15,19 +15,19 @@ const RATE_MIN: u32 = 4 << 10;
 
 /// When a body has to be there, or more of it.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub(super) struct Pace {
     begun: Instant,
     longest: Duration,
 }
 
 impl Pace {
     /// The pace of a body that begins now and takes `longest` at the most.
-    pub fn new(begun: Instant, longest: Duration) -> Self {
+    pub(super) fn new(begun: Instant, longest: Duration) -> Self {
         Self { begun, longest }
     }
 
     /// Until when more has to come, when `bytes` of it are there.
-    pub fn deadline(&self, bytes: usize) -> Instant {
+    pub(super) fn deadline(&self, bytes: usize) -> Instant {
         let seconds = u32::try_from(bytes).unwrap_or(u32::MAX) / RATE_MIN;
         let allowed = GRACE + Duration::from_secs(u64::from(seconds));
         self.begun + allowed.min(self.longest)

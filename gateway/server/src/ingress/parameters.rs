@@ -39,7 +39,8 @@ pub fn read(given: Vec<(Arc<str>, Parameter)>) -> Result<Wishes> {
     check_count(given.len())?;
     let mut wishes = Wishes::default();
     let (mut id, mut start, mut end) = (None, false, false);
-    let is_doubled = |(at, (name, _)): &(usize, &(Arc<str>, _))| given.iter().take(*at).any(|(it, _)| it == name);
+    let is_doubled =
+        |(at, (name, _)): &(usize, &(Arc<str>, _))| given.iter().take(*at).any(|(it, _)| it == name);
     if let Some((_, (name, _))) = given.iter().enumerate().find(is_doubled) {
         return Err(fault(format!("parameter '{}' is given twice", shown(name))));
     }
