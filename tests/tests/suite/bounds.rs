@@ -28,8 +28,8 @@ const LENGTHS: &str = r#"
 async fn ask(gateway: &Running, model: &str, name: &str, shape: Value, data: Value) -> Reply {
     let input = |name: &str| json!({"name": name, "datatype": "INT64", "shape": shape, "data": data});
     let inputs = if model == "whole" { vec![input("ids"), input("mask")] } else { vec![input(name)] };
-    let reply = gateway.client.infer(model, &json!({"inputs": inputs}));
-    timeout(LIMIT, reply).await.expect("an answer in time")
+    let body = json!({ "inputs": inputs });
+    timeout(LIMIT, gateway.client.infer(model, &body)).await.expect("an answer in time")
 }
 
 #[tokio::test(flavor = "multi_thread")]
