@@ -24,8 +24,15 @@ pub struct Admission {
 pub struct Permit {
     admission: Arc<Admission>,
     _request: OwnedSemaphorePermit,
-    body: OwnedSemaphorePermit,
-    body_bytes: usize,
+    body: Room,
+}
+
+/// Room for bytes that a request makes us hold. Dropping it gives the room back.
+#[derive(Debug)]
+pub struct Room {
+    kib: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
+    bytes: usize,
 }
 
 fn full() -> Error {
@@ -39,12 +46,25 @@ impl Permit {
     /// # Errors
     /// [`Kind::Overloaded`] when all bodies together are at their limit.
     pub fn grow(&mut self, bytes: usize) -> Result<()> {
-        self.body_bytes += bytes;
-        let more = self.body_bytes.div_ceil(1 << 10).saturating_sub(self.body.num_permits());
-        let more = u32::try_from(more).unwrap_or(u32::MAX);
+        self.body.grow(bytes)
+    }
+}
+
+impl Room {
+    /// Takes room for `bytes` more.
+    ///
+    /// # Errors
+    /// As [`Permit::grow`].
+    pub fn grow(&mut self, bytes: usize) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let held = self.taken.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = u32::try_from(self.bytes.div_ceil(1 << 10).saturating_sub(held)).unwrap_or(u32::MAX);
         if more > 0 {
-            let room = Arc::clone(&self.admission.body_kib).try_acquire_many_owned(more);
-            self.body.merge(room.map_err(|_| full())?);
+            let more = Arc::clone(&self.kib).try_acquire_many_owned(more).map_err(|_| full())?;
+            match &mut self.taken {
+                Some(taken) => taken.merge(more),
+                none => *none = Some(more),
+            }
         }
         Ok(())
     }
@@ -69,9 +89,13 @@ impl Admission {
     /// once can go elsewhere.
     pub fn admit(self: &Arc<Self>) -> Result<Permit> {
         let request = Arc::clone(&self.requests).try_acquire_owned().map_err(|_| full())?;
-        let body = Arc::clone(&self.body_kib).try_acquire_many_owned(0).map_err(|_| full())?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Ok(Permit { admission: Arc::clone(self), _request: request, body, body_bytes: 0 })
+        Ok(Permit { admission: Arc::clone(self), _request: request, body: self.room() })
+    }
+
+    /// Room of no bytes yet, for what a request brings beside its body.
+    pub fn room(&self) -> Room {
+        Room { kib: Arc::clone(&self.body_kib), taken: None, bytes: 0 }
     }
 
     /// How many requests are inside.

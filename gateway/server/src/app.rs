@@ -34,6 +34,7 @@ use crate::lifecycle::drain::{Drained, Phase, drain};
 use crate::lifecycle::reload::{Outcome, Reloader};
 use crate::observe::{Metrics, PluginSpans, SpanCounters, Tracer};
 use crate::services::Services;
+use crate::shared_memory::SharedMemory;
 
 /// How long after a refused reload the same file is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -162,8 +163,7 @@ impl Gateway {
         let loaded = tokio::task::spawn_blocking(move || load(loading, options)).await;
         let (builder, catalog, certificates) = loaded.map_err(|_| StartError::Panicked)??;
 
-        let limits = &config.server.limits;
-        let metrics = Arc::clone(&builder.metrics);
+        let (limits, metrics) = (&config.server.limits, Arc::clone(&builder.metrics));
         let admission = Admission::new(limits.in_flight_max, limits.in_flight_bytes_max);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let turn = Arc::default();
@@ -183,6 +183,7 @@ impl Gateway {
         let front = Arc::new(Front {
             catalog: Arc::clone(&catalog),
             repositories: Arc::clone(&repositories),
+            shared_memory: SharedMemory::new(&config.server.shared_memory, &metrics),
             tracer: Tracer::new(config.telemetry.triton_trace_file.clone()),
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&metrics),

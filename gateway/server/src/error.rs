@@ -44,6 +44,8 @@ pub enum Kind {
     Forbidden,
     /// This version exists with other content.
     DigestConflict,
+    /// What is to be made is there already.
+    AlreadyExists,
     /// What is to be removed or changed is in use.
     InUse,
     /// An upload was understood and refused. The text is the reason code.

@@ -19,6 +19,7 @@ pub mod oci;
 pub mod pipeline;
 pub mod refusal;
 pub mod services;
+pub mod shared_memory;
 pub mod signature;
 mod tensor_json;
 pub mod wire_error;

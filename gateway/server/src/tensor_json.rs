@@ -1,6 +1,7 @@
 //! Tensors in JSON as KServe V2 has them, both ways. Data goes straight between the
 //! text and the packed bytes; nothing is built in between.
 
+mod memory;
 pub(crate) mod nested;
 pub(crate) mod nested_write;
 mod parameters;
@@ -17,6 +18,8 @@ use sluice_tensor::{DType, NamedTensor, Shape, TENSOR_BYTES_MAX, Tensor, TensorE
 
 use crate::error::{Error, Kind, Result};
 
+pub(crate) use memory::ReadMemory;
+use memory::{from_memory, is_in_memory};
 pub(crate) use parameters::{Parameters, check_parameters, parameters};
 
 /// What a malformed tensor is called on the wire.
@@ -86,7 +89,11 @@ const BINARY_DATA_SIZE: &str = "binary_data_size";
 /// # Errors
 /// Too many, a name twice, bytes that are missing or left, or what is wrong with one of
 /// the tensors, by name.
-pub(crate) fn decode_all(inputs: &[TensorJson<'_>], mut behind: Bytes) -> Result<Vec<NamedTensor>> {
+pub(crate) fn decode_all(
+    inputs: &[TensorJson<'_>],
+    mut behind: Bytes,
+    memory: &mut ReadMemory<'_>,
+) -> Result<Vec<NamedTensor>> {
     if inputs.is_empty() || inputs.len() > TENSORS_MAX {
         return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
     }
@@ -100,6 +107,9 @@ pub(crate) fn decode_all(inputs: &[TensorJson<'_>], mut behind: Bytes) -> Result
         let dtype = DType::from_name(&input.datatype)
             .ok_or_else(|| Error::new(Kind::BadDtype, format!("input '{name}' has an unknown datatype")))?;
         let tensor = match (input.data, binary_data_size(input)?) {
+            (data, binary) if is_in_memory(input) => {
+                from_memory(input, dtype, data.is_some(), binary.is_some(), memory)
+            }
             (Some(data), None) => decode(dtype, &input.shape, data),
             (None, Some(size)) => binary(dtype, &input.shape, size, &mut behind),
             (Some(_), Some(_)) => Err(Error::new(
@@ -108,8 +118,12 @@ pub(crate) fn decode_all(inputs: &[TensorJson<'_>], mut behind: Bytes) -> Result
             )),
             (None, None) => Err(Error::new(Kind::BadJson, "bad JSON: missing field `data`")),
         };
-        let tensor = tensor
-            .map_err(|error| Error::new(error.kind(), format!("input '{name}': {}", error.message())))?;
+        // What is wrong with shared memory names the tensor itself, or the region.
+        let located = |error: Error| match is_in_memory(input) {
+            true => error,
+            false => Error::new(error.kind(), format!("input '{name}': {}", error.message())),
+        };
+        let tensor = tensor.map_err(located)?;
         decoded.push(NamedTensor { name: name.into(), tensor });
     }
     if !behind.is_empty() {
@@ -338,6 +352,17 @@ impl<'de> Visitor<'de> for Elements<'_> {
     }
 }
 
+/// How an output's data comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DataForm {
+    /// In the JSON.
+    Json,
+    /// In binary behind it.
+    Binary,
+    /// It is in shared memory already.
+    Memory,
+}
+
 /// Writes tensors as a V2 array. Of those that are binary, by their index, only the size is
 /// written.
 ///
@@ -346,10 +371,10 @@ impl<'de> Visitor<'de> for Elements<'_> {
 /// string that is not UTF-8.
 pub(crate) fn encode_all(
     tensors: &[NamedTensor],
-    is_binary: impl Fn(usize) -> bool,
+    form: impl Fn(usize) -> DataForm,
     out: &mut Vec<u8>,
 ) -> Result<()> {
-    let texts = tensors.iter().enumerate().filter(|(index, _)| !is_binary(*index));
+    let texts = tensors.iter().enumerate().filter(|(index, _)| matches!(form(*index), DataForm::Json));
     out.reserve(texts.map(|(_, named)| named.tensor.byte_len() * 3).sum());
     out.push(b'[');
     for (number, named) in tensors.iter().enumerate() {
@@ -362,11 +387,20 @@ pub(crate) fn encode_all(
         put(out, named.tensor.dtype().name());
         out.extend_from_slice(b",\"shape\":");
         out.extend_from_slice(named.tensor.shape().to_string().as_bytes());
-        if is_binary(number) {
-            out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
-            put(out, &named.tensor.byte_len());
-            out.extend_from_slice(b"}}");
-            continue;
+        match form(number) {
+            DataForm::Json => {}
+            DataForm::Binary => {
+                out.extend_from_slice(b",\"parameters\":{\"binary_data_size\":");
+                put(out, &named.tensor.byte_len());
+                out.extend_from_slice(b"}}");
+                continue;
+            }
+            DataForm::Memory => {
+                // Nothing but what it is, as Triton has it: its clients take parameters to mean
+                // that the data is binary.
+                out.push(b'}');
+                continue;
+            }
         }
         out.extend_from_slice(b",\"data\":[");
         encode(&named.tensor, out)
@@ -510,7 +544,7 @@ mod tests {
         let shape = Shape::new(&[1]).expect("fits");
         let nan = Tensor::from_f32(shape, &[f32::NAN]).expect("valid");
         let outputs = [NamedTensor { name: "y".into(), tensor: nan }];
-        let encoded = encode_all(&outputs, |_| false, &mut Vec::new());
+        let encoded = encode_all(&outputs, |_| DataForm::Json, &mut Vec::new());
         assert_eq!(encoded.map_err(|error| error.kind()), Err(Kind::Engine));
     }
 }

@@ -93,6 +93,7 @@ pub fn wire_error(kind: Kind) -> WireError {
         Kind::Forbidden => caller(StatusCode::FORBIDDEN, grpc::PERMISSION_DENIED, "forbidden"),
         Kind::Unsupported => caller(StatusCode::NOT_IMPLEMENTED, grpc::UNIMPLEMENTED, "unsupported"),
         Kind::DigestConflict => caller(StatusCode::CONFLICT, grpc::ALREADY_EXISTS, "digest_conflict"),
+        Kind::AlreadyExists => caller(StatusCode::CONFLICT, grpc::ALREADY_EXISTS, "already_exists"),
         Kind::InUse => caller(StatusCode::CONFLICT, grpc::FAILED_PRECONDITION, "in_use"),
         Kind::UploadRefused(why) => {
             caller(StatusCode::UNPROCESSABLE_ENTITY, grpc::INVALID_ARGUMENT, why.code())

@@ -70,6 +70,8 @@ impl Tokens {
 const CONFIG: &str = r#"
     [server]
     predict_needs_token = true
+    [server.shared_memory]
+    enabled = true
     [models.wide]
     engine = "sim"
     file = "{repo}/tests/models/wide.sim.json"
@@ -89,6 +91,7 @@ fn path(template: &str) -> String {
         ("{model}", "wide"),
         ("{version}", "1"),
         ("{target}", "wide:predict"),
+        ("{region}", "none"),
     ]
     .iter()
     .fold(template.to_owned(), |path, (name, value)| path.replace(name, value))

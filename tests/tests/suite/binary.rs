@@ -12,7 +12,7 @@ use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
 
 /// Two elements of each data type: in JSON if it can carry them, and packed.
-const TYPES: [(&str, Option<&str>, &[u8]); 14] = [
+pub(crate) const TYPES: [(&str, Option<&str>, &[u8]); 14] = [
     ("BOOL", Some("[true,false]"), &[1, 0]),
     ("UINT8", Some("[0,255]"), &[0, 255]),
     ("UINT16", Some("[1,65535]"), &[1, 0, 255, 255]),

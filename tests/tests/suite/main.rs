@@ -35,6 +35,8 @@ mod reload;
 mod repository;
 mod sequences;
 mod settings;
+mod shared_memory;
+mod shared_memory_hostile;
 mod statistics;
 mod stores;
 mod telemetry;

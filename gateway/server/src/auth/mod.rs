@@ -8,6 +8,7 @@ mod access;
 mod browser;
 mod door;
 mod identity;
+mod local;
 mod peers;
 pub mod tls;
 pub mod token;
@@ -18,6 +19,7 @@ pub use access::{Access, Route, router};
 pub use door::Door;
 pub(crate) use door::no_browser;
 pub use identity::{Identity, forbidden};
+pub use local::check_local;
 
 /// The connection that a request came over: an extension of every request.
 #[derive(Debug, Clone, Copy)]
@@ -26,4 +28,11 @@ pub struct Connection {
     pub peer: SocketAddr,
     /// Which of our addresses they reached.
     pub local: SocketAddr,
+}
+
+impl Connection {
+    /// Whether it comes from this machine, and never left it.
+    pub fn is_loopback(&self) -> bool {
+        self.peer.ip().to_canonical().is_loopback() && self.local.ip().to_canonical().is_loopback()
+    }
 }

@@ -36,6 +36,20 @@ pub const GRPC: SocketAddr = loopback(8001);
 /// TLS and tokens.
 pub const ADMIN: SocketAddr = loopback(8002);
 
+/// Regions of shared memory that are registered, of all clients together: each holds a file
+/// descriptor. A client has one for each tensor at most; more answer 429.
+pub const SHARED_REGIONS: u64 = 64;
+/// Bounds of the above.
+pub const SHARED_REGIONS_RANGE: RangeInclusive<u64> = 1..=4096;
+/// Bytes of all of them. They are the clients' memory, but outputs make pages of it real that
+/// were none yet, and a region keeps memory that its client has long removed. As much as all
+/// bodies at a time; more answers 429.
+pub const SHARED_BYTES: u64 = GIB;
+/// Bounds of the above.
+pub const SHARED_BYTES_RANGE: RangeInclusive<u64> = 1..=1024 * GIB;
+/// Longest beginning that names of shared memory can be bound to: that of a file's name.
+pub const SHARED_PREFIX_BYTES_MAX: usize = 255;
+
 /// A shutdown waits this long for requests under way, then cuts them and exits with
 /// an error. Pingora waits 300 s, linkerd 120 s; a prediction takes at most
 /// `request_timeout_max_ms`, and Kubernetes kills after 30 s by default.

@@ -20,6 +20,7 @@ pub fn restart_keys(old: &Config, new: &Config) -> Vec<String> {
         ("server.tls", a.tls != b.tls),
         ("server.admin_tls", a.admin_tls != b.admin_tls),
         ("server.limits", a.limits != b.limits),
+        ("server.shared_memory", a.shared_memory != b.shared_memory),
         ("server.drain_ms", a.drain != b.drain),
         ("server.drain_delay_ms", a.drain_delay != b.drain_delay),
         ("engine.onnxruntime_library", old.engine.onnxruntime_library != new.engine.onnxruntime_library),

@@ -45,6 +45,16 @@ pub(super) struct ServerFile {
     pub(super) drain_ms: Option<u64>,
     pub(super) drain_delay_ms: Option<u64>,
     pub(super) limits: LimitsFile,
+    pub(super) shared_memory: SharedMemoryFile,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct SharedMemoryFile {
+    pub(super) enabled: Option<bool>,
+    pub(super) regions_max: Option<u64>,
+    pub(super) bytes_max: Option<u64>,
+    pub(super) key_prefix: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

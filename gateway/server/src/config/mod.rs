@@ -35,8 +35,8 @@ pub use types::{
     BatchWeight, Batching, Config, Control, ControlKind, DeclaredTensor, Egress, Engine, EngineChoice,
     Ensemble, FailurePolicy, FalseTrue, Labels, Limits, LogFormat, Model, ModelControl, Oci, OwnRoute,
     Padding, Pipeline, PipelineKind, Plugin, PluginSource, Presentation, Repository, Rollout, Sandbox, Scope,
-    Sequence, SequenceState, SequenceStrategy, Server, State, Step, Store, Telemetry, Tls, Token, TrustedKey,
-    Verify, Warmup, WarmupData, WarmupInput,
+    Sequence, SequenceState, SequenceStrategy, Server, SharedMemory, State, Step, Store, Telemetry, Tls,
+    Token, TrustedKey, Verify, Warmup, WarmupData, WarmupInput,
 };
 pub use watch::{WatchError, Watcher, watch};
 

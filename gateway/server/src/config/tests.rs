@@ -10,7 +10,7 @@ use sluice_batch::{Mode, TimeoutAction};
 use super::file::{
     BatchingFile, CacheFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile,
     PaddingFile, PipelineFile, PluginFile, QueuePolicyFile, RepositoryFile, SandboxFile, ServerFile,
-    StateFile, StoreFile, TelemetryFile, TlsFile, TokenFile, VerifyFile,
+    SharedMemoryFile, StateFile, StoreFile, TelemetryFile, TlsFile, TokenFile, VerifyFile,
 };
 use super::*;
 
@@ -462,6 +462,29 @@ fn batching_is_checked_key_by_key_and_a_delay_is_kept_to() {
 }
 
 #[test]
+fn shared_memory_is_off_and_for_loopback_addresses_only() {
+    let folder = Folder::new();
+    let memory = folder.load("").expect("is fine").server.shared_memory;
+    assert_eq!((memory.enabled, memory.regions_max, memory.bytes_max), (false, 64, 1 << 30));
+    let on = "[server.shared_memory]\nenabled = true\n";
+    let memory = folder.load(&format!("{on}key_prefix = \"sluice_\"")).expect("is fine").server.shared_memory;
+    assert_eq!((memory.enabled, &*memory.key_prefix), (true, "sluice_"));
+    for listener in ["http", "grpc"] {
+        for address in ["0.0.0.0:8123", "192.0.2.1:8123", "[::]:8123"] {
+            let server = format!("[server]\n{listener} = \"{address}\"\n");
+            assert!(folder.load(&server).is_ok(), "{server}");
+            let problems = folder.problems(&format!("{server}{on}"));
+            let told = format!("is for loopback addresses, and {listener} is {address}");
+            assert!(problems.len() == 1 && problems[0].ends_with(&told), "{problems:?}");
+        }
+        let server = format!("[server]\n{listener} = \"[::1]:8123\"\n{on}");
+        assert!(folder.load(&server).is_ok(), "{server}");
+    }
+    let bounds = "regions_max = 0\nbytes_max = 0\nkey_prefix = \"a/b\"\n";
+    assert_eq!(folder.problems(&format!("{on}{bounds}")).len(), 3);
+}
+
+#[test]
 fn repositories_are_checked_and_models_may_come_from_them() {
     let folder = Folder::new();
     let config = folder
@@ -510,12 +533,13 @@ pub(super) fn uncommented() -> String {
 #[test]
 fn every_key_is_in_the_example_file() {
     let keys = locate::keys(&uncommented(), locate::Format::Toml);
-    let tables: [(&str, &[&str]); 24] = [
+    let tables: [(&str, &[&str]); 25] = [
         ("", fields::<ConfigFile>()),
         ("server", fields::<ServerFile>()),
         ("server.tls", fields::<TlsFile>()),
         ("server.admin_tls", fields::<TlsFile>()),
         ("server.limits", fields::<LimitsFile>()),
+        ("server.shared_memory", fields::<SharedMemoryFile>()),
         ("engine", fields::<EngineFile>()),
         ("sandbox", fields::<SandboxFile>()),
         ("telemetry", fields::<TelemetryFile>()),

@@ -12,6 +12,7 @@ use super::{classification, served};
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{self, Call, PartStream, Predicted, ShadowRun, Streamed};
+use crate::shared_memory::Part as Memory;
 use crate::tensor_json::{self, TENSORS_MAX};
 
 /// The tensor that stands for the raw body of a pipeline with plugins of its own.
@@ -32,13 +33,15 @@ pub struct InferRequest {
 }
 
 /// An output that is asked for by name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct RequestedOutput {
     /// Its name.
     pub name: String,
     /// How many of the classes with the highest score are wanted instead of the tensor;
     /// 0 is the tensor itself.
     pub classification: usize,
+    /// The shared memory that it is to be written into, rather than sent.
+    pub memory: Option<Memory>,
 }
 
 /// What the caller gets.
@@ -49,6 +52,9 @@ pub struct InferResponse {
     pub id: Option<String>,
     /// The outputs, as asked for.
     pub outputs: Vec<NamedTensor>,
+    /// For each of them whether it was written into shared memory, and is not to be sent; nothing
+    /// where none was.
+    pub in_memory: Vec<bool>,
     /// The same request for a candidate, to be run when the answer is sent.
     pub shadow: Option<Box<ShadowRun>>,
 }
@@ -177,8 +183,9 @@ impl Asked {
         shadow: Option<Box<ShadowRun>>,
     ) -> Result<InferResponse> {
         let outputs = select(snapshot, target, outputs, &self.outputs)?;
+        let in_memory = write(&outputs, &self.outputs)?;
         let (version, id) = (self.version.clone(), self.id.clone());
-        Ok(InferResponse { version, id, outputs, shadow })
+        Ok(InferResponse { version, id, outputs, in_memory, shadow })
     }
 }
 
@@ -251,4 +258,22 @@ fn select(
         }
     };
     wanted.iter().map(pick).collect()
+}
+
+/// Writes the outputs into shared memory that are wanted there. All of them have room, or none is
+/// written.
+fn write(outputs: &[NamedTensor], wanted: &[RequestedOutput]) -> Result<Vec<bool>> {
+    // Whatever was named is there, in the order of its naming.
+    let places =
+        || outputs.iter().zip(wanted).filter_map(|(output, wanted)| Some((output, wanted.memory.as_ref()?)));
+    if places().next().is_none() {
+        return Ok(Vec::new());
+    }
+    for (output, memory) in places() {
+        memory.check_room(&output.name, output.tensor.byte_len())?;
+    }
+    for (output, memory) in places() {
+        memory.write(&output.tensor.bytes())?;
+    }
+    Ok(wanted.iter().map(|wanted| wanted.memory.is_some()).collect())
 }

@@ -7,6 +7,7 @@ pub mod grpc;
 pub mod http;
 pub mod infer;
 pub mod listener;
+pub mod memory;
 pub mod parameters;
 pub mod served;
 pub mod settings;

@@ -91,6 +91,8 @@ impl Metrics {
         gauge(out, &m::IN_FLIGHT_BYTES, &self.in_flight_bytes)?;
         gauge(out, &m::CACHE_ENTRIES, &self.cache_entries)?;
         gauge(out, &m::CACHE_BYTES, &self.cache_bytes)?;
+        gauge(out, &m::SHARED_REGIONS, &self.shared_regions)?;
+        gauge(out, &m::SHARED_BYTES, &self.shared_bytes)?;
         count(&mut family(out, &m::CACHE_EVICTIONS)?, self.cache_evictions.load(Ordering::Relaxed))?;
         codes(&mut family(out, &m::REJECTED)?, &self.rejected, "reason")?;
         let pipelines = &shown.pipelines;

@@ -63,6 +63,8 @@ families! {
     CACHE_ENTRIES Gauge "sluice_cache_entries" "Answers in the response cache"
     CACHE_BYTES Gauge "sluice_cache_bytes" "Bytes of the response cache that are used"
     CACHE_EVICTIONS Counter "sluice_cache_evictions" "Answers that made room for others"
+    SHARED_REGIONS Gauge "sluice_shared_memory_regions" "Regions of shared memory that clients have registered"
+    SHARED_BYTES Gauge "sluice_shared_memory_bytes" "Bytes of the regions of shared memory that clients have registered"
     SEQUENCES Gauge "sluice_sequences" "Sequences of a model, by whether they have a slot or wait for one"
     SEQUENCE_SLOTS Gauge "sluice_sequence_slots" "Sequences that a model can run at a time"
     PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins by version, by outcome"
@@ -241,6 +243,8 @@ pub struct Metrics {
     pub(super) cache_entries: AtomicI64,
     pub(super) cache_bytes: AtomicI64,
     pub(super) cache_evictions: AtomicU64,
+    pub(super) shared_regions: AtomicI64,
+    pub(super) shared_bytes: AtomicI64,
     pub(super) connections: [AtomicI64; LISTENERS.len()],
     pub(super) rejected: Codes,
     pub(super) reloads: Codes,
@@ -274,6 +278,8 @@ impl Metrics {
             cache_entries: AtomicI64::new(0),
             cache_bytes: AtomicI64::new(0),
             cache_evictions: AtomicU64::new(0),
+            shared_regions: AtomicI64::new(0),
+            shared_bytes: AtomicI64::new(0),
             connections: Default::default(),
             rejected: Codes::default(),
             reloads: Codes::default(),
@@ -368,6 +374,12 @@ impl Metrics {
     pub fn cache_size(&self, entries: usize, bytes: usize) {
         self.cache_entries.store(i64::try_from(entries).unwrap_or(i64::MAX), Ordering::Relaxed);
         self.cache_bytes.store(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// So much shared memory is registered now.
+    pub fn shared_memory(&self, regions: usize, bytes: u64) {
+        self.shared_regions.store(i64::try_from(regions).unwrap_or(i64::MAX), Ordering::Relaxed);
+        self.shared_bytes.store(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
     }
 
     /// So many answers made room for others in the response cache.

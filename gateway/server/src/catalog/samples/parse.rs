@@ -12,6 +12,7 @@ use sluice_sandbox::{HttpBody, Request};
 use sluice_tensor::NamedTensor;
 
 use super::{CASES_MAX, Case, DEPTH_MAX, Expect, NAME_BYTES_MAX, SAMPLES_BYTES_MAX, TOLERANCE_DEFAULT};
+use crate::error::{Error, Kind};
 use crate::tensor_json::{self, TensorJson};
 
 /// Why sample cases cannot be used. The text is for the author of the plugin.
@@ -198,7 +199,10 @@ fn expect(expect: ExpectJson<'_>) -> Result<Expect, String> {
 }
 
 fn tensors(place: &str, given: &[TensorJson<'_>]) -> Result<Vec<NamedTensor>, String> {
-    tensor_json::decode_all(given, Bytes::new()).map_err(|error| format!("{place}: {}", error.message()))
+    let mut no_memory =
+        |_: &str, _: &[_], _| Err(Error::new(Kind::Unsupported, "a sample has no shared memory"));
+    tensor_json::decode_all(given, Bytes::new(), &mut no_memory)
+        .map_err(|error| format!("{place}: {}", error.message()))
 }
 
 fn from_base64(place: &str, text: &str) -> Result<Bytes, String> {

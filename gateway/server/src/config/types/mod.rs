@@ -130,6 +130,8 @@ pub struct Server {
     pub admin_tls: Option<Tls>,
     /// What one caller, and all callers together, may use.
     pub limits: Limits,
+    /// System shared memory that clients on this machine register.
+    pub shared_memory: SharedMemory,
     /// How long a shutdown waits for requests that are under way.
     pub drain: Duration,
     /// How long a shutdown keeps accepting after readiness has turned false.
@@ -143,6 +145,19 @@ impl Server {
     pub fn grpc_is_chosen(&self) -> bool {
         self.grpc != super::defaults::GRPC
     }
+}
+
+/// System shared memory that clients on this machine register by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedMemory {
+    /// Whether they may.
+    pub enabled: bool,
+    /// Regions at a time, of all clients together.
+    pub regions_max: usize,
+    /// Bytes of all regions together.
+    pub bytes_max: u64,
+    /// How the names of shared memory begin that may be registered.
+    pub key_prefix: String,
 }
 
 /// What one caller, and all callers together, may use. The defaults, with a

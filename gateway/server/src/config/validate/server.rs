@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::super::checker::{At, Checker};
 use super::super::defaults as d;
-use super::super::file::{LimitsFile, ServerFile};
-use super::super::types::{Limits, Scope, Server, Token};
+use super::super::file::{LimitsFile, ServerFile, SharedMemoryFile};
+use super::super::types::{Limits, Scope, Server, SharedMemory, Token};
 use super::{Named, access};
 
 pub(super) fn server(check: &mut Checker<'_>, file: &ServerFile, tokens: &Named<Token>) -> Server {
@@ -45,6 +45,7 @@ pub(super) fn server(check: &mut Checker<'_>, file: &ServerFile, tokens: &Named<
         tls,
         admin_tls,
         limits: limits(check, &file.limits),
+        shared_memory: shared_memory(check, &file.shared_memory, [("http", http), ("grpc", grpc)]),
         drain: check.millis(at, "drain_ms", file.drain_ms, d::DRAIN, &d::DRAIN_RANGE),
         drain_delay: check.millis(at, "drain_delay_ms", file.drain_delay_ms, d::DRAIN_DELAY, &d::DRAIN_RANGE),
     }
@@ -85,6 +86,32 @@ fn guard_admin(
             "admin",
             format!("{admin} is not a loopback address: it needs a token with the scope `admin` in [tokens]"),
         );
+    }
+}
+
+/// Shared memory is this machine's: nobody reaches it from another one.
+fn shared_memory(
+    check: &mut Checker<'_>,
+    file: &SharedMemoryFile,
+    listeners: [(&str, SocketAddr); 2],
+) -> SharedMemory {
+    let at = At(&["server", "shared_memory"]);
+    let enabled = file.enabled.unwrap_or(false);
+    for (name, address) in listeners {
+        if enabled && !address.ip().is_loopback() {
+            check.problem(at, "enabled", format!("is for loopback addresses, and {name} is {address}"));
+        }
+    }
+    let key_prefix = file.key_prefix.clone().unwrap_or_default();
+    if key_prefix.len() > d::SHARED_PREFIX_BYTES_MAX || key_prefix.contains(['/', '\0']) {
+        check.problem(at, "key_prefix", "is not the beginning of a file's name");
+    }
+    let (regions, bytes) = (&d::SHARED_REGIONS_RANGE, &d::SHARED_BYTES_RANGE);
+    SharedMemory {
+        enabled,
+        regions_max: check.number(at, "regions_max", file.regions_max, d::SHARED_REGIONS, regions),
+        bytes_max: check.number(at, "bytes_max", file.bytes_max, d::SHARED_BYTES, bytes),
+        key_prefix,
     }
 }
 

@@ -9,12 +9,12 @@ use serde_json::{Map, Value, json};
 
 use super::encode::{self, Pieces};
 use super::methods::Call;
-use super::{settings, transcode};
-use crate::auth::Identity;
+use super::{Admitted, settings, transcode};
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::http::{Front, metadata, repository};
-use crate::ingress::served;
+use crate::ingress::{memory, served};
+use crate::shared_memory::Segment;
 
 /// Answers a call.
 ///
@@ -23,7 +23,7 @@ use crate::ingress::served;
 pub(super) async fn answer(
     front: &Arc<Front>,
     call: Call,
-    identity: &Identity,
+    Admitted { identity, reach, .. }: &Admitted,
     message: Bytes,
 ) -> Result<Pieces> {
     let name = name_of(call);
@@ -52,8 +52,7 @@ pub(super) async fn answer(
         Call::LogSettings => settings::log(&request, identity)?,
         Call::TraceSetting => settings::trace(front, &request, identity)?,
         Call::ModelConfig => {
-            let version = Some(text("version")).filter(|version| !version.is_empty());
-            json!({ "config": snapshot.triton_config(text("name"), version)? })
+            json!({ "config": snapshot.triton_config(text("name"), some(text("version")))? })
         }
         Call::RepositoryIndex => {
             let repository = Some(text("repository_name")).filter(|name| !name.is_empty());
@@ -73,17 +72,28 @@ pub(super) async fn answer(
             front.repositories.unload(text("model_name"), dependents).await?;
             json!({})
         }
-        Call::SystemMemoryStatus | Call::CudaMemoryStatus => json!({ "regions": {} }),
-        Call::SystemMemoryUnregister | Call::CudaMemoryUnregister => json!({}),
-        Call::CudaMemoryRegister => {
-            return Err(Error::new(
-                Kind::MethodNotAllowed,
-                "CUDA shared memory is not supported: send the data in the message",
-            ));
+        Call::SystemMemoryStatus => json!({ "regions": reach.status(some(text("name")))? }),
+        Call::SystemMemoryRegister => {
+            let number = |field: &str| request[field].as_u64().unwrap_or(0);
+            let (offset, byte_size) = (number("offset"), number("byte_size"));
+            reach.register(text("name"), Segment { key: text("key").to_owned(), offset, byte_size })?;
+            json!({})
         }
+        Call::SystemMemoryUnregister => {
+            reach.unregister(some(text("name")))?;
+            json!({})
+        }
+        Call::CudaMemoryStatus => json!({ "regions": memory::none_of("cuda", some(text("name")))? }),
+        Call::CudaMemoryUnregister => json!({}),
+        Call::CudaMemoryRegister => return Err(memory::no_cuda()),
         _ => return Err(Error::new(Kind::MethodNotAllowed, "this method is not supported")),
     };
     respond(name, &response)
+}
+
+/// A text, if there is any: an empty one is none.
+fn some(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// A model's name says where it comes from; nothing else is asked for that.

@@ -10,9 +10,11 @@ use super::contents;
 use super::wire::{self, Fields, Text, Value};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::infer::{InferRequest, RequestedOutput};
+use crate::ingress::memory::Reach;
 use crate::ingress::parameters::{self, PARAMETERS_MAX};
 use crate::ingress::served::shown;
 use crate::pipeline::Parameter;
+use crate::shared_memory;
 use crate::tensor_json::{TENSORS_MAX, to_error};
 
 /// A client that asks for it gets an empty answer behind the last one of its request; the
@@ -21,9 +23,6 @@ const EMPTY_FINAL: &str = "triton_enable_empty_final_response";
 
 /// How many classes are wanted of an output.
 const CLASSIFICATION: &str = "classification";
-
-/// What begins the names of parameters that say where shared memory has the data.
-const SHARED_MEMORY: &str = "shared_memory_";
 
 /// Parameters by name, few enough to be searched.
 pub(super) type Parameters = Vec<(Arc<str>, Parameter)>;
@@ -185,49 +184,58 @@ impl Message {
 
     /// What the caller asks for.
     ///
+    /// Inputs in shared memory are copied from it, after `grow` has taken room for them.
+    ///
     /// # Errors
     /// What is wrong with an input, an output or a parameter, by name.
-    pub(super) fn request(mut self) -> Result<InferRequest> {
+    pub(super) fn request(mut self, reach: &Reach, grow: &mut Grow<'_>) -> Result<InferRequest> {
         self.parameters.retain(|(name, _)| **name != *EMPTY_FINAL);
-        let inputs = tensors(&self.inputs, self.raw)?;
+        let inputs = tensors(&self.inputs, self.raw, reach, grow)?;
         let text = |text: &Text| (!text.is_empty()).then(|| text.to_string());
         Ok(InferRequest {
             version: text(&self.version),
             id: text(&self.id),
             inputs,
             wishes: parameters::read(self.parameters)?,
-            outputs: self.outputs.iter().map(wanted).collect::<Result<_>>()?,
+            outputs: self.outputs.iter().map(|output| wanted(output, reach)).collect::<Result<_>>()?,
         })
     }
 }
 
-fn wanted(output: &Output) -> Result<RequestedOutput> {
-    let mut wanted = RequestedOutput { name: output.name.to_string(), classification: 0 };
-    refuse_shared_memory(&output.parameters)?;
+fn wanted(output: &Output, reach: &Reach) -> Result<RequestedOutput> {
+    let memory = reach.part(&output.parameters, &output.name)?;
+    let mut wanted = RequestedOutput { name: output.name.to_string(), classification: 0, memory };
     if let Some((name, value)) = output.parameters.iter().find(|(name, _)| **name == *CLASSIFICATION) {
         wanted.classification = usize::try_from(parameters::whole(name, value)?).unwrap_or(usize::MAX);
+    }
+    if wanted.classification > 0 && wanted.memory.is_some() {
+        let message = "output can't set both 'shared_memory_region' and 'classification'";
+        return Err(Error::new(Kind::BadRequest, message));
     }
     Ok(wanted)
 }
 
-fn refuse_shared_memory(parameters: &Parameters) -> Result<()> {
-    if parameters.iter().any(|(name, _)| name.starts_with(SHARED_MEMORY)) {
-        return Err(Error::new(Kind::MethodNotAllowed, "shared memory is not supported over gRPC"));
-    }
-    Ok(())
-}
+/// Takes room for so many bytes.
+pub(super) type Grow<'a> = dyn FnMut(usize) -> Result<()> + 'a;
 
 /// The tensors of a request.
 ///
 /// # Errors
 /// Too few, or what is wrong with one of them, by name.
-pub(super) fn tensors(inputs: &[Input], raw: Vec<Bytes>) -> Result<Vec<NamedTensor>> {
+pub(super) fn tensors(
+    inputs: &[Input],
+    raw: Vec<Bytes>,
+    reach: &Reach,
+    grow: &mut Grow<'_>,
+) -> Result<Vec<NamedTensor>> {
     if inputs.is_empty() {
         return Err(Error::new(Kind::BadShape, format!("a request has 1 to {TENSORS_MAX} inputs")));
     }
     let is_raw = !raw.is_empty();
-    if is_raw && raw.len() != inputs.len() {
-        let (raw, inputs) = (raw.len(), inputs.len());
+    let is_sent = |input: &&Input| !is_in_memory(input);
+    let sent = inputs.iter().filter(is_sent).count();
+    if is_raw && raw.len() != sent {
+        let (raw, inputs) = (raw.len(), sent);
         let what = format!("raw_input_contents has {raw} entries for {inputs} inputs: all come raw, or none");
         return Err(Error::new(Kind::BadRequest, what));
     }
@@ -235,16 +243,30 @@ pub(super) fn tensors(inputs: &[Input], raw: Vec<Bytes>) -> Result<Vec<NamedTens
     let mut raw = raw.into_iter();
     for input in inputs {
         let name = &*input.name;
-        refuse_shared_memory(&input.parameters)?;
-        let tensor = tensor(input, raw.next()).map_err(|error| {
-            Error::new(error.kind(), format!("input '{}': {}", shown(name), error.message()))
-        })?;
+        let located =
+            |error: Error| Error::new(error.kind(), format!("input '{}': {}", shown(name), error.message()));
+        let (dtype, shape) = described(input).map_err(located)?;
+        let want = shape.bytes(dtype).map_err(|error| located(to_error(&error)))?;
+        if is_in_memory(input) && input.contents.as_ref().is_some_and(|contents| !contents.is_empty()) {
+            // Triton's words.
+            let what = "unexpected 'content' provided when using shared memory for input tensor";
+            return Err(Error::new(Kind::BadRequest, format!("{what} '{}'", shown(name))));
+        }
+        let tensor = match reach.read(&input.parameters, name, want, &mut *grow)? {
+            None => tensor(input, dtype, shape, raw.next()),
+            Some(data) => Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error)),
+        };
+        let tensor = tensor.map_err(located)?;
         decoded.push(NamedTensor { name: name.into(), tensor });
     }
     Ok(decoded)
 }
 
-fn tensor(input: &Input, raw: Option<Bytes>) -> Result<Tensor> {
+fn is_in_memory(input: &Input) -> bool {
+    input.parameters.iter().any(|(name, _)| **name == *shared_memory::PARAMETERS[0])
+}
+
+fn described(input: &Input) -> Result<(DType, Shape)> {
     let dtype = DType::from_name(&input.datatype)
         .ok_or_else(|| Error::new(Kind::BadDtype, "it has an unknown datatype"))?;
     let mut dims = [0_usize; RANK_MAX];
@@ -253,6 +275,10 @@ fn tensor(input: &Input, raw: Option<Bytes>) -> Result<Tensor> {
         *dim = given.ok_or_else(|| Error::new(Kind::BadShape, "a dimension is negative"))?;
     }
     let shape = Shape::new(&dims[..input.dims.len().min(RANK_MAX)]).map_err(|error| to_error(&error))?;
+    Ok((dtype, shape))
+}
+
+fn tensor(input: &Input, dtype: DType, shape: Shape, raw: Option<Bytes>) -> Result<Tensor> {
     match raw {
         None => contents::decode(dtype, shape, input.contents.clone().unwrap_or_default()),
         Some(data) if input.contents.as_ref().is_none_or(Bytes::is_empty) => {
@@ -298,16 +324,21 @@ mod tests {
         out.to_vec()
     }
 
+    fn ask(message: Message) -> Result<InferRequest> {
+        message.request(&Reach::nothing(), &mut |_| Ok(()))
+    }
+
     fn read(bytes: Vec<u8>) -> Result<InferRequest> {
-        message(bytes.into())?.request()
+        ask(message(bytes.into())?)
     }
 
     #[test]
     fn a_request_is_read_and_its_tensors_are_slices_of_it() {
         let bytes = Bytes::from(whole());
-        let request = message(bytes.clone()).and_then(Message::request).expect("well-formed");
+        let request = message(bytes.clone()).and_then(ask).expect("well-formed");
         assert_eq!(request.id.as_deref(), Some("id"));
-        assert_eq!(request.outputs, [RequestedOutput { name: "y".to_owned(), classification: 3 }]);
+        let output = &request.outputs[0];
+        assert_eq!((&*output.name, output.classification, request.outputs.len()), ("y", 3, 1));
         assert_eq!(request.wishes.options.parameter("custom"), Some(&Parameter::Float(0.5)));
         for input in &request.inputs {
             let data = input.tensor.to_dense();

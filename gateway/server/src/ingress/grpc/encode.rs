@@ -28,6 +28,8 @@ pub(super) struct Response<'a> {
     pub(super) version: &'a str,
     pub(super) id: &'a str,
     pub(super) outputs: &'a [NamedTensor],
+    /// Which of them are in shared memory already, by their index; nothing where none is.
+    pub(super) in_memory: &'a [bool],
     /// In a stream: whether nothing more comes for the request. `None` is a response
     /// outside of a stream.
     pub(super) is_final: Option<bool>,
@@ -56,8 +58,10 @@ impl Response<'_> {
         }
         let mut pieces = Pieces::new();
         let mut before = 0;
-        for output in self.outputs {
-            let data = output.tensor.to_dense();
+        for (index, output) in self.outputs.iter().enumerate() {
+            // Clients count the entries: one that is elsewhere has an empty one.
+            let is_elsewhere = self.in_memory.get(index) == Some(&true);
+            let data = if is_elsewhere { Bytes::new() } else { output.tensor.to_dense() };
             let mut writer = Writer(&mut head);
             if data.len() <= COPIED_BYTES_MAX {
                 writer.bytes(6, &data);

@@ -21,6 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ingress;
 use crate::ingress::http::{Front, exchange};
 use crate::ingress::infer::{InferRequest, InferResponse, InferStream, Inferred};
+use crate::ingress::memory::Reach;
 use crate::observe::{self, OTHER, PipelineMetrics};
 use crate::pipeline::Call;
 use crate::wire_error::wire_error;
@@ -32,6 +33,7 @@ pub(super) struct Caller {
     pub(super) deadline: Option<Instant>,
     key: Option<Arc<str>>,
     tenant: Option<Arc<str>>,
+    reach: Reach,
 }
 
 impl Caller {
@@ -50,6 +52,7 @@ impl Caller {
             deadline: timeout.and_then(|timeout| admitted.arrived.checked_add(timeout)),
             key: exchange::routing_key(&admitted.headers)?,
             tenant: admitted.identity.owner.clone(),
+            reach: admitted.reach.clone(),
         })
     }
 }
@@ -70,8 +73,8 @@ impl Predicted {
     /// # Errors
     /// More bytes than a message can have.
     pub(super) fn encode(&self, id: &str, is_final: Option<bool>) -> Result<Pieces> {
-        let InferResponse { version, outputs, .. } = &self.response;
-        encode::Response { model: &self.model, version, id, outputs, is_final }.encode()
+        let InferResponse { version, outputs, in_memory, .. } = &self.response;
+        encode::Response { model: &self.model, version, id, outputs, in_memory, is_final }.encode()
     }
 }
 
@@ -213,7 +216,7 @@ fn prepare(
     let call = Call { arrived, key, tenant: caller.tenant.clone(), trace, ..call };
     let is_raw = !message.raw.is_empty();
     let wants_empty_final = message.wants_empty_final();
-    let request = message.request()?;
+    let request = message.request(&caller.reach, &mut |bytes| permit.grow(bytes))?;
     if !is_raw {
         // Elements that were packed take room that their message does not.
         permit.grow(request.inputs.iter().map(|input| input.tensor.byte_len()).sum())?;

@@ -42,6 +42,7 @@ use self::encode::Pieces;
 use self::methods::Call;
 use self::receive::Messages;
 use super::http::Front;
+use super::memory::Reach;
 use crate::auth::{Access, Connection, Door, Identity};
 use crate::error::{Error, Kind, Result};
 use crate::refusal::{REQUEST_ID, request_id};
@@ -66,6 +67,8 @@ struct Admitted {
     request_id: Arc<str>,
     arrived: Instant,
     messages: Messages,
+    /// The shared memory that the caller reaches.
+    reach: Reach,
     /// How the answer's messages are compressed.
     packing: Option<Compression>,
 }
@@ -120,9 +123,10 @@ impl Server {
         let has_files = matches!(rpc.call, Call::Infer | Call::Stream | Call::RepositoryLoad);
         let bytes_max = if has_files { self.front.limits.body_bytes_max } else { CONTROL_BYTES_MAX };
         let messages = Messages::new(body, compression, bytes_max);
+        let reach = Reach::of(&self.front, Some(&identity), &parts.uri, &parts.headers, Some(&connection));
         let headers = parts.headers;
         let packing = compression.and_then(|compression| compression.of_answer(&headers));
-        let admitted = Admitted { headers, identity, request_id, arrived, messages, packing };
+        let admitted = Admitted { headers, identity, request_id, arrived, messages, reach, packing };
         self.dispatch(rpc.call, admitted).await
     }
 
@@ -144,7 +148,7 @@ impl Server {
         }
         let pieces = match call {
             Call::HealthCheck => health::check(self, request)?,
-            call => control::answer(&self.front, call, &admitted.identity, request).await?,
+            call => control::answer(&self.front, call, &admitted, request).await?,
         };
         Reply::message(pieces, admitted.packing, None).await
     }
@@ -157,8 +161,7 @@ impl Server {
         let request = tokio::time::timeout_at(deadline, reading).await;
         let request =
             request.map_err(|_| Error::new(Kind::RequestTimeout, "the message did not arrive in time"))??;
-        let pieces: Pieces =
-            control::answer(&self.front, Call::RepositoryLoad, &admitted.identity, request).await?;
+        let pieces: Pieces = control::answer(&self.front, Call::RepositoryLoad, &admitted, request).await?;
         Reply::message(pieces, admitted.packing, None).await
     }
 }

@@ -284,6 +284,7 @@ impl Writer {
                 version: &response.version,
                 id,
                 outputs: &response.outputs,
+                in_memory: &response.in_memory,
                 is_final: Some(is_last),
             };
             if matches!(self.send(pieces.encode()?).await?, Sent::NotRead) {
@@ -300,8 +301,9 @@ impl Writer {
         if is_said || !wants_empty_final {
             return Ok(None);
         }
+        let (model, version) = (&*model, &*version);
         let last =
-            encode::Response { model: &model, version: &version, id, outputs: &[], is_final: Some(true) };
+            encode::Response { model, version, id, outputs: &[], in_memory: &[], is_final: Some(true) };
         last.encode().map(Some)
     }
 }

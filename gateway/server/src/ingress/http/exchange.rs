@@ -17,10 +17,11 @@ use tracing::Instrument;
 
 use super::parts::{Count, Outgoing};
 use super::{Front, after, body};
-use crate::admission::Permit;
-use crate::auth::Identity;
+use crate::admission::{Permit, Room};
+use crate::auth::{Connection, Identity};
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
+use crate::ingress::memory::Reach;
 use crate::ingress::served;
 use crate::observe::{self, InFlight, OTHER};
 use crate::pipeline::{Call, ShadowRun};
@@ -43,6 +44,13 @@ pub(super) struct Admitted {
     pub(super) call: Call,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    pub(super) memory: Memory,
+}
+
+/// The shared memory that a caller reaches, and room for what is read of it.
+pub(super) struct Memory {
+    pub(super) reach: Reach,
+    pub(super) room: Room,
 }
 
 /// An answer as it goes out, and what is to be run when it is out.
@@ -121,7 +129,11 @@ async fn admit(
         None => own_timeout.unwrap_or(front.limits.request_timeout_default),
     };
     let key = routing_key(request.headers())?.unwrap_or_else(|| Arc::clone(&request_id));
-    let tenant = request.extensions().get::<Identity>().and_then(|identity| identity.owner.clone());
+    let identity = request.extensions().get::<Identity>();
+    let connection = request.extensions().get::<Connection>();
+    let reach = Reach::of(front, identity, request.uri(), request.headers(), connection);
+    let memory = Memory { reach, room: front.admission.room() };
+    let tenant = identity.and_then(|identity| identity.owner.clone());
     let call = Call { arrived, key, tenant, ..Call::new(request_id, arrived + timeout) };
     let (parts, incoming) = request.into_parts();
     let encoding = body::encoding(&parts.headers)?;
@@ -133,7 +145,7 @@ async fn admit(
         }
     };
     let body = reading.instrument(tracing::debug_span!("decode")).await?;
-    Ok(Admitted { snapshot, call, headers: parts.headers, body })
+    Ok(Admitted { snapshot, call, headers: parts.headers, body, memory })
 }
 
 fn finish(outcome: Result<(Encoded, Inside)>, count: Count) -> Response {

@@ -7,7 +7,7 @@ use sluice_tensor::NamedTensor;
 
 use super::{sse, tensors};
 use crate::error::{Error, Result};
-use crate::tensor_json::{encode_flat, put};
+use crate::tensor_json::{DataForm, encode_flat, put};
 use crate::wire_error;
 
 /// The type of answers of tensors, one a line.
@@ -96,7 +96,7 @@ impl Framing {
     }
 
     fn json(&self, outputs: &[NamedTensor]) -> Result<Vec<u8>> {
-        tensors::json(&self.model, &self.version, None, outputs, |_| false)
+        tensors::json(&self.model, &self.version, None, outputs, |_| DataForm::Json)
     }
 
     fn text_output(&self, text: &str) -> String {

@@ -82,7 +82,7 @@ async fn whole(
     admitted: Admitted,
     depth_max: usize,
 ) -> Result<Encoded> {
-    let Admitted { snapshot, mut call, headers, body } = admitted;
+    let Admitted { snapshot, mut call, headers, body, .. } = admitted;
     let request = decode(&snapshot, model, version.as_deref(), &mut call, body, depth_max)?;
     let predicted = pipeline::predict(&snapshot, model, &call, request).await?;
     let version = call.version.as_deref().unwrap_or_else(|| served::version(&snapshot, model));

@@ -18,7 +18,7 @@ pub(super) async fn server(State(front): State<Arc<Front>>) -> Response {
     Json(server_json(&front.catalog.snapshot())).into_response()
 }
 
-/// The extensions of the protocol that are served.
+/// The extensions of the protocol that are always served.
 const EXTENSIONS: [&str; 10] = [
     "classification",
     "model_repository",
@@ -35,7 +35,9 @@ const EXTENSIONS: [&str; 10] = [
 /// What the server is.
 pub(in crate::ingress) fn server_json(snapshot: &Snapshot) -> Value {
     let name = &*snapshot.config.server.name;
-    json!({ "name": name, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS })
+    let memory = snapshot.config.server.shared_memory.enabled.then_some("system_shared_memory");
+    let extensions: Vec<&str> = EXTENSIONS.into_iter().chain(memory).collect();
+    json!({ "name": name, "version": env!("CARGO_PKG_VERSION"), "extensions": extensions })
 }
 
 /// `GET /v1/models`.

@@ -14,6 +14,7 @@ mod own;
 mod parts;
 pub(super) mod repository;
 pub(super) mod settings;
+mod shared_memory;
 mod sse;
 mod statistics;
 mod tensors;
@@ -33,6 +34,7 @@ use crate::catalog::repository::Repositories;
 use crate::config::Limits;
 use crate::lifecycle::drain::Phase;
 use crate::observe::{Metrics, Tracer};
+use crate::shared_memory::SharedMemory;
 
 /// What every handler needs.
 pub struct Front {
@@ -42,6 +44,8 @@ pub struct Front {
     pub repositories: Arc<Repositories>,
     /// Who may come in.
     pub admission: Arc<Admission>,
+    /// What clients of this machine have registered.
+    pub shared_memory: Arc<SharedMemory>,
     /// Where everything counts.
     pub metrics: Arc<Metrics>,
     /// Which requests are traced.
@@ -68,7 +72,7 @@ impl Front {
 
 /// The table of the prediction listener's routes.
 pub fn routes() -> Vec<Route<Arc<Front>>> {
-    [v2_routes(), extension_routes(), v1_routes()].into_iter().flatten().collect()
+    [v2_routes(), extension_routes(), memory_routes(), v1_routes()].into_iter().flatten().collect()
 }
 
 /// KServe V2.
@@ -162,6 +166,74 @@ fn extension_routes() -> Vec<Route<Arc<Front>>> {
         ),
         Route::get("/v2/logging", Predict, "which log lines are written", settings::log),
         Route::post("/v2/logging", Settings, "changes which log lines are written", settings::change_log),
+    ]
+}
+
+/// Triton's shared memory. Every handler of system shared memory checks that its caller is a program on
+/// this machine.
+fn memory_routes() -> Vec<Route<Arc<Front>>> {
+    use Access::Predict;
+    vec![
+        Route::get(
+            "/v2/systemsharedmemory/status",
+            Predict,
+            "the caller's regions of system shared memory",
+            shared_memory::status,
+        ),
+        Route::get(
+            "/v2/systemsharedmemory/region/{region}/status",
+            Predict,
+            "one of the caller's regions",
+            shared_memory::region_status,
+        ),
+        Route::post(
+            "/v2/systemsharedmemory/region/{region}/register",
+            Predict,
+            "registers a region of system shared memory",
+            shared_memory::register,
+        ),
+        Route::post(
+            "/v2/systemsharedmemory/region/{region}/unregister",
+            Predict,
+            "forgets a region",
+            shared_memory::unregister_region,
+        ),
+        Route::post(
+            "/v2/systemsharedmemory/unregister",
+            Predict,
+            "forgets all of the caller's regions",
+            shared_memory::unregister,
+        ),
+        Route::get(
+            "/v2/cudasharedmemory/status",
+            Predict,
+            "regions of CUDA shared memory: none",
+            shared_memory::cuda_status,
+        ),
+        Route::get(
+            "/v2/cudasharedmemory/region/{region}/status",
+            Predict,
+            "no region of CUDA shared memory is there",
+            shared_memory::cuda_region_status,
+        ),
+        Route::post(
+            "/v2/cudasharedmemory/region/{region}/register",
+            Predict,
+            "CUDA shared memory is not supported",
+            shared_memory::cuda_register,
+        ),
+        Route::post(
+            "/v2/cudasharedmemory/region/{region}/unregister",
+            Predict,
+            "there is nothing to forget",
+            shared_memory::cuda_unregister,
+        ),
+        Route::post(
+            "/v2/cudasharedmemory/unregister",
+            Predict,
+            "there is nothing to forget",
+            shared_memory::cuda_unregister,
+        ),
     ]
 }
 

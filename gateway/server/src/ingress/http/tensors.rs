@@ -8,10 +8,9 @@ use sluice_tensor::NamedTensor;
 
 use super::binary::HEADER_LENGTH;
 use crate::error::Result;
-use crate::tensor_json::{encode_all, put};
+use crate::tensor_json::{DataForm, encode_all, put};
 
-/// Writes a V2 answer. `is_binary` says of each output by its index whether its data comes
-/// in binary behind the JSON.
+/// Writes a V2 answer. `form` says of each output by its index how its data comes.
 ///
 /// # Errors
 /// As [`encode_all`].
@@ -20,9 +19,10 @@ pub(super) fn respond(
     version: &str,
     id: Option<&str>,
     outputs: &[NamedTensor],
-    is_binary: impl Fn(usize) -> bool,
+    form: impl Fn(usize) -> DataForm,
 ) -> Result<Response> {
-    let out = json(model, version, id, outputs, &is_binary)?;
+    let out = json(model, version, id, outputs, &form)?;
+    let is_binary = |index: usize| matches!(form(index), DataForm::Binary);
     let behind =
         || outputs.iter().enumerate().filter(|(index, _)| is_binary(*index)).map(|(_, output)| output);
     if behind().next().is_none() {
@@ -48,7 +48,7 @@ pub(super) fn json(
     version: &str,
     id: Option<&str>,
     outputs: &[NamedTensor],
-    is_binary: impl Fn(usize) -> bool,
+    form: impl Fn(usize) -> DataForm,
 ) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(256);
     out.extend_from_slice(b"{\"model_name\":");
@@ -60,7 +60,7 @@ pub(super) fn json(
         put(&mut out, id);
     }
     out.extend_from_slice(b",\"outputs\":");
-    encode_all(outputs, &is_binary, &mut out)?;
+    encode_all(outputs, &form, &mut out)?;
     out.push(b'}');
     Ok(out)
 }

@@ -66,7 +66,7 @@ fn asked_model<'a>(snapshot: &'a Snapshot, name: &str, version: Option<&str>) ->
 }
 
 async fn rows_or_columns(name: &str, model: &Model, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
-    let Admitted { snapshot, call, headers, body } = admitted;
+    let Admitted { snapshot, call, headers, body, .. } = admitted;
     tensor_json::check_depth(&body, depth_max)?;
     let request: PredictRequest<'_> = serde_json::from_slice(&body)
         .map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))?;

@@ -17,6 +17,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
 use crate::pipeline::{self, Streamed};
 use crate::refusal;
+use crate::tensor_json::DataForm;
 
 /// `GET /v1/models/{model}`.
 pub(super) async fn status(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
@@ -108,7 +109,7 @@ pub(super) async fn hand_over(model: &str, admitted: Admitted) -> Result<Encoded
         // No plugin shaped the answer: the tensors as V2 writes them.
         Answer::Tensors(outputs) => {
             let version = served::version(&admitted.snapshot, model);
-            tensors::respond(model, version, None, &outputs, |_| false)
+            tensors::respond(model, version, None, &outputs, |_| DataForm::Json)
         }
     }?;
     Ok(Encoded::Whole { response, shadow: predicted.shadow })

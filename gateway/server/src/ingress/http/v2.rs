@@ -9,13 +9,15 @@ use axum::response::Response;
 use bytes::Bytes;
 use serde::Deserialize;
 
-use super::exchange::{self, Admitted, Encoded};
+use super::exchange::{self, Admitted, Encoded, Memory};
 use super::{Front, binary, body, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::infer::{self, InferRequest, InferResponse, RequestedOutput};
+use crate::ingress::memory::Reach;
 use crate::ingress::parameters;
+use crate::ingress::served::shown;
 use crate::pipeline::Parameter;
-use crate::tensor_json::{self, Parameters, TENSORS_MAX, TensorJson};
+use crate::tensor_json::{self, DataForm, Parameters, TENSORS_MAX, TensorJson};
 
 /// `POST /v2/models/{model}/infer`.
 pub(super) async fn infer(
@@ -64,21 +66,26 @@ async fn answer(
     admitted: Admitted,
     depth_max: usize,
 ) -> Result<Encoded> {
-    let Admitted { snapshot, call, headers, body } = admitted;
+    // The memory's room is held until the answer is made.
+    let Admitted { snapshot, call, headers, body, mut memory } = admitted;
     let (request, forms) = match binary::header_length(&headers, body.len())? {
         Some(0) => (binary::raw_request(&snapshot, model, body)?, Forms { all: true, each: Vec::new() }),
         Some(length) => {
             let mut json = body;
             let data = json.split_off(length);
-            decode(&json, data, depth_max)?
+            decode(&json, data, depth_max, &mut memory)?
         }
-        None => decode(&body, Bytes::new(), depth_max)?,
+        None => decode(&body, Bytes::new(), depth_max, &mut memory)?,
     };
     let request = InferRequest { version, ..request };
-    let InferResponse { version, id, outputs, shadow } =
+    let InferResponse { version, id, outputs, in_memory, shadow } =
         infer::infer(&snapshot, model, call, request).await?;
-    let is_binary = |index: usize| forms.each.get(index).copied().flatten().unwrap_or(forms.all);
-    let encode = || tensors::respond(model, &version, id.as_deref(), &outputs, is_binary);
+    let form = |index: usize| match in_memory.get(index) {
+        Some(true) => DataForm::Memory,
+        _ if forms.each.get(index).copied().flatten().unwrap_or(forms.all) => DataForm::Binary,
+        _ => DataForm::Json,
+    };
+    let encode = || tensors::respond(model, &version, id.as_deref(), &outputs, form);
     let response = tracing::debug_span!("encode").in_scope(encode)?;
     Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow })
 }
@@ -92,7 +99,8 @@ struct Forms {
 }
 
 /// Reads a request of JSON, and the binary tensors behind it.
-fn decode(json: &[u8], data: Bytes, depth_max: usize) -> Result<(InferRequest, Forms)> {
+fn decode(json: &[u8], data: Bytes, depth_max: usize, memory: &mut Memory) -> Result<(InferRequest, Forms)> {
+    let Memory { reach, room } = memory;
     tensor_json::check_depth(json, depth_max)?;
     let request: Request<'_> = serde_json::from_slice(json)
         .map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))?;
@@ -104,14 +112,18 @@ fn decode(json: &[u8], data: Bytes, depth_max: usize) -> Result<(InferRequest, F
     let mut forms = Forms { all: wishes.binary_data_output, each: Vec::with_capacity(outputs.len()) };
     let mut wanted = Vec::with_capacity(outputs.len());
     for output in outputs {
-        let (requested, form) = requested(output)?;
+        let (requested, form) = requested(output, reach)?;
         wanted.push(requested);
         forms.each.push(form);
     }
+    let mut read = |input: &str, parameters: &[_], want| {
+        let data = reach.read(parameters, input, want, |bytes| room.grow(bytes))?;
+        data.ok_or_else(|| Error::new(Kind::BadRequest, format!("input '{}' has no data", shown(input))))
+    };
     let request = InferRequest {
         version: None,
         id: request.id.map(Cow::into_owned),
-        inputs: tensor_json::decode_all(&request.inputs, data)?,
+        inputs: tensor_json::decode_all(&request.inputs, data, &mut read)?,
         wishes,
         outputs: wanted,
     };
@@ -119,20 +131,27 @@ fn decode(json: &[u8], data: Bytes, depth_max: usize) -> Result<(InferRequest, F
 }
 
 /// An output that is asked for, and whether in binary.
-fn requested(output: Output<'_>) -> Result<(RequestedOutput, Option<bool>)> {
+fn requested(output: Output<'_>, reach: &Reach) -> Result<(RequestedOutput, Option<bool>)> {
     let (mut classification, mut form) = (0, None);
-    for (name, value) in tensor_json::parameters(output.parameters)? {
-        match (&*name, value) {
+    let parameters = tensor_json::parameters(output.parameters)?;
+    for (name, value) in &parameters {
+        match (&**name, value) {
             ("classification", value) => {
-                let count = parameters::whole(&name, &value)?;
+                let count = parameters::whole(name, value)?;
                 classification = usize::try_from(count).unwrap_or(usize::MAX);
             }
-            ("binary_data", Parameter::Bool(value)) => form = Some(value),
+            ("binary_data", Parameter::Bool(value)) => form = Some(*value),
             ("binary_data", _) => {
                 return Err(Error::new(Kind::BadRequest, "parameter 'binary_data' must be true or false"));
             }
             _ => {}
         }
     }
-    Ok((RequestedOutput { name: output.name.into_owned(), classification }, form))
+    let memory = reach.part(&parameters, &output.name)?;
+    let other = if form == Some(true) { "binary_data" } else { "classification" };
+    if memory.is_some() && (form == Some(true) || classification > 0) {
+        let message = format!("Output can't set both 'shared_memory_region' and '{other}'");
+        return Err(Error::new(Kind::BadRequest, message));
+    }
+    Ok((RequestedOutput { name: output.name.into_owned(), classification, memory }, form))
 }

@@ -78,8 +78,8 @@ static OPERATIONS: [(&str, &str, Operation); 31] = [
     ("GET", "/v1/models/{target}", get("Fields")),
     ("GET", "/v1/models/{target}/metadata", get("Fields")),
     ("POST", "/v1/models/{target}", post("PredictRequest", "Fields")),
-    ("GET", "shared memory", get("Anything")),
-    ("POST", "shared memory", done("Fields")),
+    ("GET", "shared memory", get("Regions")),
+    ("POST", "shared memory", done("Region")),
 ];
 
 fn find(method: &Method, path: &str) -> Option<&'static Operation> {

@@ -59,6 +59,8 @@ pub(super) fn all() -> Value {
         "IndexRequest": object(&[], json!({ "ready": { "type": "boolean" } })),
         "Index": list(object(&["name"], json!({ "name": text(), "version": text(), "state": text(), "reason": text() }))),
         "ControlRequest": object(&[], json!({ "parameters": parameters })),
+        "Region": object(&["key", "byte_size"], region()),
+        "Regions": list(object(&["name"], region())),
         "PredictRequest": object(
             &[],
             json!({
@@ -68,6 +70,12 @@ pub(super) fn all() -> Value {
             }),
         ),
     })
+}
+
+/// A region of shared memory.
+fn region() -> Value {
+    let bytes = json!({ "type": "integer", "minimum": 0, "maximum": i64::MAX });
+    json!({ "name": text(), "key": text(), "offset": bytes, "byte_size": bytes })
 }
 
 fn datatype() -> Value {
