@@ -36,6 +36,8 @@ cat >"$folder/sluice.toml" <<CONFIG
 [server]
 name = "triton"
 admin_without_tokens = true
+[server.shared_memory]
+enabled = true
 [engine]
 onnxruntime_library = "$library"
 [repositories.oracle]
@@ -88,7 +90,8 @@ perf() {
         echo "clients: perf_analyzer cannot be had here: skipped"
         return 0
     fi
-    for each in "http $http --input-tensor-format json" "http $http" "grpc $grpc" "grpc $grpc --async" "grpc $grpc --streaming"; do
+    for each in "http $http --input-tensor-format json" "http $http" "grpc $grpc" "grpc $grpc --async" "grpc $grpc --streaming" \
+        "http $http --shared-memory system" "grpc $grpc --shared-memory system"; do
         # shellcheck disable=SC2086 # several words
         set -- $each
         if ! "$analyzer" -m simple -i "$1" -u "$2" "${@:3}" --request-count 300 --concurrency-range 4 \

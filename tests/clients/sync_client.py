@@ -312,6 +312,38 @@ def shared_memory(api):
     assert not api.json(api.client.get_cuda_shared_memory_status())
 
 
+@check
+def shared_memory_of_texts(api):
+    if not is_served(api, "system_shared_memory"):
+        return
+    words = np.array([["".encode(), "é".encode(), b"\x00\xff", b"x" * 5000]], np.object_)
+    packed = utils.serialize_byte_tensor(words).item()
+    region = shm.create_shared_memory_region("sluice_words", "/sluice_test_words", 3 * len(packed))
+    try:
+        api.client.register_system_shared_memory("sluice_words", "/sluice_test_words", 3 * len(packed))
+        shm.set_shared_memory_region(region, [utils.serialize_byte_tensor(words)])
+        one = api.module.InferInput("INPUT0", [1, 4], "BYTES")
+        one.set_shared_memory("sluice_words", len(packed))
+        out = api.output("OUTPUT0", binary_data=True)
+        out.set_shared_memory("sluice_words", 2 * len(packed), offset=len(packed))
+        api.client.infer("simple_identity", [one], outputs=[out])
+        found = shm.get_contents_as_numpy(region, np.object_, [1, 4], len(packed))
+        assert list(found.reshape(-1)) == list(words.reshape(-1)), found
+        # An output beside it comes through the connection, and is found by its place.
+        small = api.output("OUTPUT0", binary_data=True)
+        small.set_shared_memory("sluice_words", RANGE.nbytes)
+        result = api.client.infer("simple", api.simple(), outputs=[small, api.output("OUTPUT1", binary_data=True)])
+        assert np.array_equal(result.as_numpy("OUTPUT1"), RANGE - ONES)
+        assert np.array_equal(shm.get_contents_as_numpy(region, np.int32, [1, 16]), RANGE + ONES)
+        small.set_shared_memory("sluice_words", RANGE.nbytes - 1)
+        fails(lambda: api.client.infer("simple", api.simple(), outputs=[small]), "should be at least 64 bytes to hold the results")
+        api.client.unregister_system_shared_memory("sluice_words")
+        fails(lambda: api.client.infer("simple_identity", [one]), "Unable to find shared memory region: 'sluice_words'")
+    finally:
+        api.client.unregister_system_shared_memory()
+        shm.destroy_shared_memory_region(region)
+
+
 if __name__ == "__main__":
     protocol, address = sys.argv[1:]
     if protocol == "grpc":

@@ -20,6 +20,7 @@ import tomllib
 import grpc
 import grpc_cases
 import http_cases
+import memory_cases
 import wire
 from google.protobuf.json_format import MessageToDict
 from tritonclient.grpc import service_pb2 as pb
@@ -103,22 +104,32 @@ class Server:
         return {"died": True}
 
 
+def all_http():
+    return [*http_cases.cases(), *memory_cases.http()]
+
+
+def all_grpc():
+    return [*grpc_cases.cases(), *memory_cases.grpc()]
+
+
 def ask(server):
     """All cases, in their order: some change what later ones see."""
     answers = {}
-    for case in http_cases.cases():
-        name = f"http {case['name']}"
-        answers[name] = server.outcome(name, normal(wire.comparable(wire.send_http(server.http, case))))
-    for case in grpc_cases.cases():
-        name = f"grpc {case['name']}"
-        answers[name] = server.outcome(name, normal(send_grpc(server.channel, case)))
+    with memory_cases.memory():
+        for case in all_http():
+            name = f"http {case['name']}"
+            answers[name] = server.outcome(name, normal(wire.comparable(wire.send_http(server.http, case))))
+    with memory_cases.memory():
+        for case in all_grpc():
+            name = f"grpc {case['name']}"
+            answers[name] = server.outcome(name, normal(send_grpc(server.channel, case)))
     server.stop()
     return answers
 
 
 def digest():
     """Says whether a recording answers the requests that are asked now."""
-    asked = [[repr(sorted(case.items())) for case in module.cases()] for module in (http_cases, grpc_cases)]
+    asked = [[repr(sorted(case.items())) for case in cases] for cases in (all_http(), all_grpc())]
     return hashlib.sha256(repr(asked).encode()).hexdigest()
 
 
