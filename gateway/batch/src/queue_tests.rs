@@ -407,8 +407,11 @@ fn quick_run() -> Observed {
     Observed { shape: 0, rows: 1, took: Duration::from_micros(10), oldest_wait: Duration::ZERO }
 }
 
+/// An instance's thread, and the work it took last.
+type Serving = JoinHandle<Option<Work<usize>>>;
+
 /// A queue of so many instances that sleep, and know that a run is quick.
-fn lending(instances: usize) -> (Arc<Queue<usize>>, Vec<JoinHandle<Option<Work<usize>>>>) {
+fn lending(instances: usize) -> (Arc<Queue<usize>>, Vec<Serving>) {
     let (queue, _) = queue(policy(1, Duration::ZERO));
     let threads = (0..instances)
         .map(|number| {
