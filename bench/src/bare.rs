@@ -7,8 +7,8 @@ use bytes::Bytes;
 use sluice_engine::{EngineChoice, EngineSearch, Interrupt, LoadOptions};
 use sluice_tensor::{DType, Dim, NamedTensor, Shape, Tensor, TensorSpec};
 
-/// How long one batch size is measured.
-const MEASURED: Duration = Duration::from_millis(1500);
+/// How long one batch size is measured, each time.
+const MEASURED: Duration = Duration::from_millis(500);
 
 /// Rows per second of a model, run over and over on one thread of our own with batches
 /// of `rows` rows.

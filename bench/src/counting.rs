@@ -136,29 +136,25 @@ fn sites() -> String {
 
 /// The frames nearest to the call that are not the allocator's or the standard library's.
 fn frames(trace: &str) -> String {
-    let quiet = ["std::", "core::", "alloc::", "<alloc::", "<core::", "<std::", "__", "_R"];
-    let mut names: Vec<String> = Vec::new();
-    let mut place = None;
-    for line in trace.lines().map(str::trim) {
-        if let Some(file) = line.strip_prefix("at ") {
-            if let (Some(name), true) = (names.last_mut(), place.take().is_some()) {
-                let file: Vec<&str> = file.rsplit('/').take(2).collect();
-                let file: Vec<&str> = file.into_iter().rev().collect();
-                let _ = write!(name, " ({})", file.join("/"));
-            }
-            continue;
-        }
+    let mut lines = trace.lines().map(str::trim).peekable();
+    let mut frames = Vec::new();
+    while let (Some(line), true) = (lines.next(), frames.len() < FRAMES) {
         let name = line.split_once(": ").map_or(line, |(_, name)| name);
-        place = None;
-        if names.len() == FRAMES {
-            break;
-        }
-        if !name.contains("sluice_bench::counting") && !quiet.iter().any(|start| name.starts_with(start)) {
-            names.push(name.to_owned());
-            place = Some(());
+        let file = lines.next_if(|line| line.starts_with("at ")).unwrap_or_default();
+        let is_quiet = ["/rustc/", "/library/", "counting.rs"].iter().any(|quiet| file.contains(quiet))
+            || ["std::", "core::", "alloc::", "__"].iter().any(|quiet| name.starts_with(quiet));
+        if !is_quiet {
+            frames.push(format!("{name} ({})", place(file)));
         }
     }
-    names.join("\n                   < ")
+    frames.join("\n                   < ")
+}
+
+/// A file by the crate that it belongs to, without what is before it on this machine.
+fn place(file: &str) -> &str {
+    let registry = file.split_once("index.crates.io-").and_then(|(_, rest)| rest.split_once('/'));
+    let own = || ["gateway/", "bench/", "sdk/"].iter().find_map(|folder| file.find(folder));
+    registry.map_or_else(|| own().map_or(file, |start| &file[start..]), |(_, rest)| rest)
 }
 
 #[cfg(test)]
@@ -167,11 +163,10 @@ mod tests {
 
     #[test]
     fn a_site_is_named_by_the_code_that_is_not_the_standard_librarys() {
-        let trace = "   0: <sluice_bench::counting::Counting as core::alloc::GlobalAlloc>::alloc\n             \
-                     at ./src/counting.rs:45:9\n   1: alloc::vec::Vec<T>::with_capacity\n             at /rustc/1/vec.rs:1:1\n   \
-                     2: sluice::pipeline::predict\n             at ./gateway/server/src/pipeline/mod.rs:7:3\n   3: hyper::proto::poll";
-        let wanted =
-            "sluice::pipeline::predict (pipeline/mod.rs:7:3)\n                   < hyper::proto::poll";
+        let trace = "   0: alloc\n             at /x/bench/src/counting.rs:45:9\n   1: with_capacity\n             \
+                     at /rustc/1/library/vec.rs:1:1\n   2: predict\n             at /x/gateway/server/src/pipeline/mod.rs:7:3\n   \
+                     3: poll\n             at /y/index.crates.io-1/hyper-1.8.1/src/proto.rs:1:2\n   4: std::thread::run";
+        let wanted = "predict (gateway/server/src/pipeline/mod.rs:7:3)\n                   < poll (hyper-1.8.1/src/proto.rs:1:2)";
         assert_eq!(frames(trace), wanted);
     }
 }

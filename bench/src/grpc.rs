@@ -49,10 +49,14 @@ fn put(message: &mut Vec<u8>, field: u8, content: &[u8]) {
 /// Seven bits at a time, the lowest first.
 fn varint(message: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
-        message.push(number.to_le_bytes()[0] | 0x80);
+        message.push(lowest(number) | 0x80);
         number >>= 7;
     }
-    message.push(number.to_le_bytes()[0]);
+    message.push(lowest(number));
+}
+
+fn lowest(number: usize) -> u8 {
+    number.to_le_bytes()[0] & 0x7f
 }
 
 #[cfg(test)]

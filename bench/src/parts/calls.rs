@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_sandbox::{
-    CallContext, Grants, HttpBody, LogLevel, LogSink, PluginLimits, PluginOptions, Request, Sandbox,
-    SandboxConfig, WasiPolicy,
+    CallContext, CallError, Grants, HttpBody, LogLevel, LogSink, PluginLimits, PluginOptions, Request,
+    Sandbox, SandboxConfig, WasiPolicy,
 };
 use tokio::time::Instant;
 
@@ -17,6 +17,9 @@ use crate::workload::{self, Workload};
 
 /// Calls that are timed for each way.
 const CALLS: u32 = 20_000;
+
+/// How long one call may take: a machine with other work may stop for a while.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 struct Silent;
 
@@ -83,7 +86,7 @@ async fn cost(workload: &Workload) -> Result<CallCost, String> {
             config_json: r#"{"mode": "mlp"}"#.to_owned(),
             reuse,
             wasi: WasiPolicy::Refuse,
-            limits: PluginLimits::default(),
+            limits: PluginLimits { call_timeout: PATIENCE, ..PluginLimits::default() },
             grants: Grants::default(),
             log: Arc::new(Silent),
         };
@@ -91,16 +94,17 @@ async fn cost(workload: &Workload) -> Result<CallCost, String> {
     };
     let (fresh, warm) = (load(1)?, load(u32::MAX)?);
     Ok(CallCost {
-        native: median(workload, async |call, request| native.preprocess(call, request).await.is_ok())
+        native: median(workload, async |call, request| native.preprocess(call, request).await.map(drop))
             .await?,
-        warm: median(workload, async |call, request| warm.preprocess(call, request).await.is_ok()).await?,
-        fresh: median(workload, async |call, request| fresh.preprocess(call, request).await.is_ok()).await?,
+        warm: median(workload, async |call, request| warm.preprocess(call, request).await.map(drop)).await?,
+        fresh: median(workload, async |call, request| fresh.preprocess(call, request).await.map(drop))
+            .await?,
     })
 }
 
 async fn median(
     workload: &Workload,
-    call: impl AsyncFn(CallContext, Request) -> bool,
+    call: impl AsyncFn(CallContext, Request) -> Result<(), CallError>,
 ) -> Result<f64, String> {
     let mut took = Vec::new();
     for body in workload.bodies.iter().cycle().take(CALLS as usize) {
@@ -112,14 +116,12 @@ async fn median(
             tenant: None,
             parameters: std::sync::Arc::default(),
             route: None,
-            deadline: Instant::now() + Duration::from_secs(10),
+            deadline: Instant::now() + PATIENCE,
             span: tracing::Span::none(),
         };
         let request = Request::Body(HttpBody { content_type: None, data: Bytes::clone(body) });
         let started = Instant::now();
-        if !call(context, request).await {
-            return Err("a call failed".to_owned());
-        }
+        call(context, request).await.map_err(|error| format!("a call failed: {error}"))?;
         took.push(started.elapsed());
     }
     took.sort_unstable();

@@ -28,7 +28,7 @@ const PLUGINS: usize = 200;
 /// Load before each measurement: a thousand connections take a while to open.
 const WARMUP: Duration = Duration::from_millis(500);
 
-const HEAD: &str = "| what | requests/s | CPU µs a request | of the one before | p99 ms | errors |\n|---|---|---|---|---|---|\n";
+const HEAD: &str = "| number | requests/s | CPU µs a request | of the fewer | p99 ms | errors |\n|---|---|---|---|---|---|\n";
 
 /// One line: what it is, and its rounds.
 struct Line {
@@ -94,7 +94,7 @@ async fn connections(section: &mut Section, rounds: usize, duration: Duration) -
     for variant in [Variant::Fresh, Variant::Native] {
         let server = Process::start(&Setup::of(variant))?;
         requests.prove(server.http).await?;
-        let mut lines = CONNECTIONS.map(|connections| Line::new(format!("{connections} connections")));
+        let mut lines = CONNECTIONS.map(|connections| Line::new(connections.to_string()));
         for _ in 0..rounds {
             for (line, connections) in lines.iter_mut().zip(CONNECTIONS) {
                 eprintln!("bench: growth, {}, {connections} connections", variant.name());
@@ -102,7 +102,7 @@ async fn connections(section: &mut Section, rounds: usize, duration: Duration) -
                     .push(requests.load_with_cpu(&server, server.http, connections, WARMUP, duration).await?);
             }
         }
-        let _ = write!(section.text, "\n`score`, {}:\n\n{HEAD}", variant.name());
+        let _ = write!(section.text, "\n`score`, {}, by connections:\n\n{HEAD}", variant.name());
         let mut before: Option<&Line> = None;
         for line in &lines {
             line.write(&mut section.text, before.map(|before| line.growth(before)));
@@ -133,9 +133,9 @@ async fn others(
     first.prove(few.http).await?;
     last.prove(lots.http).await?;
     let mut lines = [
-        Line::new(format!("1 of {what}")),
-        Line::new(format!("{count} of {what}, load on one")),
-        Line::new(format!("{count} of {what}, load on all")),
+        Line::new("1"),
+        Line::new(format!("{count}, load on one")),
+        Line::new(format!("{count}, load on all")),
     ];
     for _ in 0..rounds {
         eprintln!("bench: growth, {what}");
@@ -143,7 +143,7 @@ async fn others(
         lines[1].rounds.push(last.load_with_cpu(&lots, lots.http, LOAD, WARMUP, duration).await?);
         lines[2].rounds.push(all.load_with_cpu(&lots, lots.http, LOAD, WARMUP, duration).await?);
     }
-    let _ = write!(section.text, "\n{what}, {LOAD} connections:\n\n{HEAD}");
+    let _ = write!(section.text, "\nBy {what}, {LOAD} connections:\n\n{HEAD}");
     let [base, on_one, on_all] = &lines;
     base.write(&mut section.text, None);
     for (line, where_to) in [(on_one, "load on one"), (on_all, "load on all")] {

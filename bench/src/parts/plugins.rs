@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sluice_engine::EngineSearch;
 
-use crate::bars::{Bar, Section};
+use crate::bars::{Bar, Section, median};
 use crate::load::{self, LoadReport};
 use crate::metrics::Metrics;
 use crate::report::{Bare, Cell, Report};
@@ -70,30 +70,35 @@ async fn cells(
 ) -> Result<(), String> {
     let requests = Requests::pipeline(workload, workload.name);
     let model = if workload.name == "dlrm" { "dlrm-model" } else { "mlp" };
+    let file = if workload.name == "dlrm" { "dlrm.onnx" } else { "mlp.onnx" };
     let mut rounds: Vec<Vec<LoadReport>> = vec![Vec::new(); servers.len()];
-    let mut before = Vec::new();
+    let (mut before, mut engine, mut rows) = (Vec::new(), Vec::new(), 1);
     for (variant, server) in servers {
         before.push(batches(*variant, server, model).await?);
     }
     for _ in 0..plan.rounds {
-        for ((_, server), rounds) in servers.iter().zip(&mut rounds) {
+        for (((variant, server), rounds), before) in servers.iter().zip(&mut rounds).zip(&before) {
             rounds.push(requests.load(server.http, connections, plan.duration).await?);
+            if *variant == Variant::Fresh {
+                let formed = batch_rows(*before, batches(*variant, server, model).await?);
+                rows = whole(formed.ok_or("the gateway formed no batch")?);
+                engine.push(bare::rows_per_second(&engine_search(), file, 1, rows)?);
+            }
         }
     }
+    report.bare.insert((workload.name, connections), Bare { rows, rows_per_second: median(engine) });
     for (((variant, server), mut rounds), before) in servers.iter().zip(rounds).zip(before) {
         rounds.sort_by(|a, b| a.throughput_per_s.total_cmp(&b.throughput_per_s));
-        let after = batches(*variant, server, model).await?;
-        let batch_rows = (after.1 > before.1).then(|| (after.0 - before.0) / (after.1 - before.1));
-        if *variant == Variant::Fresh {
-            let rows = whole(batch_rows.ok_or("the gateway formed no batch")?);
-            let file = if workload.name == "dlrm" { "dlrm.onnx" } else { "mlp.onnx" };
-            let rows_per_second = bare::rows_per_second(&engine_search(), file, 1, rows)?;
-            report.bare.insert((workload.name, connections), Bare { rows, rows_per_second });
-        }
+        let batch_rows = batch_rows(before, batches(*variant, server, model).await?);
         let cell = Cell { report: rounds.swap_remove(rounds.len() / 2), batch_rows };
         report.cells.insert((workload.name, connections, *variant as usize), cell);
     }
     Ok(())
+}
+
+/// Rows of a batch, between two readings of rows and batches; none for the echo.
+fn batch_rows(before: (f64, f64), after: (f64, f64)) -> Option<f64> {
+    (after.1 > before.1).then(|| (after.0 - before.0) / (after.1 - before.1))
 }
 
 /// The whole number next to it; a batch has 256 rows at most.
