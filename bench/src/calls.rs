@@ -78,6 +78,7 @@ async fn median(
             pipeline: workload.name.into(),
             plugin_version: Arc::default(),
             routing_key: None,
+            priority: 0,
             tenant: None,
             parameters: std::sync::Arc::default(),
             route: None,
