@@ -22,7 +22,7 @@ use crate::ingress;
 use crate::ingress::http::{Front, exchange};
 use crate::ingress::infer::{InferRequest, InferResponse, InferStream, Inferred};
 use crate::ingress::memory::Reach;
-use crate::observe::{self, OTHER, PipelineMetrics};
+use crate::observe::{self, OTHER, PipelineMetrics, Trace};
 use crate::pipeline::Call;
 use crate::wire_error::wire_error;
 
@@ -84,6 +84,8 @@ pub(super) struct Progress {
     pub(super) id: String,
     /// Where it counts, once it is known what it asks for.
     metrics: Option<Arc<PipelineMetrics>>,
+    /// Where its times are noted, if it is traced.
+    pub(super) trace: Option<Arc<Trace>>,
 }
 
 impl Progress {
@@ -135,7 +137,7 @@ pub(super) async fn unary(front: &Arc<Front>, mut admitted: Admitted) -> Respons
     let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(internal()));
     progress.finish(front, &outcome, &request_id, arrived, &span);
-    outcome.unwrap_or_else(|error| Reply::error(&error))
+    outcome.unwrap_or_else(|error| Reply::error(&error)).map(|reply| reply.noted(progress.trace))
 }
 
 /// The one message of a call, in time.
@@ -213,6 +215,7 @@ fn prepare(
         trace.event_at("GRPC_WAITREAD_START", arrived);
         trace.event("GRPC_WAITREAD_END");
     }
+    progress.trace.clone_from(&trace);
     let call = Call { arrived, key, tenant: caller.tenant.clone(), trace, ..call };
     let is_raw = !message.raw.is_empty();
     let wants_empty_final = message.wants_empty_final();

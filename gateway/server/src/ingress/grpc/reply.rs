@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use super::compress::{Compression, ENCODING};
 use super::encode::Pieces;
 use super::status;
 use crate::error::{Error, Result};
+use crate::observe::Trace;
 use crate::pipeline::ShadowRun;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -34,6 +36,8 @@ pub struct Reply {
     then: Then,
     /// Runs when the answer has been taken, or its reader is gone.
     shadow: Option<Box<ShadowRun>>,
+    /// Where the sending is noted, if the request is traced.
+    trace: Option<Arc<Trace>>,
 }
 
 enum Then {
@@ -49,7 +53,7 @@ enum Then {
 impl Reply {
     fn respond(mut pieces: Pieces, then: Then, shadow: Option<Box<ShadowRun>>) -> Response<Self> {
         pieces.reverse();
-        let mut response = Response::new(Self { pieces, then, shadow });
+        let mut response = Response::new(Self { pieces, then, shadow, trace: None });
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
@@ -68,6 +72,15 @@ impl Reply {
         };
         let pieces = packing.pack_message(pieces).await?;
         Ok(packed(Self::respond(pieces, Then::Trailers(status::ok()), shadow), packing))
+    }
+
+    /// The same; when its sending begins and ends is noted.
+    pub(super) fn noted(mut self, trace: Option<Arc<Trace>>) -> Self {
+        if let Some(trace) = &trace {
+            trace.event("GRPC_SEND_START");
+        }
+        self.trace = trace;
+        self
     }
 
     /// An error, which needs no body: it stands in the headers.
@@ -155,6 +168,9 @@ impl Body for Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         // The connection drops a body once it has all of it.
+        if let Some(trace) = &self.trace {
+            trace.event("GRPC_SEND_END");
+        }
         if let Some(shadow) = self.shadow.take() {
             shadow.start();
         }

@@ -28,7 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ingress::http::Front;
 use crate::ingress::infer::InferStream;
 use crate::lifecycle::drain::Phase;
-use crate::observe;
+use crate::observe::{self, Trace};
 
 /// Requests of one stream that are under way; the next ones stay in the connection's
 /// window. Enough to fill a batch; another caller's share is not for one stream to take.
@@ -70,6 +70,8 @@ type Reading = Pin<Box<dyn Future<Output = (Messages, Read)> + Send>>;
 struct Answer {
     id: String,
     outcome: Result<Option<Pieces>>,
+    /// Where its sending is noted, if the request is traced.
+    trace: Option<Arc<Trace>>,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -219,7 +221,7 @@ impl Stream {
             let outcome = AssertUnwindSafe(work.instrument(span.clone())).catch_unwind().await;
             let outcome = outcome.unwrap_or_else(|_| Err(internal()));
             progress.finish(&front, &outcome, &caller.request_id, arrived, &span);
-            Answer { id: progress.id, outcome }
+            Answer { id: progress.id, outcome, trace: progress.trace }
         })
     }
 
@@ -234,7 +236,11 @@ impl Stream {
             Err(error) if self.ends_at_error => return Err(Some(error)),
             Err(error) => encode::stream_error(error.message(), &answer.id).map_err(Some)?,
         };
-        match self.writer.send(pieces).await.map_err(Some)? {
+        let note = |event| answer.trace.iter().for_each(|trace| trace.event(event));
+        note("GRPC_SEND_START");
+        let sent = self.writer.send(pieces).await.map_err(Some)?;
+        note("GRPC_SEND_END");
+        match sent {
             Sent::Taken => Ok(()),
             Sent::NotRead => Err(None),
         }
@@ -311,7 +317,7 @@ impl Writer {
 /// The answer to a request that may not come in; its id is all that is read of it.
 fn refused(message: Bytes, error: Error) -> Answering {
     let id = infer::id_of(message);
-    Box::pin(std::future::ready(Answer { id, outcome: Err(error) }))
+    Box::pin(std::future::ready(Answer { id, outcome: Err(error), trace: None }))
 }
 
 async fn next(reading: &mut Option<Reading>) -> (Messages, Read) {
