@@ -80,7 +80,7 @@ impl std::error::Error for BuildError {}
 pub struct Built {
     snapshot: Snapshot,
     /// Models that stay, with how they are batched from now on.
-    policies: Vec<(Arc<Model>, config::Batching)>,
+    policies: Vec<(Arc<Model>, config::Model)>,
     limiter: Arc<Limiter>,
     cache: Arc<ResponseCache>,
 }
@@ -122,8 +122,8 @@ impl Built {
     pub fn commit(self, catalog: &Catalog, metrics: &Metrics) -> u64 {
         let engine = &self.snapshot.config.engine;
         self.limiter.set(scheduling::resources(engine));
-        for (model, batching) in &self.policies {
-            model.set_batching(batching, engine);
+        for (model, config) in &self.policies {
+            model.take_over(config, engine);
         }
         self.cache.resize(self.snapshot.config.cache.bytes_max);
         metrics.keep_plugins(|version| self.snapshot.has_loaded(version));
@@ -166,7 +166,7 @@ struct Build<'a> {
     /// Whether files that the configuration names are read again. Nobody's change of a
     /// plugin or model takes up, or fails on, a file that somebody else has changed.
     is_reload: bool,
-    policies: Vec<(Arc<Model>, config::Batching)>,
+    policies: Vec<(Arc<Model>, config::Model)>,
     problems: Vec<Problem>,
     /// Ensembles whose models are there.
     joined: BTreeMap<Arc<str>, Arc<Ensemble>>,
@@ -366,7 +366,7 @@ impl Build<'_> {
         if let Some(model) =
             known.filter(|model| model.is_ready() && model.is_same_but_batching(config, &digest))
         {
-            self.policies.push((Arc::clone(model), config.batching.clone()));
+            self.policies.push((Arc::clone(model), config.clone()));
             return Ok(Arc::clone(model));
         }
         let engine = self.engine(config.engine)?;
