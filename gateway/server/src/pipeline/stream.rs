@@ -16,7 +16,7 @@ use sluice_tensor::NamedTensor;
 use super::{Call, Predicted, Ran, ShadowRun, on_time, predict, run_beside_guests, shadow};
 use crate::catalog::{Pipeline, Snapshot, Stages};
 use crate::error::{Error, Kind, Result};
-use crate::observe::{CountedParts, PartOutcome};
+use crate::observe::{CountedParts, PartOutcome, Trace};
 
 /// Most bytes of a streamed answer that are kept to compare a candidate's answer with.
 /// 1 MiB is any text; of longer answers no candidate gets a copy.
@@ -55,6 +55,7 @@ pub struct PartStream {
     first: Option<Part>,
     is_over: bool,
     count: CountedParts,
+    trace: Option<Arc<Trace>>,
     record: Option<Record>,
     shadow: Option<Box<ShadowRun>>,
 }
@@ -99,7 +100,9 @@ impl PartStream {
     fn start(pipeline: &Arc<Pipeline>, call: &Call, request: Request) -> Self {
         let (sender, parts) = sluice_sandbox::parts();
         let record = shadow::is_wanted(pipeline, call).then(Record::default);
-        let count = CountedParts::new(Arc::clone(pipeline.metrics.statistics()));
+        call.note("REQUEST_START");
+        let (trace, count) =
+            (call.trace.clone(), CountedParts::new(Arc::clone(pipeline.metrics.statistics())));
         let (pipeline, call) = (Arc::clone(pipeline), call.clone());
         let work = async move {
             on_time(call.deadline, run_beside_guests(&pipeline, &call, request, Some(sender))).await
@@ -111,6 +114,7 @@ impl PartStream {
             first: None,
             is_over: false,
             count,
+            trace,
             record,
             shadow: None,
         }
@@ -124,6 +128,7 @@ impl PartStream {
                 Ok(Streamed::Parts(Box::new(self)))
             }
             Event::Ended(outcome) => {
+                self.note_end();
                 let whole = outcome.and_then(Predicted::try_from);
                 match &whole {
                     Ok(_) => self.count.made(true),
@@ -179,6 +184,7 @@ impl PartStream {
             Event::Part(part) => Poll::Ready(Some(Ok(self.pass(part, false)))),
             Event::Ended(outcome) => {
                 self.is_over = true;
+                self.note_end();
                 Poll::Ready(self.end(outcome))
             }
         }
@@ -191,6 +197,13 @@ impl PartStream {
             record.add(&part);
         }
         StreamedPart { part, is_last }
+    }
+
+    fn note_end(&self) {
+        if let Some(trace) = &self.trace {
+            trace.event("INFER_RESPONSE_COMPLETE");
+            trace.event("REQUEST_END");
+        }
     }
 
     fn end(&mut self, outcome: Result<Ran>) -> Option<Result<StreamedPart>> {
@@ -298,6 +311,7 @@ mod tests {
             first,
             is_over: false,
             count,
+            trace: None,
             record: None,
             shadow: None,
         }
