@@ -1,7 +1,7 @@
 //! What loads, and loads again, of a model repository: no more than has changed, and also
 //! what comes with the request.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +16,7 @@ use sluice_tests::grpc::inference::{
 };
 use sluice_tests::models::{Models, recorded};
 use sluice_tests::versions::until;
+use tokio::time::Instant;
 
 const LOAD: &str = "/inference.GRPCInferenceService/RepositoryModelLoad";
 
