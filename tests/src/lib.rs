@@ -8,6 +8,7 @@ pub mod client;
 pub mod gateway;
 pub mod grpc;
 pub mod guests;
+pub mod models;
 pub mod openapi;
 pub mod plugin_store;
 pub mod process;

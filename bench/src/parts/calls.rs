@@ -113,6 +113,7 @@ async fn median(
             pipeline: workload.name.into(),
             plugin_version: Arc::default(),
             routing_key: None,
+            priority: 0,
             tenant: None,
             parameters: std::sync::Arc::default(),
             route: None,

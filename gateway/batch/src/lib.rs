@@ -67,6 +67,8 @@ mod time;
 mod turns;
 
 #[cfg(test)]
+mod batcher_policy_tests;
+#[cfg(test)]
 mod batcher_tests;
 #[cfg(test)]
 mod queue_tests;

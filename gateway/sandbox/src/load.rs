@@ -161,6 +161,7 @@ async fn canary(plugin: &Arc<Inner>) -> Result<(), LoadError> {
         pipeline: Arc::default(),
         plugin_version: Arc::default(),
         routing_key: None,
+        priority: 0,
         tenant: None,
         parameters: Arc::default(),
         route: None,

@@ -126,6 +126,9 @@ pub struct CallContext {
     pub routing_key: Option<Arc<str>>,
     /// Whom the caller's token belongs to.
     pub tenant: Option<Arc<str>>,
+    /// Where its model calls stand in a queue with priorities, as the request itself: 1 is the
+    /// first, 0 is the model's default. The plugin does not see it.
+    pub priority: u32,
     /// What the caller set beside the data, bounded by who made them.
     pub parameters: Arc<[Parameter]>,
     /// How a route of the pipeline's own was called.

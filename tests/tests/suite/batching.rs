@@ -55,6 +55,53 @@ async fn a_request_of_a_higher_level_overtakes_those_that_wait() {
     }
 }
 
+/// A plugin that calls a model of 50 ms for one row at a time.
+const CALLED: &str = r#"
+    [models.slow]
+    engine = "sim"
+    file = "{repo}/tests/models/slow_wide.sim.json"
+    max_batch_size = 1
+    [models.slow.batching]
+    priority_levels = 2
+    default_priority_level = 2
+    [plugins.caller]
+    file = "{repo}/tests/guests/dist/hostile_pipeline.wasm"
+    config = { input = "x", columns = 4 }
+    models = ["slow"]
+    call_timeout_ms = 5000
+    [pipelines.caller]
+    plugin = "caller"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_models_that_a_plugin_calls_see_the_requests_priority_and_deadline() {
+    let gateway = gateway::start(CALLED).await;
+    let turn = Arc::new(AtomicUsize::new(0));
+    let send = |parameters: Value| {
+        let (client, turn) = (gateway.client.clone(), Arc::clone(&turn));
+        let body = json!({ "do": "infer", "model": "slow", "parameters": parameters }).to_string();
+        tokio::spawn(async move {
+            let reply = client.post("/v2/models/caller/generate", body).await;
+            (turn.fetch_add(1, Ordering::SeqCst), reply)
+        })
+    };
+    let running = send(json!({}));
+    settle().await;
+    let usual = send(json!({}));
+    settle().await;
+    let urgent = send(json!({ "priority": 1 }));
+    let late = send(json!({ "timeout": 60_000 }));
+    for (expected, call) in [(0, running), (1, late), (2, urgent), (3, usual)] {
+        let (turn, reply) = call.await.expect("no panic");
+        if expected == 1 {
+            assert!([502, 504].contains(&reply.status.as_u16()), "{reply:?}");
+        } else {
+            assert_eq!(reply.status, 200, "{reply:?}");
+        }
+        assert_eq!(turn, expected);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_waited_for_its_timeout_is_answered_though_all_are_busy() {
     let policy = "[models.slow.batching.default_queue_policy]\ndefault_timeout_microseconds = 15000\n";

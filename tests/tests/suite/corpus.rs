@@ -61,13 +61,14 @@ fn seen(reply: &Reply, unstable: &[Value]) -> Value {
 async fn every_released_component_still_gives_its_answers() {
     let record = std::env::var_os(RECORD).is_some();
     let releases = releases();
-    assert!(releases.len() >= 2, "{releases:?}");
+    assert!(releases.len() >= 3, "{releases:?}");
     for folder in releases {
         let path = folder.join("golden.json");
         let Value::Array(mut cases) = serde_json::from_str(&read(&path)).expect("JSON") else {
             panic!("a list")
         };
         let gateway = gateway::start(&config(&folder)).await;
+        let mut is_recorded = false;
         for case in &mut cases {
             let body = case["body"].to_string();
             let to = case["path"].as_str().expect("a path").to_owned();
@@ -79,10 +80,11 @@ async fn every_released_component_still_gives_its_answers() {
             let got = seen(&reply, &unstable);
             if record && case.get("answer").is_none() {
                 case["answer"] = got.clone();
+                is_recorded = true;
             }
             assert_eq!(got, case["answer"], "{} of {}", case["name"], folder.display());
         }
-        if record {
+        if is_recorded {
             let cases: Vec<String> = cases.iter().map(Value::to_string).collect();
             std::fs::write(&path, format!("[\n{}\n]\n", cases.join(",\n"))).expect("written");
         }

@@ -8,6 +8,8 @@ use http::Method;
 use serde_json::{Value, json};
 use sluice_tests::client::Client;
 use sluice_tests::gateway;
+use sluice_tests::grpc::inference::ModelStreamInferResponse;
+use sluice_tests::grpc::{Grpc, STREAM, request};
 
 use crate::drain::{Process, address, sluice};
 
@@ -82,6 +84,32 @@ async fn traced_requests_are_written_with_their_times() {
     assert_eq!(written[3]["activity"], "TENSOR_BACKEND_OUTPUT");
     let clear = json!({ "trace_level": null, "trace_rate": null });
     assert_eq!(gateway.client.post(path, clear.to_string()).await.ok(), expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_over_grpc_are_traced_from_their_reading_to_their_sending() {
+    let config = format!("[telemetry]\ntriton_trace_file = \"trace.json\"\n{MODEL}");
+    let gateway = gateway::start(&config).await;
+    let change = json!({ "trace_level": ["TIMESTAMPS"], "trace_rate": "1" });
+    gateway.client.post("/v2/trace/setting", change.to_string()).await.ok();
+    let client = Grpc::connect(gateway.grpc).await;
+    let row = || request("wide", "x", "FP32", &[1, 4], 1.0_f32.to_le_bytes().repeat(4));
+    client.infer(row()).await.expect("an answer");
+    let requests = tonic::Request::new(futures_util::stream::iter([row()]));
+    let answers = client.stream(STREAM, requests).await.expect("open");
+    let mut answers: tonic::Streaming<ModelStreamInferResponse> = answers.into_inner();
+    while answers.message().await.expect("an answer").is_some() {}
+    let written = elements(&gateway.config.parent().expect("a folder").join("trace.json"), 4).await;
+    for times in [&written[1]["timestamps"], &written[3]["timestamps"]] {
+        let times = times.as_array().expect("a list");
+        let at = |name: &str| {
+            let found = times.iter().find(|event| event["name"] == name);
+            found.and_then(|event| event["ns"].as_u64()).unwrap_or_else(|| panic!("no {name} in {times:?}"))
+        };
+        let ordered =
+            ["GRPC_WAITREAD_START", "GRPC_WAITREAD_END", "COMPUTE_END", "GRPC_SEND_START", "GRPC_SEND_END"];
+        assert!(ordered.map(at).windows(2).all(|pair| pair[0] <= pair[1]), "{times:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

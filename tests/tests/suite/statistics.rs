@@ -1,7 +1,10 @@
 //! What Triton's statistics extension says is what happened.
 
 use serde_json::{Value, json};
-use sluice_tests::gateway;
+use sluice_tests::grpc::inference::ModelStreamInferResponse;
+use sluice_tests::grpc::{Grpc, STREAM, request};
+use sluice_tests::{gateway, versions::until};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const CONFIG: &str = r#"
     [models.wide]
@@ -13,6 +16,18 @@ const CONFIG: &str = r#"
     file = "{repo}/tests/models/faulty.sim.json"
     [pipelines.through]
     model = "wide"
+"#;
+
+const PARTS: &str = r#"
+    [plugins.probe]
+    file = "{repo}/tests/guests/dist/parts_probe.wasm"
+    call_timeout_ms = 5000
+    [plugins.repeat]
+    file = "{repo}/guest-examples/dist/repeat.wasm"
+    [pipelines.probe]
+    plugin = "probe"
+    [pipelines.repeat]
+    plugin = "repeat"
 "#;
 
 /// A request of so many rows for `wide`.
@@ -95,4 +110,81 @@ async fn a_failed_run_is_a_failure_and_no_inference() {
     let stats = of(&gateway, "/v2/models/faulty/stats").await;
     assert_eq!(stats["inference_stats"]["fail"]["count"], 1, "{stats}");
     assert_eq!((&stats["inference_count"], &stats["execution_count"]), (&json!(0), &json!(0)), "{stats}");
+}
+
+/// How the parts with each number ended: `s`uccess, `f`ail, `e`mpty, `c`ancel, as often.
+async fn parts(gateway: &gateway::Running, name: &str) -> Vec<(String, String)> {
+    let stats = of(gateway, &format!("/v2/models/{name}/stats")).await;
+    let letters = [("success", "s"), ("fail", "f"), ("empty_response", "e"), ("cancel", "c")];
+    let how = |part: &Value| {
+        let times = |key: &str| part[key]["count"].as_u64().and_then(|count| count.try_into().ok());
+        letters.map(|(key, letter)| letter.repeat(times(key).expect("a number"))).concat()
+    };
+    let parts = stats["response_stats"].as_object().expect("a map");
+    parts.iter().map(|(number, part)| (number.clone(), how(part))).collect()
+}
+
+fn told(parts: &[(&str, &str)]) -> Vec<(String, String)> {
+    parts.iter().map(|(number, how)| ((*number).to_owned(), (*how).to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_part_of_a_streamed_answer_counts_by_its_number_and_how_it_ended() {
+    let gateway = gateway::start(PARTS).await;
+    let generate =
+        async |order: Value| gateway.client.post("/v2/models/probe/generate_stream", order.to_string()).await;
+    generate(json!({ "do": "tensors", "amount": 2 })).await;
+    assert_eq!(parts(&gateway, "probe").await, told(&[("0", "s"), ("1", "s"), ("2", "e")]));
+    generate(json!({ "do": "bytes", "amount": 1, "then": "last" })).await;
+    assert_eq!(parts(&gateway, "probe").await, told(&[("0", "ss"), ("1", "ss"), ("2", "e")]));
+    generate(json!({ "do": "bytes", "amount": 1, "then": "fail" })).await;
+    assert_eq!(generate(json!({ "do": "what" })).await.status, 400);
+    generate(json!({ "do": "whole" })).await;
+    assert_eq!(parts(&gateway, "probe").await, told(&[("0", "ssssf"), ("1", "ssf"), ("2", "e")]));
+    // What is not streamed has no parts.
+    gateway.client.post("/v2/models/probe/generate", json!({ "do": "whole" }).to_string()).await.ok();
+    let stats = of(&gateway, "/v2/models/probe/stats").await;
+    let first = &stats["response_stats"]["0"];
+    assert_eq!(
+        (&first["success"]["count"], &first["compute_infer"]["count"], &first["compute_output"]["count"]),
+        (&json!(4), &json!(5), &json!(4))
+    );
+    assert!(first["compute_infer"]["ns"].as_u64() > Some(0), "{first}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_leaves_in_the_middle_counts_as_a_cancelled_part() {
+    let gateway = gateway::start(PARTS).await;
+    let mut stream = tokio::net::TcpStream::connect(gateway.client.address()).await.expect("a connection");
+    let body = json!({ "do": "bytes", "amount": 1000, "pause_ms": 50 }).to_string();
+    let length = body.len();
+    let head = format!(
+        "POST /v1/models/probe:predict HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut read = Vec::new();
+    while !String::from_utf8_lossy(&read).contains("0;") {
+        assert!(stream.read_buf(&mut read).await.expect("readable") > 0);
+    }
+    drop(stream);
+    let cancelled = || async { parts(&gateway, "probe").await.iter().any(|(_, how)| how == "c") };
+    until(cancelled).await;
+    assert_eq!(parts(&gateway, "probe").await[0], ("0".to_owned(), "s".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answers_of_a_grpc_stream_count_as_those_over_http_do() {
+    let gateway = gateway::start(PARTS).await;
+    let client = Grpc::connect(gateway.grpc).await;
+    let data = [7_i32, 8].into_iter().flat_map(i32::to_le_bytes).collect();
+    let requests = futures_util::stream::iter([request("repeat", "IN", "INT32", &[2], data)]);
+    let answers = client.stream(STREAM, tonic::Request::new(requests)).await.expect("open");
+    let mut answers: tonic::Streaming<ModelStreamInferResponse> = answers.into_inner();
+    let mut count = 0;
+    while let Some(answer) = answers.message().await.expect("an answer") {
+        assert!(answer.error_message.is_empty(), "{answer:?}");
+        count += 1;
+    }
+    assert!(count >= 2, "{count}");
+    assert_eq!(parts(&gateway, "repeat").await, told(&[("0", "s"), ("1", "s"), ("2", "e")]));
 }

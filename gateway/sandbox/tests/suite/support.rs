@@ -74,6 +74,7 @@ pub(crate) fn context_within(time: Duration) -> CallContext {
         pipeline: "test".into(),
         plugin_version: "file".into(),
         routing_key: None,
+        priority: 0,
         tenant: None,
         parameters: std::sync::Arc::default(),
         route: None,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use sluice_tensor::{Dim, Signature, TensorSpec};
 
 use super::Model;
-use crate::config::{self, DeclaredTensor};
+use super::exposed::check_labels;
+use crate::config::{self, DeclaredTensor, EnsembleOutput, Labels};
 
 /// A checked ensemble.
 pub struct Ensemble {
@@ -36,7 +37,8 @@ pub struct Step {
     pub is_first: bool,
 }
 
-/// What a step runs.
+/// What takes tensors and gives tensors: a step of an ensemble runs it, or a caller asks for
+/// it.
 #[derive(Clone)]
 pub enum Target {
     /// A model.
@@ -46,17 +48,27 @@ pub enum Target {
 }
 
 impl Target {
-    fn signature(&self) -> &Signature {
+    /// What it takes and gives.
+    pub fn signature(&self) -> &Signature {
         match self {
             Self::Model(model) => model.signature(),
             Self::Ensemble(ensemble) => &ensemble.signature,
         }
     }
 
-    fn max_batch_size(&self) -> usize {
+    /// Most rows of a request; 0 where it takes no batches.
+    pub fn max_batch_size(&self) -> usize {
         match self {
             Self::Model(model) => model.max_batch_size(),
             Self::Ensemble(ensemble) => ensemble.max_batch_size,
+        }
+    }
+
+    /// The names of an output's classes, if it has some.
+    pub fn labels(&self, output: &str) -> Option<&Labels> {
+        match self {
+            Self::Model(model) => model.labels(output),
+            Self::Ensemble(ensemble) => ensemble.labels(output),
         }
     }
 
@@ -78,6 +90,16 @@ impl Ensemble {
     /// Whether all of its models can answer.
     pub fn is_ready(&self) -> bool {
         self.steps.iter().all(|step| step.target.is_ready())
+    }
+
+    /// The names of an output's classes: its own, or those of the model that gives it.
+    pub fn labels(&self, output: &str) -> Option<&Labels> {
+        self.config.labels.get(output).or_else(|| {
+            self.steps.iter().find_map(|step| {
+                let (own, _) = step.outputs.iter().find(|(_, name)| **name == *output)?;
+                step.target.labels(own)
+            })
+        })
     }
 
     /// Joins models.
@@ -111,12 +133,9 @@ impl Ensemble {
         check_order(&steps, &wires)?;
         let names = inputs_of(config);
         let inputs = names.iter().filter_map(|name| Some(wires.get(name)?.spec.clone())).collect();
-        Ok(Self {
-            config: Arc::clone(config),
-            signature: Signature { inputs, outputs },
-            max_batch_size,
-            steps,
-        })
+        let signature = Signature { inputs, outputs };
+        check_labels(config.labels.keys(), &signature)?;
+        Ok(Self { config: Arc::clone(config), signature, max_batch_size, steps })
     }
 }
 
@@ -191,12 +210,14 @@ fn outputs(
     let given = |name: &Arc<str>| wires.get(name).ok_or_else(|| format!("no step gives the output '{name}'"));
     let mut outputs = Vec::new();
     for output in &config.outputs {
-        let (wire, spec) = (given(&output.name)?, declared(output, has_batch));
-        fit(&wire.spec, &spec, &wire.from, &format!("output '{}'", output.name))?;
-        outputs.push(spec);
-    }
-    for name in &config.output_names {
-        outputs.push(given(name)?.spec.clone());
+        match output {
+            EnsembleOutput::Named(name) => outputs.push(given(name)?.spec.clone()),
+            EnsembleOutput::Declared(output) => {
+                let (wire, spec) = (given(&output.name)?, declared(output, has_batch));
+                fit(&wire.spec, &spec, &wire.from, &format!("output '{}'", output.name))?;
+                outputs.push(spec);
+            }
+        }
     }
     if outputs.is_empty() {
         let taken: BTreeSet<&Arc<str>> = config.steps.iter().flat_map(|step| step.inputs.values()).collect();

@@ -38,6 +38,7 @@ impl Exposed {
         has_batch: bool,
     ) -> std::result::Result<Option<Self>, String> {
         if declared.inputs.is_empty() && declared.outputs.is_empty() {
+            check_labels(declared.labels.keys(), file)?;
             return Ok(None);
         }
         let inputs = side("input", &file.inputs, &declared.inputs, has_batch)?;
@@ -58,6 +59,7 @@ impl Exposed {
             inputs: inputs.iter().map(|side| side.spec.clone()).collect(),
             outputs: outputs.iter().map(|side| side.spec.clone()).collect(),
         };
+        check_labels(declared.labels.keys(), &signature)?;
         let outputs = outputs.into_iter().map(|side| (side.in_file, side.from_file)).collect();
         Ok(Some(Self { signature, inputs: to_file, outputs }))
     }
@@ -89,6 +91,21 @@ impl Exposed {
             reshaped(output, dims.as_ref()).map_err(|what| Error::new(Kind::Engine, what))
         };
         self.outputs.iter().map(one).collect()
+    }
+}
+
+/// Labels are those of outputs that there are.
+///
+/// # Errors
+/// The first one that is not.
+pub(super) fn check_labels<'l>(
+    mut labelled: impl Iterator<Item = &'l Arc<str>>,
+    signature: &Signature,
+) -> std::result::Result<(), String> {
+    let is_there = |name: &&Arc<str>| signature.outputs.iter().any(|spec| spec.name == **name);
+    match labelled.find(|name| !is_there(name)) {
+        Some(unknown) => Err(format!("labels are given for '{unknown}', which is no output")),
+        None => Ok(()),
     }
 }
 

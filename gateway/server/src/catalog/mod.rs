@@ -150,21 +150,30 @@ impl Snapshot {
         self.pipelines.contains_key(name) || self.models.contains_key(name)
     }
 
-    /// The model whose inputs callers of this name give, if no plugin takes the body.
-    pub fn asked_model(&self, name: &str) -> Option<&Arc<Model>> {
+    /// Whether a plugin takes the body of requests for this name.
+    pub fn takes_body(&self, name: &str) -> bool {
+        let stages = self.pipelines.get(name).map(|pipeline| &pipeline.stages);
+        matches!(stages, Some(Stages::Staged { pre: Some(_), .. } | Stages::Whole { .. }))
+    }
+
+    /// What takes the inputs that callers of this name give, if no plugin takes the body: of
+    /// the version that is asked for, or the latest.
+    pub fn asked(&self, name: &str, version: Option<&str>) -> Option<Target> {
         match self.pipelines.get(name).map(|pipeline| &pipeline.stages) {
-            Some(Stages::Staged { pre: None, model, .. }) => Some(model),
+            Some(Stages::Staged { pre: None, model, .. }) => Some(Target::Model(Arc::clone(model))),
+            Some(Stages::Ensemble(ensemble)) => Some(Target::Ensemble(Arc::clone(ensemble))),
             Some(_) => None,
-            None => self.models.get(name),
+            None => self.model(name, version).ok().map(|model| Target::Model(Arc::clone(model))),
         }
     }
 
-    /// The model whose outputs answer requests for this name unchanged, if there is one.
-    pub fn answering_model(&self, name: &str) -> Option<&Model> {
+    /// What gives the outputs that answer requests for this name unchanged, if anything does.
+    pub fn answering(&self, name: &str, version: Option<&str>) -> Option<Target> {
         match self.pipelines.get(name).map(|pipeline| &pipeline.stages) {
-            Some(Stages::Staged { model, post: None, .. }) => Some(model),
+            Some(Stages::Staged { model, post: None, .. }) => Some(Target::Model(Arc::clone(model))),
+            Some(Stages::Ensemble(ensemble)) => Some(Target::Ensemble(Arc::clone(ensemble))),
             Some(_) => None,
-            None => self.models.get(name).map(|model| &**model),
+            None => self.model(name, version).ok().map(|model| Target::Model(Arc::clone(model))),
         }
     }
 

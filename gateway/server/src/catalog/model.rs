@@ -35,8 +35,8 @@ pub struct Model {
     /// What clients see, if it is not the file's.
     exposed: Option<Exposed>,
     queue: Arc<Queue<Job>>,
-    /// How it is batched now.
-    batching: ArcSwap<Batching>,
+    /// Its configuration now, if how it is batched has changed since it was loaded.
+    current: ArcSwap<config::Model>,
     padded: Option<PaddedModel>,
     user: Arc<User>,
     /// Requests that wait for it or run.
@@ -106,7 +106,7 @@ impl Model {
         // Dropping the model drains its queue, so that a start that fails leaves no
         // thread behind.
         let started = Arc::new(Self {
-            batching: ArcSwap::from_pointee(config.batching.clone()),
+            current: ArcSwap::from_pointee(config.clone()),
             padded,
             user,
             config,
@@ -274,7 +274,7 @@ impl Model {
         let (reply, answer) = oneshot::channel();
         let caller = Arc::new(Caller::default());
         let (rows, shape) = (inputs.rows, scheduling::shape_key(&inputs.inputs, self.padded.as_ref()));
-        let weight = scheduling::weight(self.batching.load().weight, &inputs, &call.options);
+        let weight = scheduling::weight(self.current.load().batching.weight, &inputs, &call.options);
         let job = Job {
             rows,
             inputs: inputs.inputs,
@@ -336,13 +336,22 @@ impl Model {
     }
 
     /// Changes how it is batched; what is queued stays queued.
-    pub(super) fn set_batching(&self, batching: &Batching, engine: &config::Engine) {
+    pub(super) fn take_over(&self, config: &config::Model, engine: &config::Engine) {
+        let batching = &config.batching;
         if let Some(sequences) = &self.sequences {
             sequences.set_queue_size(batching.max_queue_size);
         }
         self.queue.set_policy(policy(&self.config, batching));
         self.user.set(scheduling::demand(engine, batching));
-        self.batching.store(Arc::new(batching.clone()));
+        self.current.store(Arc::new(self.batched_as(config)));
+    }
+
+    /// Its configuration, if it is batched from now on as another one says.
+    pub(super) fn batched_as(&self, config: &config::Model) -> config::Model {
+        let mut current = self.config.clone();
+        current.batching.clone_from(&config.batching);
+        current.presentation.triton.clone_from(&config.presentation.triton);
+        current
     }
 
     /// Takes the place of the same model as it was before. Sequences that go on are told
@@ -353,9 +362,10 @@ impl Model {
         }
     }
 
-    /// How it is batched now: what [`Self::config`] says may be of before the last change.
-    pub fn batching(&self) -> Arc<Batching> {
-        self.batching.load_full()
+    /// Its configuration now: how it is batched in [`Self::config`] may be of before the last
+    /// change.
+    pub fn current(&self) -> Arc<config::Model> {
+        self.current.load_full()
     }
 
     /// Checks inputs against the signature, puts them in its order, and makes what a request
@@ -379,8 +389,8 @@ impl Model {
 
     /// Whether loading it again would change nothing but how it is batched.
     pub(super) fn is_same_but_batching(&self, config: &config::Model, digest: &str) -> bool {
-        let mut same = self.config.clone();
-        same.batching.clone_from(&config.batching);
+        // What a `config.pbtxt` sets is only shown; all that has an effect is compared too.
+        let mut same = self.batched_as(config);
         if same.presentation.is_batching_open && config.presentation.is_batching_open {
             same.max_batch_size = config.max_batch_size;
         }

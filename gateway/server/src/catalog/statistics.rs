@@ -1,7 +1,6 @@
 //! The statistics of what is served, as both protocols show them.
 
 use super::Snapshot;
-use super::versions::PIPELINE_VERSION;
 use crate::error::{Error, Kind, Result};
 use crate::observe::ModelStatistics;
 
@@ -13,7 +12,7 @@ impl Snapshot {
     /// [`Kind::NotFound`] for a name or version that is not served.
     pub fn statistics(&self, name: &str, version: &str) -> Result<Vec<ModelStatistics>> {
         let pipelines =
-            self.pipelines.iter().map(|(name, one)| (name, PIPELINE_VERSION, one.metrics.statistics()));
+            self.pipelines.iter().map(|(name, one)| (name, one.version(), &**one.metrics.statistics()));
         let models = self.all_models().map(|one| (one.name(), &*one.config().version, &**one.statistics()));
         let all = pipelines.chain(models);
         let mut found: Vec<ModelStatistics> = all

@@ -3,11 +3,33 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Ensemble, Model, Snapshot, Stages};
+use super::{Ensemble, Model, Pipeline, Snapshot, Stages};
 use crate::error::{Error, Kind, Result};
 
-/// The version of a pipeline: there is one of each.
-pub(super) const PIPELINE_VERSION: &str = "1";
+/// The version of a pipeline that says nothing else.
+const PIPELINE_VERSION: &str = "1";
+
+impl Pipeline {
+    /// Its versions, ascending. Only an ensemble of a repository can have others than `1`.
+    pub fn versions(&self) -> Vec<&str> {
+        match &self.stages {
+            Stages::Ensemble(ensemble) if !ensemble.config.versions.is_empty() => {
+                ensemble.config.versions.iter().map(String::as_str).collect()
+            }
+            _ => vec![PIPELINE_VERSION],
+        }
+    }
+
+    /// Its latest version.
+    pub fn version(&self) -> &str {
+        match &self.stages {
+            Stages::Ensemble(ensemble) => {
+                ensemble.config.versions.last().map_or(PIPELINE_VERSION, String::as_str)
+            }
+            _ => PIPELINE_VERSION,
+        }
+    }
+}
 
 impl Snapshot {
     /// A version of a model, if it is served.
@@ -26,8 +48,8 @@ impl Snapshot {
 
     /// The versions that are served under a name, ascending; none for an unknown name.
     pub fn versions_of(&self, name: &str) -> Vec<&str> {
-        if self.pipelines.contains_key(name) {
-            return vec![PIPELINE_VERSION];
+        if let Some(pipeline) = self.pipelines.get(name) {
+            return pipeline.versions();
         }
         match (self.versions.get(name), self.models.get(name)) {
             (Some(versions), _) => versions.iter().map(|model| &*model.config().version).collect(),

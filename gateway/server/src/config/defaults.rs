@@ -20,6 +20,19 @@ pub const PROBLEMS_MAX: usize = 100;
 /// labels and threads or instances; a node serves dozens.
 pub const ENTRIES_MAX: usize = 1024;
 
+/// Versions of one model that are served side by side. Each has its own weights, queue and
+/// threads; two or three are usual while callers move from one to the next.
+pub const VERSIONS_MAX: usize = 64;
+/// Inputs or outputs that a model declares, and files of labels: as many tensors as a request
+/// may have.
+pub const DECLARED_TENSORS_MAX: usize = 64;
+/// Labels of one output, in bytes: a hundred thousand words.
+pub const LABEL_BYTES_MAX: u64 = MIB;
+/// Warm-ups of one model. Each is for another size or kind of input.
+pub const WARMUPS_MAX: usize = 64;
+/// Runs of one warm-up. The start waits for all of them.
+pub const WARMUP_RUNS_MAX: u32 = 10_000;
+
 /// What the server's metadata calls it.
 pub const SERVER_NAME: &str = "sluice";
 /// Most routes of one pipeline's own, and of all pipelines together: a request that no

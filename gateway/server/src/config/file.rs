@@ -211,6 +211,7 @@ pub(super) struct RepositoryFile {
 pub(super) struct ModelFile {
     pub(super) file: Option<String>,
     pub(super) version: Option<String>,
+    pub(super) versions: BTreeMap<String, String>,
     pub(super) engine: Option<EngineChoice>,
     pub(super) instances: Option<u64>,
     pub(super) threads: Option<u64>,
@@ -221,6 +222,10 @@ pub(super) struct ModelFile {
     pub(super) response_cache: Option<bool>,
     pub(super) batching: BatchingFile,
     pub(super) padding: Option<PaddingFile>,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) inputs: Vec<TensorFile>,
+    pub(super) outputs: Vec<TensorFile>,
+    pub(super) warmup: Vec<WarmupFile>,
     pub(super) sequence: Option<SequenceFile>,
 }
 
@@ -303,6 +308,50 @@ pub(super) struct PaddingFile {
     pub(super) trim: Vec<String>,
 }
 
+/// An input or output as clients see it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TensorFile {
+    pub(super) name: Option<String>,
+    pub(super) datatype: Option<String>,
+    pub(super) dims: Option<Vec<i64>>,
+    pub(super) reshape: Option<Vec<i64>>,
+}
+
+/// An output of an ensemble: its name, or all about it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum OutputFile {
+    Name(String),
+    Declared(TensorFile),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WarmupFile {
+    pub(super) name: Option<String>,
+    pub(super) batch_size: Option<u64>,
+    pub(super) count: Option<u32>,
+    pub(super) inputs: BTreeMap<String, WarmupInputFile>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct WarmupInputFile {
+    pub(super) datatype: Option<String>,
+    pub(super) dims: Vec<usize>,
+    pub(super) data: Option<WarmupDataFile>,
+    pub(super) file: Option<String>,
+}
+
+/// What is in an input of a warm-up, if it is not a file's content.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum WarmupDataFile {
+    Zero,
+    Random,
+}
+
 /// What decides about waiting and size.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -365,7 +414,10 @@ pub(super) struct PipelineFile {
     pub(super) post: Option<String>,
     pub(super) plugin: Option<String>,
     pub(super) steps: Vec<StepFile>,
-    pub(super) outputs: Vec<String>,
+    pub(super) inputs: Vec<TensorFile>,
+    pub(super) outputs: Vec<OutputFile>,
+    pub(super) max_batch_size: Option<u64>,
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) stream: Option<bool>,
     pub(super) on_failure: Option<FailurePolicy>,

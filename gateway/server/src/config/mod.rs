@@ -11,15 +11,21 @@ use std::path::Path;
 mod checker;
 pub mod defaults;
 pub mod diff;
+#[cfg(test)]
+mod example_tests;
 mod expand;
 mod file;
 mod locate;
 mod overrides;
+#[cfg(test)]
+mod presentation_tests;
 mod problem;
 mod read;
 mod route;
 #[cfg(test)]
 mod sequence_tests;
+#[cfg(test)]
+mod serving_tests;
 #[cfg(test)]
 mod tests;
 pub mod triton;
@@ -33,10 +39,10 @@ pub use problem::{ConfigErrors, Problem};
 pub use route::{PathParameters, PathTemplate};
 pub use types::{
     BatchWeight, Batching, Config, Control, ControlKind, DeclaredTensor, Egress, Engine, EngineChoice,
-    Ensemble, FailurePolicy, FalseTrue, Labels, Limits, LogFormat, Model, ModelControl, Oci, OwnRoute,
-    Padding, Pipeline, PipelineKind, Plugin, PluginSource, Presentation, Repository, Rollout, Sandbox, Scope,
-    Sequence, SequenceState, SequenceStrategy, Server, SharedMemory, State, Step, Store, Telemetry, Tls,
-    Token, TrustedKey, Verify, Warmup, WarmupData, WarmupInput,
+    Ensemble, EnsembleOutput, FailurePolicy, FalseTrue, Labels, Limits, LogFormat, Model, ModelControl, Oci,
+    OwnRoute, Padding, Pipeline, PipelineKind, Plugin, PluginSource, Presentation, Repository, Rollout,
+    Sandbox, Scope, Sequence, SequenceState, SequenceStrategy, Server, SharedMemory, State, Step, Store,
+    Telemetry, Tls, Token, TrustedKey, Verify, Warmup, WarmupData, WarmupInput, label_lines,
 };
 pub use watch::{WatchError, Watcher, watch};
 

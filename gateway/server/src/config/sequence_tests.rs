@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use super::example_tests::uncommented;
 use super::file::{SequenceControlFile, SequenceFile, SequenceStateFile};
-use super::tests::{Folder, fields, uncommented};
+use super::tests::{Folder, fields};
 use super::{ControlKind, FalseTrue, SequenceStrategy};
 
 #[test]

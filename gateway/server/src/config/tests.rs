@@ -5,17 +5,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use sluice_batch::{Mode, TimeoutAction};
 
-use super::file::{
-    BatchingFile, CacheFile, ConfigFile, EgressFile, EngineFile, KeyFile, LimitsFile, ModelFile, OciFile,
-    PaddingFile, PipelineFile, PluginFile, QueuePolicyFile, RepositoryFile, SandboxFile, ServerFile,
-    SharedMemoryFile, StateFile, StoreFile, TelemetryFile, TlsFile, TokenFile, VerifyFile,
-};
 use super::*;
 
 /// A folder with the files that configurations name.
-pub(super) struct Folder(tempfile::TempDir);
+pub(super) struct Folder(pub(super) tempfile::TempDir);
 
 impl Folder {
     pub(super) fn new() -> Self {
@@ -25,7 +19,7 @@ impl Folder {
         {
             folder.write(name, "x");
         }
-        for name in ["cert.pem", "key.pem", "ca.pem", "config.json", "state.bin"] {
+        for name in ["cert.pem", "key.pem", "ca.pem", "config.json", "state.bin", "labels.txt"] {
             folder.write(name, "x");
         }
         for name in ["data", "models"] {
@@ -442,214 +436,10 @@ pub(super) fn fields<T: DeserializeOwned + std::fmt::Debug>() -> &'static [&'sta
     }
 }
 
-fn example(name: &str) -> PathBuf {
+pub(super) fn example(name: &str) -> PathBuf {
     // The crate is two folders below the repository, wherever that is.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("a repository");
     root.join("config").join(name)
-}
-
-#[test]
-fn batching_is_checked_key_by_key_and_a_delay_is_kept_to() {
-    let folder = Folder::new();
-    let model = |text: &str| {
-        let config = folder.load(&format!("[models.m]\nfile = \"m.onnx\"\n{text}")).expect("is fine");
-        config.models["m"].batching.clone()
-    };
-    assert_eq!(model("").mode, Mode::Backpressure);
-    assert_eq!(model("max_queue_delay_microseconds = 5").mode, Mode::Fixed);
-    let levels = model(
-        "[models.m.batching]\npriority_levels = 5\npreferred_batch_size = [8, 4, 8]\n\
-         [models.m.batching.priority_queue_policy.2]\ntimeout_action = \"DELAY\"\n\
-         default_timeout_microseconds = 7",
-    );
-    assert_eq!((levels.default_priority_level, &levels.preferred_batch_sizes[..]), (3, &[4, 8][..]));
-    let policy = &levels.priority_queue_policy[&2];
-    assert_eq!(
-        (policy.timeout_action, policy.default_timeout),
-        (TimeoutAction::Delay, Duration::from_micros(7))
-    );
-    let problems = folder.problems(
-        "[models.m]\nfile = \"m.onnx\"\nmax_queue_delay_microseconds = 5\n[models.m.batching]\n\
-         policy = \"backpressure\"\nlatency_objective_ms = 3\npreferred_batch_size = [65]\n\
-         priority_levels = 2\ndefault_priority_level = 3\n\
-         [models.m.batching.tenants]\na = 0\n[models.m.batching.priority_queue_policy.3]\n",
-    );
-    assert_eq!(problems.len(), 6, "{problems:#?}");
-}
-
-#[test]
-fn shared_memory_is_off_and_for_loopback_addresses_only() {
-    let folder = Folder::new();
-    let memory = folder.load("").expect("is fine").server.shared_memory;
-    assert_eq!((memory.enabled, memory.regions_max, memory.bytes_max), (false, 64, 1 << 30));
-    let on = "[server.shared_memory]\nenabled = true\n";
-    let memory = folder.load(&format!("{on}key_prefix = \"sluice_\"")).expect("is fine").server.shared_memory;
-    assert_eq!((memory.enabled, &*memory.key_prefix), (true, "sluice_"));
-    for listener in ["http", "grpc"] {
-        for address in ["0.0.0.0:8123", "192.0.2.1:8123", "[::]:8123"] {
-            let server = format!("[server]\n{listener} = \"{address}\"\n");
-            assert!(folder.load(&server).is_ok(), "{server}");
-            let problems = folder.problems(&format!("{server}{on}"));
-            let told = format!("is for loopback addresses, and {listener} is {address}");
-            assert!(problems.len() == 1 && problems[0].ends_with(&told), "{problems:?}");
-        }
-        let server = format!("[server]\n{listener} = \"[::1]:8123\"\n{on}");
-        assert!(folder.load(&server).is_ok(), "{server}");
-    }
-    let bounds = "regions_max = 0\nbytes_max = 0\nkey_prefix = \"a/b\"\n";
-    assert_eq!(folder.problems(&format!("{on}{bounds}")).len(), 3);
-}
-
-#[test]
-fn repositories_are_checked_and_models_may_come_from_them() {
-    let folder = Folder::new();
-    let config = folder
-        .load("[repositories.r]\npath = \"models\"\ncontrol = \"poll\"\n[pipelines.p]\nmodel = \"m\"\n")
-        .expect("is fine");
-    let repository = &config.repositories["r"];
-    assert_eq!((repository.control, repository.poll), (ModelControl::Poll, Duration::from_secs(15)));
-    assert!(repository.exit_on_error && repository.path.ends_with("models"));
-    let problems = folder.problems(
-        "[repositories.a]\n[repositories.b]\npath = \"m.onnx\"\nload = [\"*\"]\n\
-         [repositories.c]\npath = \"nowhere\"\npoll_seconds = 0\n\
-         [repositories.d]\npath = \"models\"\ncontrol = \"explicit\"\nload = [\"../m\"]\n",
-    );
-    assert_eq!(problems.len(), 7, "{problems:#?}");
-    assert!(folder.problems("[pipelines.p]\nmodel = \"m\"\n")[0].contains("no model is named"));
-}
-
-#[test]
-fn steps_make_a_pipeline_and_a_repository_needs_no_file() {
-    let folder = Folder::new();
-    let step = "{ model = \"m\", inputs = { x = \"a\" }, outputs = { y = \"b\" } }";
-    let text = |more: &str| format!("[models.m]\nfile = \"m.onnx\"\n[pipelines.p]\nsteps = [{step}]\n{more}");
-    let config = folder.load(&text("outputs = [\"b\"]")).expect("is fine");
-    let PipelineKind::Ensemble(ensemble) = &config.pipelines["p"].kind else { panic!("an ensemble") };
-    assert_eq!((ensemble.steps.len(), ensemble.output_names.len()), (1, 1));
-    assert_eq!(folder.problems(&text("model = \"m\"\non_failure = \"fail\"")).len(), 2);
-    assert!(
-        folder.problems(&text("").replace("model = \"m\"", "model = \"n\""))[0].contains("no model is named")
-    );
-    let models = folder.0.path().join("models");
-    let overrides = Overrides::default().without_file().flag("repositories.models.path", models.display());
-    let config = load(&folder.0.path().join("none.toml"), &overrides).expect("is fine");
-    assert_eq!(config.repositories["models"].path, models);
-}
-
-/// The example with every setting made real: `#key = …` and `#[table]` lose their `#`.
-pub(super) fn uncommented() -> String {
-    let text = std::fs::read_to_string(example("sluice.toml")).expect("the example");
-    let is_setting = |line: &str| {
-        let after = line.strip_prefix('#').and_then(|rest| rest.chars().next());
-        after.is_some_and(|first| first == '[' || first.is_ascii_lowercase())
-    };
-    text.lines().map(|line| if is_setting(line) { &line[1..] } else { line }).collect::<Vec<_>>().join("\n")
-}
-
-#[test]
-fn every_key_is_in_the_example_file() {
-    let keys = locate::keys(&uncommented(), locate::Format::Toml);
-    let tables: [(&str, &[&str]); 25] = [
-        ("", fields::<ConfigFile>()),
-        ("server", fields::<ServerFile>()),
-        ("server.tls", fields::<TlsFile>()),
-        ("server.admin_tls", fields::<TlsFile>()),
-        ("server.limits", fields::<LimitsFile>()),
-        ("server.shared_memory", fields::<SharedMemoryFile>()),
-        ("engine", fields::<EngineFile>()),
-        ("sandbox", fields::<SandboxFile>()),
-        ("telemetry", fields::<TelemetryFile>()),
-        ("state", fields::<StateFile>()),
-        ("cache", fields::<CacheFile>()),
-        ("verify", fields::<VerifyFile>()),
-        ("egress", fields::<EgressFile>()),
-        ("oci", fields::<OciFile>()),
-        ("tokens.*", fields::<TokenFile>()),
-        ("keys.*", fields::<KeyFile>()),
-        ("stores.*", fields::<StoreFile>()),
-        ("repositories.*", fields::<RepositoryFile>()),
-        ("models.*", fields::<ModelFile>()),
-        ("models.example.batching", fields::<BatchingFile>()),
-        ("models.example.padding", fields::<PaddingFile>()),
-        ("models.example.batching.default_queue_policy", fields::<QueuePolicyFile>()),
-        ("plugins.*", fields::<PluginFile>()),
-        ("pipelines.*", fields::<PipelineFile>()),
-        ("server", &["tls", "admin_tls"]),
-    ];
-    for (table, known) in tables {
-        assert!(!known.is_empty());
-        for field in known {
-            let is_there = keys.iter().any(|(path, _)| match table.strip_suffix(".*") {
-                _ if table.is_empty() => path.first().is_some_and(|first| first == field),
-                Some(kind) => path.len() == 3 && path[0] == kind && path[2] == *field,
-                None => path.join(".").starts_with(&format!("{table}.{field}")),
-            });
-            assert!(is_there, "{table}.{field} is not in config/sluice.toml");
-        }
-    }
-}
-
-#[test]
-fn the_example_file_is_valid_as_it_stands_and_with_everything_in_it() {
-    let folder = Folder::new();
-    let as_it_stands = std::fs::read_to_string(example("sluice.toml")).expect("the example");
-    let bare = folder.load(&as_it_stands).expect("serves nothing");
-    assert!(bare.models.is_empty() && bare.pipelines.is_empty());
-    let full = folder.load(&uncommented()).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!((full.models.len(), full.plugins.len(), full.pipelines.len()), (3, 2, 3));
-}
-
-#[test]
-fn the_defaults_that_the_example_file_shows_are_the_real_ones() {
-    let folder = Folder::new();
-    let shown = folder.load(&uncommented()).expect("is fine");
-    let bare = "[stores.example]\nfile=\"store.jsonl\"\n[models.example]\nfile=\"model.onnx\"\n\
-                [plugins.example]\nfile=\"plugin.wasm\"\nconfig={mode=\"example\"}\nstores=[\"example\"]\nmodels=[\"example\"]\n";
-    let mut real = folder.load(bare).expect("is fine");
-    // These have no default: the file shows an example.
-    real.engine.onnxruntime_library.clone_from(&shown.engine.onnxruntime_library);
-    real.sandbox.cache_dir.clone_from(&shown.sandbox.cache_dir);
-    real.telemetry.otlp_endpoint.clone_from(&shown.telemetry.otlp_endpoint);
-    real.telemetry.triton_trace_file.clone_from(&shown.telemetry.triton_trace_file);
-    real.state.dir.clone_from(&shown.state.dir);
-    real.egress.ca.clone_from(&shown.egress.ca);
-    real.oci.credentials.clone_from(&shown.oci.credentials);
-    real.server.tls.clone_from(&shown.server.tls);
-    real.server.admin_tls.clone_from(&shown.server.admin_tls);
-    (real.tokens, real.keys) = (shown.tokens.clone(), shown.keys.clone());
-    real.stores.insert("sessions".into(), shown.stores["sessions"].clone());
-    real.plugins.insert("pulled".into(), shown.plugins["pulled"].clone());
-    let (example, seen) = (real.plugins.get_mut("example").expect("there"), &shown.plugins["example"]);
-    example.owner.clone_from(&seen.owner);
-    example.http_hosts.clone_from(&seen.http_hosts);
-    example.files.clone_from(&seen.files);
-    let (model, seen) = (real.models.get_mut("example").expect("there"), &shown.models["example"]);
-    model.batching.tenants.clone_from(&seen.batching.tenants);
-    model.batching.latency_objective = seen.batching.latency_objective;
-    model.batching.mode = seen.batching.mode;
-    model.batching.resources.clone_from(&seen.batching.resources);
-    model.padding.clone_from(&seen.padding);
-    for name in ["stateful", "stateful-oldest"] {
-        real.models.insert(name.into(), shown.models[name].clone());
-    }
-    real.engine.resources.clone_from(&shown.engine.resources);
-    real.repositories.clone_from(&shown.repositories);
-    real.pipelines.clone_from(&shown.pipelines);
-    assert_eq!(shown, real);
-}
-
-#[test]
-fn demo_and_bench_are_well_formed() {
-    let overrides =
-        Overrides::default().with_environment([("SLUICE_BENCH_DIR".to_owned(), "/nowhere".to_owned())]);
-    for name in ["demo.toml", "bench.toml"] {
-        if let Err(errors) = load(&example(name), &overrides) {
-            // Models and plugins are built later; nothing but their absence may be wrong.
-            for problem in &errors.problems {
-                assert!(problem.message.starts_with("cannot read "), "{name}: {problem}");
-            }
-        }
-    }
 }
 
 #[test]
@@ -673,32 +463,4 @@ fn lines_are_found_behind_long_values_and_quoted_names() {
     for (path, line) in [(["a", "d"], 2), (["e", "d"], 3)] {
         assert_eq!(locate::line_of(&found, &path.map(str::to_owned)), Some(line));
     }
-}
-
-#[test]
-fn routes_that_could_be_taken_for_others_are_refused() {
-    let folder = Folder::new();
-    let with = |first: &str, second: &str| {
-        format!(
-            "[models.m]\nfile = \"m.onnx\"\n[plugins.p]\nfile = \"p.wasm\"\n[pipelines.a]\nplugin = \"p\"\n\
-             routes = [{first}]\n[pipelines.b]\npre = \"p\"\nmodel = \"m\"\nroutes = [{second}]\n"
-        )
-    };
-    let route = |method: &str, path: &str| format!("{{ method = \"{method}\", path = \"{path}\" }}");
-    let fine = with(&route("GET", "/a/{x}"), &route("POST", "/a/b"));
-    let config = folder.load(&fine).expect("is fine");
-    assert_eq!(config.pipelines["a"].routes[0].to_string(), "GET /a/{x}");
-    for (first, second, word) in [
-        (route("GET", "/a/{x}"), route("GET", "/a/b"), "cannot be told from"),
-        (route("GET", "/v2/x"), String::new(), "which the protocols own"),
-        (route("GET", "/{any}/models"), String::new(), "which the protocols own"),
-        (route("TRACE", "/a"), String::new(), "method must be"),
-        (route("GET", "a"), String::new(), "must begin with"),
-        (vec![route("GET", "/v2/x"); 17].join(","), String::new(), "more than 16"),
-    ] {
-        let problems = folder.problems(&with(&first, &second)).join("\n");
-        assert!(problems.contains(word), "{first} {second}: {problems}");
-    }
-    let bare = "[models.m]\nfile = \"m.onnx\"\n[pipelines.a]\nmodel = \"m\"\nroutes = [{ method = \"GET\", path = \"/a\" }]\n";
-    assert!(folder.problems(bare).join("\n").contains("need a plugin"));
 }

@@ -7,20 +7,20 @@ use std::sync::Arc;
 
 use sluice_tensor::{DType, NamedTensor, Shape, Tensor};
 
-use crate::catalog::Model;
+use crate::catalog::Target;
 use crate::error::{Error, Kind, Result};
 use crate::tensor_json::to_error;
 
-/// Turns an output into its `count` best classes, a BYTES tensor. `model` is the one that
-/// gave the output, if it is known: it says whether the first dimension is a batch, and
+/// Turns an output into its `count` best classes, a BYTES tensor. `giver` is what gave the
+/// output, if it is known: it says whether the first dimension is a batch, and
 /// what its classes are called.
 ///
 /// # Errors
 /// [`Kind::BadRequest`] for an output that has no scores.
-pub(super) fn classify(output: &NamedTensor, count: usize, model: Option<&Model>) -> Result<NamedTensor> {
-    let labels: &[Arc<str>] = model.and_then(|model| model.labels(&output.name)).map_or(&[], |labels| labels);
+pub(super) fn classify(output: &NamedTensor, count: usize, giver: Option<&Target>) -> Result<NamedTensor> {
+    let labels: &[Arc<str>] = giver.and_then(|giver| giver.labels(&output.name)).map_or(&[], |labels| labels);
     let is_batched =
-        model.is_some_and(|model| model.max_batch_size() > 0) && output.tensor.shape().rank() > 0;
+        giver.is_some_and(|giver| giver.max_batch_size() > 0) && output.tensor.shape().rank() > 0;
     let shape = output.tensor.shape();
     let (rows, scores) =
         if is_batched { (shape.rows(), shape.row_elements()) } else { (1, shape.elements()) };

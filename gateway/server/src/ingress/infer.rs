@@ -135,6 +135,9 @@ impl InferStream {
             let shadow = if next.is_last { self.stream.take_shadow() } else { None };
             self.asked.respond(&self.snapshot, &self.target, outputs, shadow)
         });
+        if response.is_err() {
+            self.stream.not_sent();
+        }
         Some(response.map(|response| (response, next.is_last)))
     }
 
@@ -190,7 +193,7 @@ impl Asked {
         outputs: Vec<NamedTensor>,
         shadow: Option<Box<ShadowRun>>,
     ) -> Result<InferResponse> {
-        let outputs = select(snapshot, target, outputs, &self.outputs)?;
+        let outputs = select(snapshot, (target, &self.version), outputs, &self.outputs)?;
         let in_memory = write(&outputs, &self.outputs)?;
         let (version, id) = (self.version.clone(), self.id.clone());
         Ok(InferResponse { version, id, outputs, in_memory, shadow })
@@ -231,9 +234,9 @@ fn check_names(inputs: &[NamedTensor], wanted: &[RequestedOutput]) -> Result<()>
 /// A single BYTES element called `body` is a raw body, where a plugin takes it.
 fn raw_or_tensors(snapshot: &Snapshot, target: &str, inputs: Vec<NamedTensor>) -> Request {
     let is_body = inputs.len() == 1
-        && snapshot.asked_model(target).is_none()
         && find(&inputs, BODY_TENSOR)
-            .is_some_and(|tensor| tensor.dtype() == DType::Bytes && tensor.shape().elements() == 1);
+            .is_some_and(|tensor| tensor.dtype() == DType::Bytes && tensor.shape().elements() == 1)
+        && snapshot.takes_body(target);
     if !is_body {
         return Request::Tensors(inputs);
     }
@@ -245,13 +248,15 @@ fn raw_or_tensors(snapshot: &Snapshot, target: &str, inputs: Vec<NamedTensor>) -
 /// The outputs in the order asked for; all of them when none was named.
 fn select(
     snapshot: &Snapshot,
-    target: &str,
+    (target, version): (&str, &str),
     outputs: Vec<NamedTensor>,
     wanted: &[RequestedOutput],
 ) -> Result<Vec<NamedTensor>> {
     if wanted.is_empty() {
         return Ok(outputs);
     }
+    let giver = wanted.iter().any(|wanted| wanted.classification > 0);
+    let giver = giver.then(|| snapshot.answering(target, Some(version))).flatten();
     let pick = |wanted: &RequestedOutput| {
         let found = outputs.iter().find(|output| *output.name == *wanted.name).cloned();
         let output = found.ok_or_else(|| {
@@ -262,7 +267,7 @@ fn select(
         })?;
         match wanted.classification {
             0 => Ok(output),
-            count => classification::classify(&output, count, snapshot.answering_model(target)),
+            count => classification::classify(&output, count, giver.as_ref()),
         }
     };
     wanted.iter().map(pick).collect()

@@ -6,9 +6,6 @@ use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::observe::{Trace, Tracer};
 
-/// The version of everything that does not name one.
-const PIPELINE_VERSION: &str = "1";
-
 /// Most characters of a name from outside that are said back.
 const SHOWN_CHARACTERS_MAX: usize = 128;
 
@@ -57,8 +54,8 @@ pub fn trace(tracer: &Arc<Tracer>, snapshot: &Snapshot, name: &str, request_id: 
 
 /// The version that is served under a name.
 pub fn version<'a>(snapshot: &'a Snapshot, name: &str) -> &'a str {
-    let of_pipeline = snapshot.pipelines.get(name).map(|_| PIPELINE_VERSION);
+    let of_pipeline = snapshot.pipelines.get(name).map(|pipeline| pipeline.version());
     of_pipeline
         .or_else(|| snapshot.models.get(name).map(|model| &*model.config().version))
-        .unwrap_or(PIPELINE_VERSION)
+        .unwrap_or_default()
 }

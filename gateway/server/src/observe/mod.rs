@@ -8,6 +8,7 @@
 //! is interested in them.
 
 mod codes;
+mod counted_parts;
 mod exposition;
 mod histogram;
 mod log_queue;
@@ -33,6 +34,7 @@ use tracing_subscriber::{Registry, reload};
 use crate::config::Telemetry;
 use log_queue::LogQueue;
 
+pub use counted_parts::CountedParts;
 pub use log_settings::{LogSettings, change_log_settings, log_settings};
 pub use logs::check_filter;
 pub use metrics::{

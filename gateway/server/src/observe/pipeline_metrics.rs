@@ -1,5 +1,6 @@
 //! What is counted for a public name: a pipeline, or a model that is called directly.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::codes::Codes;
@@ -31,7 +32,7 @@ pub struct PipelineMetrics {
     pub(super) fallbacks: Codes,
     pub(super) shadows: Codes,
     pub(super) shadow_seconds: Histogram,
-    pub(super) statistics: Statistics,
+    pub(super) statistics: Arc<Statistics>,
 }
 
 impl PipelineMetrics {
@@ -44,7 +45,7 @@ impl PipelineMetrics {
             fallbacks: Codes::default(),
             shadows: Codes::default(),
             shadow_seconds: Histogram::new(SECONDS),
-            statistics: Statistics::default(),
+            statistics: Arc::default(),
         }
     }
 
@@ -100,7 +101,7 @@ impl PipelineMetrics {
 
     /// What Triton's statistics extension shows of a pipeline. Of a model there are more, by
     /// version: [`Metrics::statistics`].
-    pub fn statistics(&self) -> &Statistics {
+    pub fn statistics(&self) -> &Arc<Statistics> {
         &self.statistics
     }
 }

@@ -44,11 +44,13 @@ impl Call {
         Self { request_id, arrived, deadline, key, version, tenant, options, route, trace }
     }
 
-    /// The call of a model that a plugin makes while it works on a request.
+    /// The call of a model that a plugin makes while it works on a request: with the request's
+    /// deadline, tenant and priority. Its sequence and its parameters are for the plugin.
     pub fn of_plugin(context: &CallContext) -> Self {
         let call = Self::new(Arc::clone(&context.request_id), context.deadline);
         let key = context.routing_key.clone().unwrap_or_else(|| Arc::clone(&call.key));
-        Self { key, tenant: context.tenant.clone(), ..call }
+        let options = RequestOptions { priority: context.priority, ..RequestOptions::default() };
+        Self { key, tenant: context.tenant.clone(), options, ..call }
     }
 
     /// Notes that something happens now, if the request is traced.
@@ -88,6 +90,7 @@ impl Call {
             plugin_version: Arc::clone(&plugin.version),
             routing_key: (self.key != self.request_id).then(|| Arc::clone(&self.key)),
             tenant: self.tenant.clone(),
+            priority: self.options.priority,
             parameters: match &self.options.parameters[..] {
                 [] => Arc::default(),
                 given => given.iter().map(seen_parameter).collect(),

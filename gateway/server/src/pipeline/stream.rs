@@ -16,6 +16,7 @@ use sluice_tensor::NamedTensor;
 use super::{Call, Predicted, Ran, ShadowRun, on_time, predict, run_beside_guests, shadow};
 use crate::catalog::{Pipeline, Snapshot, Stages};
 use crate::error::{Error, Kind, Result};
+use crate::observe::{CountedParts, PartOutcome, Trace};
 
 /// Most bytes of a streamed answer that are kept to compare a candidate's answer with.
 /// 1 MiB is any text; of longer answers no candidate gets a copy.
@@ -53,6 +54,8 @@ pub struct PartStream {
     outcome: Option<Result<Ran>>,
     first: Option<Part>,
     is_over: bool,
+    count: CountedParts,
+    trace: Option<Arc<Trace>>,
     record: Option<Record>,
     shadow: Option<Box<ShadowRun>>,
 }
@@ -97,6 +100,9 @@ impl PartStream {
     fn start(pipeline: &Arc<Pipeline>, call: &Call, request: Request) -> Self {
         let (sender, parts) = sluice_sandbox::parts();
         let record = shadow::is_wanted(pipeline, call).then(Record::default);
+        call.note("REQUEST_START");
+        let (trace, count) =
+            (call.trace.clone(), CountedParts::new(Arc::clone(pipeline.metrics.statistics())));
         let (pipeline, call) = (Arc::clone(pipeline), call.clone());
         let work = async move {
             on_time(call.deadline, run_beside_guests(&pipeline, &call, request, Some(sender))).await
@@ -107,6 +113,8 @@ impl PartStream {
             outcome: None,
             first: None,
             is_over: false,
+            count,
+            trace,
             record,
             shadow: None,
         }
@@ -119,7 +127,15 @@ impl PartStream {
                 self.first = Some(part);
                 Ok(Streamed::Parts(Box::new(self)))
             }
-            Event::Ended(ran) => Predicted::try_from(ran?).map(Streamed::Whole),
+            Event::Ended(outcome) => {
+                self.note_end();
+                let whole = outcome.and_then(Predicted::try_from);
+                match &whole {
+                    Ok(_) => self.count.made(true),
+                    Err(_) => self.count.ended(PartOutcome::Fail),
+                }
+                whole.map(Streamed::Whole)
+            }
         }
     }
 
@@ -157,6 +173,7 @@ impl PartStream {
 
     /// The same, for who polls by hand.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<StreamedPart>>> {
+        self.count.sent();
         if let Some(part) = self.first.take() {
             return Poll::Ready(Some(Ok(self.pass(part, false))));
         }
@@ -167,28 +184,48 @@ impl PartStream {
             Event::Part(part) => Poll::Ready(Some(Ok(self.pass(part, false)))),
             Event::Ended(outcome) => {
                 self.is_over = true;
+                self.note_end();
                 Poll::Ready(self.end(outcome))
             }
         }
     }
 
-    /// Notes a part for a candidate, on its way out.
+    /// Counts a part on its way out, and notes it for a candidate.
     fn pass(&mut self, part: Part, is_last: bool) -> StreamedPart {
+        self.count.made(is_last);
         if let Some(record) = &mut self.record {
             record.add(&part);
         }
         StreamedPart { part, is_last }
     }
 
+    fn note_end(&self) {
+        if let Some(trace) = &self.trace {
+            trace.event("INFER_RESPONSE_COMPLETE");
+            trace.event("REQUEST_END");
+        }
+    }
+
     fn end(&mut self, outcome: Result<Ran>) -> Option<Result<StreamedPart>> {
         let ran = match outcome {
             Ok(ran) => ran,
-            Err(error) => return Some(Err(error)),
+            Err(error) => {
+                self.count.ended(PartOutcome::Fail);
+                return Some(Err(error));
+            }
         };
         let last = ran.answer.map(|answer| self.pass(to_part(answer), true));
+        if last.is_none() {
+            self.count.ended(PartOutcome::Empty);
+        }
         let whole = self.record.take().and_then(Record::into_answer);
         self.shadow = ran.shadow.and_then(|shadow| shadow.with_answer(whole));
         last.map(Ok)
+    }
+
+    /// The part that was given last cannot be written, so the stream ends here.
+    pub fn not_sent(&mut self) {
+        self.count.not_sent();
     }
 
     /// The copy for a candidate, once the stream has ended well: for when it is out.
@@ -266,7 +303,18 @@ mod tests {
 
     fn stream(parts: PartReceiver, work: Work) -> PartStream {
         let (outcome, first) = (None, None);
-        PartStream { work: Some(work), parts, outcome, first, is_over: false, record: None, shadow: None }
+        let count = CountedParts::new(Arc::default());
+        PartStream {
+            work: Some(work),
+            parts,
+            outcome,
+            first,
+            is_over: false,
+            count,
+            trace: None,
+            record: None,
+            shadow: None,
+        }
     }
 
     fn text(data: &'static str) -> Part {

@@ -80,7 +80,7 @@ impl std::error::Error for BuildError {}
 pub struct Built {
     snapshot: Snapshot,
     /// Models that stay, with how they are batched from now on.
-    policies: Vec<(Arc<Model>, config::Batching)>,
+    policies: Vec<(Arc<Model>, config::Model)>,
     limiter: Arc<Limiter>,
     cache: Arc<ResponseCache>,
 }
@@ -130,8 +130,8 @@ impl Built {
         debug_assert!(self.follows(&catalog.snapshot()), "an old snapshot is not served again");
         let engine = &self.snapshot.config.engine;
         self.limiter.set(scheduling::resources(engine));
-        for (model, batching) in &self.policies {
-            model.set_batching(batching, engine);
+        for (model, config) in &self.policies {
+            model.take_over(config, engine);
         }
         self.cache.resize(self.snapshot.config.cache.bytes_max);
         metrics.keep_plugins(self.snapshot.counted());
@@ -188,7 +188,7 @@ struct Build<'a> {
     /// Whether files that the configuration names are read again. Nobody's change of a
     /// plugin or model takes up, or fails on, a file that somebody else has changed.
     is_reload: bool,
-    policies: Vec<(Arc<Model>, config::Batching)>,
+    policies: Vec<(Arc<Model>, config::Model)>,
     problems: Vec<Problem>,
     /// Ensembles whose models are there.
     joined: BTreeMap<Arc<str>, Arc<Ensemble>>,
@@ -411,7 +411,7 @@ impl Build<'_> {
         let is_same = |model: &&Arc<Model>| model.is_ready() && model.is_same_but_batching(config, &digest);
         let prepared = || self.prepared.and_then(|it| it.model_version(&config.name, &config.version));
         if let Some(model) = known.filter(is_same).or_else(|| prepared().filter(is_same)) {
-            self.policies.push((Arc::clone(model), config.batching.clone()));
+            self.policies.push((Arc::clone(model), config.clone()));
             return Ok(Arc::clone(model));
         }
         let engine = self.engine(config.engine)?;

@@ -136,7 +136,7 @@ impl Build<'_> {
         let mut config = Config::clone(&self.config);
         for (name, versions) in &all.versions {
             let mut configs: Vec<config::Model> =
-                versions.iter().map(|model| model.config().clone()).collect();
+                versions.iter().map(|model| self.config_of(model)).collect();
             let Some(latest) = configs.pop() else { continue };
             if latest.presentation.repository.is_none() {
                 continue;
@@ -160,6 +160,12 @@ impl Build<'_> {
         config
     }
 
+    /// The configuration of a model, with how it is batched from now on.
+    fn config_of(&self, model: &Arc<Model>) -> config::Model {
+        let changed = self.policies.iter().find(|(known, _)| Arc::ptr_eq(known, model));
+        changed.map_or_else(|| config::Model::clone(&model.current()), |(_, config)| model.batched_as(config))
+    }
+
     fn entries_of<'b>(&'b self, repository: &'b Arc<str>) -> impl Iterator<Item = Arc<str>> + use<'b> {
         let entries = self.previous.into_iter().flat_map(|previous| &previous.repositories);
         entries.filter(move |(_, entry)| entry.repository == *repository).map(|(name, _)| Arc::clone(name))
@@ -173,7 +179,7 @@ impl Build<'_> {
         change: &Change,
     ) -> Result<Named<Plan>, String> {
         let kept = || self.entries_of(name).map(|model| (model, Plan::Keep)).collect::<Named<Plan>>();
-        let file = || Source { config: None };
+        let file = Source::default;
         let looks = matches!(change, Change::Reload | Change::Poll);
         let list = || Ok::<_, String>(layout::list(&repository.path)?.into_iter().map(Arc::<str>::from));
         match repository.control {
@@ -184,7 +190,8 @@ impl Build<'_> {
             ModelControl::Explicit if is_known => {
                 let mut plans = kept();
                 match change {
-                    Change::Load { name, source } if self.is_in(repository, name) => {
+                    Change::Load { name: model, source } if self.takes(name, repository, model, source) => {
+                        let name = model;
                         plans.insert(Arc::clone(name), Plan::Build(source.clone()));
                         self.plan_composing(repository, name, source, &mut plans, 0);
                     }
@@ -217,17 +224,30 @@ impl Build<'_> {
         plans: &mut Named<Plan>,
         depth: usize,
     ) {
-        let folder = Folder::open(&repository.path, name).ok().flatten();
+        let folder = source.folder(&repository.path, name).ok().flatten();
         let Some(folder) = folder.filter(|_| depth < ENSEMBLES_DEPTH_MAX) else { return };
         for model in composing(&folder, source) {
             let is_served = self.previous.is_some_and(|previous| previous.serves(&model));
             let is_planned = plans.get(&model).is_some_and(|plan| matches!(plan, Plan::Build(_)));
             if !is_served && !is_planned && self.is_in(repository, &model) {
-                let source = Source { config: None };
+                let source = Source::default();
                 self.plan_composing(repository, &model, &source, plans, depth + 1);
                 plans.insert(model, Plan::Build(source));
             }
         }
+    }
+
+    /// Whether a model is to be loaded as one of this repository: it is in it, or comes with
+    /// its files, is in no other one, and this is the first that takes requests.
+    fn takes(&self, name: &str, repository: &Repository, model: &str, source: &Source) -> bool {
+        if self.is_in(repository, model) {
+            return true;
+        }
+        let mut all = self.config.repositories.iter();
+        let others = self.config.repositories.values();
+        let is_first =
+            all.find(|(_, it)| it.control == ModelControl::Explicit).is_some_and(|(it, _)| **it == *name);
+        source.files.is_some() && is_first && !others.into_iter().any(|it| self.is_in(it, model))
     }
 
     fn is_in(&self, repository: &Repository, name: &str) -> bool {
@@ -255,9 +275,8 @@ impl Build<'_> {
             Plan::Look(source) | Plan::Build(source) => (Some(source), false),
         };
         let mut versions = served.to_vec();
-        let mut entry = before
-            .cloned()
-            .unwrap_or_else(|| Entry::new(Arc::clone(repository_name), Source { config: None }));
+        let mut entry =
+            before.cloned().unwrap_or_else(|| Entry::new(Arc::clone(repository_name), Source::default()));
         if let Some(source) = source {
             entry = Entry::new(Arc::clone(repository_name), source);
             self.builder.metrics.add_model(name);
@@ -272,6 +291,8 @@ impl Build<'_> {
             entry.unloaded = std::mem::take(&mut entry.versions);
             entry.failures.clear();
             entry.is_unloaded = true;
+            // What came with the request that loaded it goes with it.
+            entry.source = Source::default();
         }
         if !versions.is_empty() {
             all.versions.insert(Arc::clone(name), versions);
@@ -318,7 +339,7 @@ impl Build<'_> {
         name: &Arc<str>,
         entry: &mut Entry,
     ) -> Result<Resolved, String> {
-        let folder = Folder::open(&repository.path, name)?;
+        let folder = entry.source.folder(&repository.path, name)?;
         let folder = folder.ok_or(POLL_FAILED)?;
         entry.stamp = folder.stamp()?.0;
         let origin = Origin { repository: &entry.repository, name, engine: &self.config.engine };

@@ -1,12 +1,13 @@
 //! Triton's `dynamic_batching` in the scheduler's terms.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_batch::{Mode, PRIORITY_LEVELS_MAX, QueuePolicy, TimeoutAction};
 
-use crate::config::triton::{self, DynamicBatching};
-use crate::config::{BatchWeight, Batching, defaults as d};
+use crate::config::triton::{self, DynamicBatching, InstanceGroup};
+use crate::config::{self, BatchWeight, Batching, defaults as d};
 
 /// Requests that may wait where Triton's default is any number: more than the gateway lets
 /// in at a time.
@@ -20,7 +21,11 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// A field that is out of range, with its name.
-pub(super) fn batching(asked: Option<&DynamicBatching>, rows_max: usize) -> Result<Batching, String> {
+pub(super) fn batching(
+    asked: Option<&DynamicBatching>,
+    rows_max: usize,
+    resources: BTreeMap<Arc<str>, usize>,
+) -> Result<Batching, String> {
     let default = DynamicBatching::default();
     let asked = asked.unwrap_or(&default);
     let delay = Duration::from_micros(asked.max_queue_delay_microseconds);
@@ -59,10 +64,40 @@ pub(super) fn batching(asked: Option<&DynamicBatching>, rows_max: usize) -> Resu
         priority_queue_policy: level_policies(asked, levels)?,
         weight: BatchWeight::Rows,
         max_batch_weight: 0,
-        resources: BTreeMap::new(),
+        resources,
         run_share: 1,
         tenants: BTreeMap::new(),
     })
+}
+
+/// What a run takes of the resources that all models share: what each instance asks for, of
+/// those that the gateway's configuration bounds. As in Triton, what nobody bounds is free.
+///
+/// # Errors
+/// Groups that differ, or more than there is.
+pub(super) fn resources(
+    groups: &[InstanceGroup],
+    engine: &config::Engine,
+) -> Result<BTreeMap<Arc<str>, usize>, String> {
+    let mut resources = BTreeMap::new();
+    let Some(first) = groups.first() else { return Ok(resources) };
+    if groups.iter().any(|group| group.rate_limiter.resources != first.rate_limiter.resources) {
+        return Err("instance_group.rate_limiter differs among groups: give all of them the same".to_owned());
+    }
+    for asked in &first.rate_limiter.resources {
+        let Some((name, there)) = engine.resources.get_key_value(asked.name.as_str()) else {
+            tracing::info!(resource = asked.name, "no [engine.resources] bounds a model's resource");
+            continue;
+        };
+        let count = usize::try_from(asked.count.max(1)).unwrap_or(usize::MAX);
+        if count > *there {
+            return Err(format!(
+                "instance_group.rate_limiter.resources has {count} of '{name}', and [engine.resources] {there}"
+            ));
+        }
+        resources.insert(Arc::clone(name), count);
+    }
+    Ok(resources)
 }
 
 fn fault(field: &str, is: impl std::fmt::Display, most: impl std::fmt::Display) -> String {
@@ -121,7 +156,7 @@ mod tests {
 
     fn of(text: &str) -> Result<Batching, String> {
         let parsed = parse_text(&format!("dynamic_batching {{ {text} }}")).expect(text);
-        batching(parsed.config.dynamic_batching.as_ref(), 8)
+        batching(parsed.config.dynamic_batching.as_ref(), 8, BTreeMap::new())
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use super::index::{IndexEntry, ModelState, UnderWay, index};
+use super::overrides::{FileOverrides, Held};
 use super::{Change, Source};
 use crate::catalog::{Builder, Catalog, Model, Snapshot, Turns};
 use crate::config::{Config, ModelControl};
@@ -17,6 +18,8 @@ use crate::error::{Error, Kind, Result};
 pub struct LoadParameters {
     /// The model's configuration as JSON, in place of its `config.pbtxt`.
     pub config: Option<String>,
+    /// The model's files, by their paths below its folder, in place of all that is there.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// Models that were served by a snapshot before, by name and version.
@@ -28,6 +31,7 @@ pub struct Repositories {
     catalog: Arc<Catalog>,
     /// Shared with whatever else swaps snapshots.
     turns: Arc<Turns>,
+    held: Held,
     loading: Mutex<BTreeSet<Arc<str>>>,
     leaving: Mutex<Leaving>,
 }
@@ -54,7 +58,7 @@ impl Repositories {
     pub fn new(builder: &Arc<Builder>, catalog: &Arc<Catalog>, turns: &Arc<Turns>) -> Arc<Self> {
         let (loading, leaving) = (Mutex::default(), Mutex::default());
         let (builder, catalog, turns) = (Arc::clone(builder), Arc::clone(catalog), Arc::clone(turns));
-        Arc::new(Self { builder, catalog, turns, loading, leaving })
+        Arc::new(Self { builder, catalog, turns, held: Held::default(), loading, leaving })
     }
 
     /// What there is, and in which state: of one repository if it is named, else of
@@ -97,7 +101,7 @@ impl Repositories {
         let name: Arc<str> = name.into();
         self.loading.lock().unwrap_or_else(PoisonError::into_inner).insert(Arc::clone(&name));
         let loading = Loading(Arc::clone(self), Arc::clone(&name));
-        let source = Source { config: parameters.config.map(Into::into) };
+        let source = self.source(&name, parameters).await?;
         let change = Change::Load { name: Arc::clone(&name), source };
         let plan = move |snapshot: &Snapshot| -> Result<Option<Change>> {
             check_control(&snapshot.config)?;
@@ -127,6 +131,22 @@ impl Repositories {
             failures.map(|(version, what)| format!("version {version} is at UNAVAILABLE state: {what};"));
         let reasons: String = reasons.collect::<Vec<_>>().join(" ");
         Err(Error::new(Kind::BadRequest, format!("load failed for model '{name}': {reasons}")))
+    }
+
+    /// What a request brings.
+    async fn source(&self, name: &Arc<str>, parameters: LoadParameters) -> Result<Source> {
+        let LoadParameters { config, files } = parameters;
+        if files.is_empty() {
+            return Ok(Source { config: config.map(Into::into), files: None });
+        }
+        if config.is_none() {
+            let message = "parameter 'config' is needed with files: nothing of the model's folder is read";
+            return Err(Error::new(Kind::BadRequest, message));
+        }
+        let (name, held) = (Arc::clone(name), self.held.clone());
+        let work = move || FileOverrides::write(&name, &files, &held);
+        let written = tokio::task::spawn_blocking(work).await.map_err(|_| internal("writing panicked"))??;
+        Ok(Source { config: config.map(Into::into), files: Some(Arc::new(written)) })
     }
 
     /// Unloads a model. Requests that began with it are answered; a model that is not loaded

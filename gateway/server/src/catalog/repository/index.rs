@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Entry, layout};
-use crate::catalog::{Snapshot, versions::PIPELINE_VERSION};
+use crate::catalog::Snapshot;
 use crate::config::ModelControl;
 
 /// The state of a version of a model, by Triton's names.
@@ -105,9 +105,10 @@ fn of_model(
         shown.insert(version.clone());
         found.push((version.clone(), Some(state), reason));
     }
-    if entry.is_some_and(|entry| entry.ensemble.is_some()) && snapshot.pipelines.contains_key(name) {
-        shown.insert(PIPELINE_VERSION.to_owned());
-        found.push((PIPELINE_VERSION.to_owned(), Some(ModelState::Ready), ""));
+    let ensemble = entry.is_some_and(|entry| entry.ensemble.is_some()).then(|| snapshot.pipelines.get(name));
+    for version in ensemble.flatten().iter().flat_map(|ensemble| ensemble.versions()) {
+        shown.insert(version.to_owned());
+        found.push((version.to_owned(), Some(ModelState::Ready), ""));
     }
     for (_, version) in under_way.unloading.iter().filter(|(leaving, _)| leaving == name) {
         if shown.insert(version.clone()) {
@@ -156,6 +157,6 @@ fn own(snapshot: &Snapshot, seen: &BTreeSet<Arc<str>>, rows: &mut Vec<IndexEntry
         }
     }
     for (name, pipeline) in snapshot.pipelines.iter().filter(|(name, _)| !seen.contains(*name)) {
-        add(name, PIPELINE_VERSION, pipeline.is_ready());
+        pipeline.versions().iter().for_each(|version| add(name, version, pipeline.is_ready()));
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `layout` | finds models, versions and files below one folder, and nothing outside |
 //! | `resolve` | a folder and its `config.pbtxt` to what the catalog serves; and back, for clients |
+//! | `overrides` | a model's files that came with a request, in place of its folder |
 //! | `control` | loads, unloads, looks for changes: the next snapshot, swapped whole |
 //! | `index` | what there is, and in which state |
 //!
@@ -14,6 +15,7 @@ mod batching;
 mod control;
 mod index;
 pub(super) mod layout;
+mod overrides;
 pub(super) mod resolve;
 mod sequence;
 pub(super) mod steps;

@@ -1,7 +1,7 @@
 //! A model's folder and its `config.pbtxt`, turned into what the catalog serves.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use sluice_tensor::TENSOR_BYTES_MAX;
 
 use super::layout::Folder;
+use super::overrides::FileOverrides;
 use crate::catalog::files;
 use crate::config::triton::{
     self, ModelConfig, PBTXT_BYTES_MAX, TensorConfig, Warmup as TritonWarmup, dtype,
@@ -27,17 +28,26 @@ const MODEL_FILE: &str = "model.onnx";
 /// Triton takes.
 const BATCH_ROWS_COMPLETED: usize = 4;
 
-/// Labels of one output, in bytes: a hundred thousand words.
-const LABEL_BYTES_MAX: u64 = 1 << 20;
-
-/// Warm-ups of one model, and runs of each.
-const WARMUPS_MAX: usize = 64;
-const WARMUP_RUNS_MAX: u32 = 10_000;
-
-/// A configuration that was sent with a request to load a model, in place of the file's.
-#[derive(Debug, Clone, PartialEq)]
+/// What was sent with a request to load a model, in place of what its folder has.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::catalog) struct Source {
+    /// The configuration, as JSON.
     pub(in crate::catalog) config: Option<Arc<str>>,
+    /// All files.
+    pub(in crate::catalog) files: Option<Arc<FileOverrides>>,
+}
+
+impl Source {
+    /// The folder that a model is read from; `None` if there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or leads out of its repository.
+    pub(in crate::catalog) fn folder(&self, repository: &Path, name: &str) -> Result<Option<Folder>, String> {
+        match &self.files {
+            Some(files) => files.open(name),
+            None => Folder::open(repository, name),
+        }
+    }
 }
 
 /// What a folder is to be served as.
@@ -78,7 +88,7 @@ pub(in crate::catalog) fn resolve(
         ));
     }
     if config.platform == "ensemble" || config.ensemble_scheduling.is_some() {
-        let ensemble = super::steps::ensemble(origin, &config)?;
+        let ensemble = super::steps::ensemble(origin, folder, &config)?;
         return Ok(Resolved { versions: Vec::new(), ensemble: Some(ensemble) });
     }
     let template = template(origin, folder, &config)?;
@@ -130,6 +140,7 @@ fn template(origin: &Origin<'_>, folder: &Folder, config: &ModelConfig) -> Resul
     let threads = config.parameters.get("intra_op_thread_count").map(|it| it.string_value.parse());
     let threads = threads.transpose().map_err(|_| "parameters.intra_op_thread_count is not a number")?;
     let instances = instances(config)?;
+    let resources = super::batching::resources(&config.instance_group, origin.engine)?;
     let asked = config.sequence_batching.as_ref();
     let sequence =
         asked.map(|asked| super::sequence::sequence(asked, folder, most_rows, instances)).transpose()?;
@@ -143,7 +154,7 @@ fn template(origin: &Origin<'_>, folder: &Folder, config: &ModelConfig) -> Resul
         spinning: origin.engine.spinning,
         max_batch_size: most_rows,
         response_cache: config.response_cache.is_some_and(|cache| cache.enable),
-        batching: super::batching::batching(config.dynamic_batching.as_ref(), most_rows)?,
+        batching: super::batching::batching(config.dynamic_batching.as_ref(), most_rows, resources)?,
         padding: None,
         sequence,
         presentation: Presentation {
@@ -175,14 +186,6 @@ fn instances(config: &ModelConfig) -> Result<usize, String> {
 }
 
 pub(super) fn declared(kind: &str, tensors: &[TensorConfig]) -> Result<Vec<DeclaredTensor>, String> {
-    let dims = |name: &str, dims: &[i64]| -> Result<Vec<Option<usize>>, String> {
-        let one = |dim: &i64| match usize::try_from(*dim) {
-            Ok(size) if size > 0 => Ok(Some(size)),
-            _ if *dim == -1 => Ok(None),
-            _ => Err(format!("{kind} '{name}' has a dimension {dim}: allowed are -1 and numbers from 1")),
-        };
-        dims.iter().map(one).collect()
-    };
     let mut declared = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let name = &tensor.name;
@@ -195,39 +198,30 @@ pub(super) fn declared(kind: &str, tensors: &[TensorConfig]) -> Result<Vec<Decla
         let Some(dtype) = tensor.dtype() else {
             return Err(format!("{kind} '{name}' has no data_type"));
         };
-        if tensor.dims.is_empty() {
-            return Err(format!("{kind} '{name}' has no dims"));
-        }
-        let reshape = tensor.reshape.as_ref().map(|reshape| dims(name, &reshape.shape)).transpose()?;
-        declared.push(DeclaredTensor {
-            name: name.as_str().into(),
-            dtype,
-            dims: dims(name, &tensor.dims)?,
-            reshape,
-        });
+        let reshape = tensor.reshape.as_ref().map(|reshape| reshape.shape.as_slice());
+        let tensor = DeclaredTensor::new(name, dtype, &tensor.dims, reshape);
+        declared.push(tensor.map_err(|what| format!("{kind} '{name}' {what}"))?);
     }
     Ok(declared)
 }
 
-fn labels(folder: &Folder, outputs: &[TensorConfig]) -> Result<BTreeMap<Arc<str>, Labels>, String> {
+pub(super) fn labels(
+    folder: &Folder,
+    outputs: &[TensorConfig],
+) -> Result<BTreeMap<Arc<str>, Labels>, String> {
     let mut labels = BTreeMap::new();
     for output in outputs.iter().filter(|output| !output.label_filename.is_empty()) {
         let file = &output.label_filename;
-        let text = folder.text(file, LABEL_BYTES_MAX)?;
+        let text = folder.text(file, d::LABEL_BYTES_MAX)?;
         let text = text.ok_or_else(|| format!("output '{}': there is no file '{file}'", output.name))?;
-        labels.insert(output.name.as_str().into(), lines(&text));
+        labels.insert(output.name.as_str().into(), config::label_lines(&text));
     }
     Ok(labels)
 }
 
-/// The labels of a file: one in each line.
-pub(in crate::catalog) fn lines(text: &str) -> Labels {
-    text.lines().map(|line| Arc::from(line.trim_end_matches('\r'))).collect()
-}
-
 fn warmups(folder: &Folder, warmups: &[TritonWarmup], rows_max: usize) -> Result<Vec<Warmup>, String> {
-    if warmups.len() > WARMUPS_MAX {
-        return Err(format!("model_warmup has more than {WARMUPS_MAX} entries"));
+    if warmups.len() > d::WARMUPS_MAX {
+        return Err(format!("model_warmup has more than {} entries", d::WARMUPS_MAX));
     }
     warmups.iter().map(|warmup| one_warmup(folder, warmup, rows_max)).collect()
 }
@@ -238,8 +232,12 @@ fn one_warmup(folder: &Folder, warmup: &TritonWarmup, rows_max: usize) -> Result
     if rows > rows_max.max(1) {
         return Err(format!("model_warmup '{name}' has batch_size {rows}, above max_batch_size"));
     }
-    if warmup.count > WARMUP_RUNS_MAX {
-        return Err(format!("model_warmup '{name}' has count {}, above {WARMUP_RUNS_MAX}", warmup.count));
+    if warmup.count > d::WARMUP_RUNS_MAX {
+        return Err(format!(
+            "model_warmup '{name}' has count {}, above {}",
+            warmup.count,
+            d::WARMUP_RUNS_MAX
+        ));
     }
     let mut inputs = Vec::new();
     for (input, given) in &warmup.inputs {
@@ -265,7 +263,7 @@ fn one_warmup(folder: &Folder, warmup: &TritonWarmup, rows_max: usize) -> Result
 
 /// The configuration as Triton completes it.
 pub(in crate::catalog) fn completed(model: &crate::catalog::Model) -> Value {
-    let config = model.config();
+    let config = model.current();
     let has_batch = config.max_batch_size > 0;
     let mut set = config.presentation.triton.as_deref().cloned().unwrap_or_default();
     let mut fill = |key: &str, value: Value| {

@@ -8,16 +8,20 @@ use serde_json::{Value, json};
 
 use super::Source;
 use super::layout::Folder;
-use super::resolve::{Origin, declared, defaults, parsed};
+use super::resolve::{Origin, declared, defaults, labels, parsed};
 use crate::catalog::Ensemble;
 use crate::config::triton::{self, ModelConfig};
-use crate::config::{self, Step};
+use crate::config::{self, EnsembleOutput, Step};
 
 /// Steps of one ensemble: each may run beside the others.
 const STEPS_MAX: usize = 64;
 
 /// An ensemble as its configuration says it.
-pub(super) fn ensemble(origin: &Origin<'_>, config: &ModelConfig) -> Result<config::Ensemble, String> {
+pub(super) fn ensemble(
+    origin: &Origin<'_>,
+    folder: &Folder,
+    config: &ModelConfig,
+) -> Result<config::Ensemble, String> {
     let scheduling = config.ensemble_scheduling.as_ref();
     let asked = scheduling.map_or(&[][..], |scheduling| scheduling.step.as_slice());
     if asked.is_empty() || asked.len() > STEPS_MAX {
@@ -41,12 +45,18 @@ pub(super) fn ensemble(origin: &Origin<'_>, config: &ModelConfig) -> Result<conf
         let (inputs, outputs) = (names(&step.input_map), names(&step.output_map));
         Ok(Step { model: step.model_name.as_str().into(), version, inputs, outputs })
     };
+    let (versions, missing) = config.version_policy.choose(&folder.versions);
+    if !missing.is_empty() {
+        return Err(format!("version_policy names versions that are not there: {missing:?}"));
+    }
+    let outputs = declared("output", &config.output)?;
     Ok(config::Ensemble {
         repository: Some(Arc::clone(origin.repository)),
         max_batch_size: Some(rows),
         inputs: declared("input", &config.input)?,
-        outputs: declared("output", &config.output)?,
-        output_names: Vec::new(),
+        outputs: outputs.into_iter().map(EnsembleOutput::Declared).collect(),
+        labels: labels(folder, &config.output)?,
+        versions: versions.iter().map(u64::to_string).collect(),
         steps: asked.iter().map(step).collect::<Result<_, _>>()?,
         triton: Some(Arc::new(config.set.clone())),
     })

@@ -64,6 +64,7 @@ fn context() -> CallContext {
         pipeline: "".into(),
         plugin_version: "".into(),
         routing_key: None,
+        priority: 0,
         tenant: None,
         parameters: std::sync::Arc::default(),
         route: None,

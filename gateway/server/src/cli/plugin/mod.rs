@@ -1,9 +1,7 @@
-//! `sluice plugin …`: what an author does with a plugin, one file for each command.
-//! `new` to `embed` work on files here, `pull` asks a registry, the others a gateway's
-//! admin listener.
+//! `sluice plugin …`: what an author does with a plugin, one file for each command, or for
+//! those that take the same. `new` to `embed` work on files here, `pull` asks a registry,
+//! the others a gateway's admin listener.
 
-mod activate;
-mod delete;
 mod embed;
 mod inspect;
 mod keygen;
@@ -13,7 +11,6 @@ mod new;
 mod oci;
 mod profile;
 mod push;
-mod retire;
 mod rollback;
 mod shadow;
 mod show;
@@ -21,6 +18,7 @@ mod sign;
 mod split;
 mod test;
 mod verify;
+mod version;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -58,7 +56,7 @@ pub(super) enum Command {
     /// Show a plugin and its versions, or one version.
     Show(show::Arguments),
     /// Serve a version from the next request on.
-    Activate(activate::Arguments),
+    Activate(version::Arguments),
     /// Serve the version that was active before.
     Rollback(rollback::Arguments),
     /// Divide a pipeline's requests between versions.
@@ -66,9 +64,9 @@ pub(super) enum Command {
     /// Try a version on a pipeline's requests without answering with it.
     Shadow(shadow::Arguments),
     /// Take a version out of service.
-    Retire(retire::Arguments),
+    Retire(version::Arguments),
     /// Delete a version that is not in use.
-    Delete(delete::Arguments),
+    Delete(version::Arguments),
     /// Show a plugin's log lines and failures.
     Logs(logs::Arguments),
     /// Record where a version spends its time, for the Firefox profiler.
@@ -89,12 +87,12 @@ pub(super) fn run(command: &Command) -> ExitCode {
         Command::Pull(arguments) => block_on(oci::pull(arguments)),
         Command::Ls(arguments) => block_on(ls::run(arguments)),
         Command::Show(arguments) => block_on(show::run(arguments)),
-        Command::Activate(arguments) => block_on(activate::run(arguments)),
+        Command::Activate(arguments) => block_on(version::activate(arguments)),
         Command::Rollback(arguments) => block_on(rollback::run(arguments)),
         Command::Split(arguments) => block_on(split::run(arguments)),
         Command::Shadow(arguments) => block_on(shadow::run(arguments)),
-        Command::Retire(arguments) => block_on(retire::run(arguments)),
-        Command::Delete(arguments) => block_on(delete::run(arguments)),
+        Command::Retire(arguments) => block_on(version::retire(arguments)),
+        Command::Delete(arguments) => block_on(version::delete(arguments)),
         Command::Logs(arguments) => block_on(logs::run(arguments)),
         Command::Profile(arguments) => block_on(profile::run(arguments)),
     })

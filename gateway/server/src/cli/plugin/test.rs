@@ -125,6 +125,7 @@ async fn run_all(
             pipeline: Arc::from("test"),
             plugin_version: Arc::from("test"),
             routing_key: None,
+            priority: 0,
             tenant: None,
             parameters: std::sync::Arc::default(),
             route: None,

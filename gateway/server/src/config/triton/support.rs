@@ -23,6 +23,8 @@ struct Refused {
 enum When {
     /// Anything but false, zero or empty.
     Set,
+    /// A number above this.
+    Above(u64),
     /// Another text than one of these.
     NotOneOf(&'static [&'static str]),
 }
@@ -70,9 +72,9 @@ const REFUSED: &[Refused] = &[
     Refused { path: "instance_group.profile", when: When::Set, advice: "profiles are TensorRT's: remove it" },
     Refused { path: "instance_group.passive", when: When::Set, advice: "every instance runs: remove it" },
     Refused {
-        path: "instance_group.rate_limiter",
-        when: When::Set,
-        advice: "resources across models are not supported: bound each model by its count",
+        path: "instance_group.rate_limiter.priority",
+        when: When::Above(1),
+        advice: "models have shares of the time instead ([models.X.batching] run_share in our own file): remove it",
     },
     Refused {
         path: "optimization.execution_accelerators.cpu_execution_accelerator",
@@ -132,6 +134,7 @@ pub(super) fn check(set: &Map<String, Json>) -> Verdict {
         visit(set, rule.path, &mut |value| {
             let is_refused = match rule.when {
                 When::Set => !is_empty(value),
+                When::Above(most) => value.as_u64().is_some_and(|number| number > most),
                 When::NotOneOf(allowed) => value.as_str().is_some_and(|text| !allowed.contains(&text)),
             };
             if is_refused && found.is_none() {

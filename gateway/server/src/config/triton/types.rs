@@ -167,6 +167,26 @@ pub struct InstanceGroup {
     pub kind: String,
     /// How many; 0 means one.
     pub count: i32,
+    /// What each takes of what all models share.
+    pub rate_limiter: RateLimiter,
+}
+
+/// What an instance takes of what all models share while it runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct RateLimiter {
+    /// Named resources.
+    pub resources: Vec<Resource>,
+}
+
+/// Units of a resource.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Resource {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub count: u32,
 }
 
 /// How requests are batched.

@@ -17,8 +17,8 @@ mod sequence;
 pub use access::{Scope, Tls, Token, TrustedKey};
 pub use batching::{BatchWeight, Batching, Padding};
 pub use models::{
-    DeclaredTensor, Ensemble, Labels, ModelControl, Presentation, Repository, Step, Warmup, WarmupData,
-    WarmupInput,
+    DeclaredTensor, Ensemble, EnsembleOutput, Labels, ModelControl, Presentation, Repository, Step, Warmup,
+    WarmupData, WarmupInput, label_lines,
 };
 pub use plugins::{FailurePolicy, OwnRoute, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
 pub use sequence::{Control, ControlKind, FalseTrue, Sequence, SequenceStrategy, State as SequenceState};

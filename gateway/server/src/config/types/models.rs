@@ -87,6 +87,31 @@ pub struct DeclaredTensor {
     pub reshape: Option<Vec<Option<usize>>>,
 }
 
+impl DeclaredTensor {
+    /// From dimensions as Triton writes them: sizes above 0, or -1 for any.
+    ///
+    /// # Errors
+    /// What is wrong with it, to be read behind its name.
+    pub fn new(name: &str, dtype: DType, dims: &[i64], reshape: Option<&[i64]>) -> Result<Self, String> {
+        let one = |dim: &i64| match usize::try_from(*dim) {
+            Ok(size) if size > 0 => Ok(Some(size)),
+            _ if *dim == -1 => Ok(None),
+            _ => Err(format!("has a dimension {dim}: allowed are -1 and numbers from 1")),
+        };
+        if dims.is_empty() {
+            return Err("has no dims".to_owned());
+        }
+        let all = |dims: &[i64]| dims.iter().map(one).collect::<Result<Vec<_>, _>>();
+        let (dims, reshape) = (all(dims)?, reshape.map(all).transpose()?);
+        Ok(Self { name: name.into(), dtype, dims, reshape })
+    }
+}
+
+/// The labels of a text: one in each line.
+pub fn label_lines(text: &str) -> Labels {
+    text.lines().map(|line| Arc::from(line.trim_end_matches('\r'))).collect()
+}
+
 /// A run before a model is ready.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Warmup {
@@ -134,14 +159,25 @@ pub struct Ensemble {
     pub max_batch_size: Option<usize>,
     /// What it takes, where that is declared; else what its steps take and none of them gives.
     pub inputs: Vec<DeclaredTensor>,
-    /// What it gives, where that is declared.
-    pub outputs: Vec<DeclaredTensor>,
-    /// The names of what it gives; if neither says it, what no step takes.
-    pub output_names: Vec<Arc<str>>,
+    /// What it gives, in this order; what no step takes if this is empty.
+    pub outputs: Vec<EnsembleOutput>,
+    /// Names of classes, by output; where there are none, those of the models that give it.
+    pub labels: BTreeMap<Arc<str>, Labels>,
+    /// Its versions, ascending, which are all the same; if there are none it is version 1.
+    pub versions: Vec<String>,
     /// Its models.
     pub steps: Vec<Step>,
     /// What its `config.pbtxt` sets.
     pub triton: Option<Arc<serde_json::Map<String, serde_json::Value>>>,
+}
+
+/// An output of an ensemble.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnsembleOutput {
+    /// As the step that gives it has it.
+    Named(Arc<str>),
+    /// As it is declared.
+    Declared(DeclaredTensor),
 }
 
 /// One model of an ensemble.

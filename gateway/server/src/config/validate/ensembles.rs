@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::super::checker::{At, Checker};
 use super::super::defaults as d;
-use super::super::file::{PipelineFile, StepFile};
-use super::super::types::{Ensemble, Model, PipelineKind, Step};
+use super::super::file::{OutputFile, PipelineFile, StepFile};
+use super::super::types::{Ensemble, EnsembleOutput, Model, PipelineKind, Step};
 use super::Named;
+use super::presentation::{labels, tensors};
 
 pub(super) fn ensemble(
     check: &mut Checker<'_>,
@@ -36,8 +37,26 @@ pub(super) fn ensemble(
     for step in &file.steps {
         steps.push(self::step(check, at, step, models)?);
     }
-    let output_names = file.outputs.iter().map(|name| Arc::from(name.as_str())).collect();
-    Some(PipelineKind::Ensemble(Arc::new(Ensemble { output_names, steps, ..Ensemble::default() })))
+    let mut outputs = Vec::new();
+    for output in &file.outputs {
+        match output {
+            OutputFile::Name(name) => outputs.push(EnsembleOutput::Named(name.as_str().into())),
+            OutputFile::Declared(tensor) => {
+                let declared = tensors(check, at, "outputs", std::slice::from_ref(tensor));
+                outputs.extend(declared.into_iter().map(EnsembleOutput::Declared));
+            }
+        }
+    }
+    let rows = file.max_batch_size;
+    let rows = rows.map(|rows| check.number(at, "max_batch_size", Some(rows), 0, &d::BATCH_ROWS_RANGE));
+    Some(PipelineKind::Ensemble(Arc::new(Ensemble {
+        max_batch_size: rows,
+        inputs: tensors(check, at, "inputs", &file.inputs),
+        outputs,
+        labels: labels(check, at, &file.labels),
+        steps,
+        ..Ensemble::default()
+    })))
 }
 
 fn step(check: &mut Checker<'_>, at: At<'_>, step: &StepFile, models: &Named<Model>) -> Option<Step> {

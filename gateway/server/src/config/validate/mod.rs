@@ -15,7 +15,9 @@ use super::types::Config;
 mod access;
 mod batching;
 mod ensembles;
+mod models;
 mod plugins;
+mod presentation;
 mod repositories;
 mod routes;
 mod sequence;
@@ -54,9 +56,7 @@ pub(super) fn validate(
         check.problem(At(&["repositories"]), "", format!("has more than {} entries", d::REPOSITORIES_MAX));
     }
     check.has_repositories = !repositories.is_empty();
-    let models = named(&mut check, "models", file.models, |check, at, name, file| {
-        serving::model(check, at, name, file, &engine)
-    });
+    let (models, older_versions) = models::models(&mut check, file.models, &engine);
     let around = plugins::Around { sandbox: &sandbox, state: &state, stores: &stores, models: &models };
     let plugins = named(&mut check, "plugins", file.plugins, |check, at, name, file| {
         plugins::plugin(check, at, name, file, &around)
@@ -88,7 +88,7 @@ pub(super) fn validate(
         stores,
         repositories,
         models,
-        older_versions: BTreeMap::new(),
+        older_versions,
         plugins,
         pipelines,
     };

@@ -203,8 +203,14 @@ pub(super) fn pipeline(
         let (stream, routes, pre_on_failure, post_on_failure) = (false, Vec::new(), fail, fail);
         return Some(Pipeline { name, kind, timeout, stream, routes, pre_on_failure, post_on_failure });
     }
-    if !file.outputs.is_empty() {
-        check.problem(at, "outputs", "is for pipelines of steps");
+    let of_steps = [
+        ("inputs", !file.inputs.is_empty()),
+        ("outputs", !file.outputs.is_empty()),
+        ("max_batch_size", file.max_batch_size.is_some()),
+        ("labels", !file.labels.is_empty()),
+    ];
+    for (key, _) in of_steps.iter().filter(|(_, is_set)| *is_set) {
+        check.problem(at, key, "is for pipelines of steps");
     }
     let mut plugin = |key: &str, name: &Option<String>| {
         let name = name.as_deref()?;

@@ -1,18 +1,15 @@
-//! What serves: engines, the sandbox, stores, models, and the rooms around them.
+//! What serves: engines, the sandbox, stores, and the rooms around them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::super::checker::{At, Checker};
 use super::super::defaults as d;
 use super::super::file::{
-    CacheFile, EgressFile, EngineFile, ModelFile, OciFile, SandboxFile, StateFile, StoreFile, StoreKind,
-    TelemetryFile, VerifyFile,
+    CacheFile, EgressFile, EngineFile, OciFile, SandboxFile, StateFile, StoreFile, StoreKind, TelemetryFile,
+    VerifyFile,
 };
-use super::super::types::{
-    Cache, Egress, Engine, Model, Oci, Presentation, Sandbox, State, Store, Telemetry, Verify,
-};
+use super::super::types::{Cache, Egress, Engine, Oci, Sandbox, State, Store, Telemetry, Verify};
 use crate::oci::Reference;
 
 pub(super) fn engine(check: &mut Checker<'_>, file: EngineFile) -> Engine {
@@ -204,46 +201,4 @@ fn redis(check: &mut Checker<'_>, at: At<'_>, file: &StoreFile) -> Store {
         }
     };
     Store::Redis { url, timeout: check.timeout(at, "timeout_ms", file.timeout_ms, d::REDIS_TIMEOUT) }
-}
-
-pub(super) fn model(
-    check: &mut Checker<'_>,
-    at: At<'_>,
-    name: Arc<str>,
-    file: ModelFile,
-    engine: &Engine,
-) -> Model {
-    let version = file.version.unwrap_or_else(|| d::MODEL_VERSION.to_owned());
-    if sluice_tensor::check_name(&version).is_err() {
-        check.problem(at, "version", "is not a version: letters, digits, `_`, `.` and `-`");
-    }
-    let threads_default = u64::try_from(engine.threads).unwrap_or(0);
-    let rows = &d::BATCH_ROWS_RANGE;
-    let max_batch_size = check.number(at, "max_batch_size", file.max_batch_size, d::BATCH_ROWS, rows);
-    let own = (file.max_queue_delay_microseconds, file.max_queue_size);
-    let instances = check.number(at, "instances", file.instances, d::INSTANCES, &d::INSTANCES_RANGE);
-    let sequence =
-        file.sequence.map(|file| super::sequence::sequence(check, at, file, max_batch_size, instances));
-    if sequence.is_some() && own.0.is_some_and(|delay| delay != 0) {
-        let message = "is [models.X.sequence] max_queue_delay_microseconds for a model with sequences";
-        check.problem(at, "max_queue_delay_microseconds", message);
-    }
-    if sequence.is_some() && file.padding.is_some() {
-        check.problem(at, "padding", "does not go with sequences");
-    }
-    Model {
-        version,
-        file: check.file(at, "file", file.file.as_deref(), u64::MAX),
-        engine: file.engine.unwrap_or(engine.default),
-        instances,
-        threads: check.number(at, "threads", file.threads, threads_default, &d::THREADS_RANGE),
-        spinning: file.spinning.unwrap_or(engine.spinning),
-        max_batch_size,
-        batching: super::batching::batching(check, at, file.batching, own, max_batch_size, engine),
-        padding: file.padding.map(|file| super::batching::padding(check, at, file)),
-        presentation: Presentation::default(),
-        response_cache: file.response_cache.unwrap_or(false),
-        sequence,
-        name,
-    }
 }

@@ -23,7 +23,7 @@ use crate::ingress::http::{Front, exchange};
 use crate::ingress::infer::{InferRequest, InferResponse, InferStream, Inferred};
 use crate::ingress::memory::Reach;
 use crate::ingress::pace::Pace;
-use crate::observe::{self, OTHER, PipelineMetrics};
+use crate::observe::{self, OTHER, PipelineMetrics, Trace};
 use crate::pipeline::Call;
 use crate::wire_error::wire_error;
 
@@ -85,6 +85,8 @@ pub(super) struct Progress {
     pub(super) id: String,
     /// Where it counts, once it is known what it asks for.
     metrics: Option<Arc<PipelineMetrics>>,
+    /// Where its times are noted, if it is traced.
+    pub(super) trace: Option<Arc<Trace>>,
 }
 
 impl Progress {
@@ -139,7 +141,7 @@ pub(super) async fn unary(front: &Arc<Front>, mut admitted: Admitted) -> Respons
     let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(internal()));
     progress.finish(front, &outcome, &request_id, arrived, &span);
-    outcome.unwrap_or_else(|error| Reply::error(&error))
+    outcome.unwrap_or_else(|error| Reply::error(&error)).map(|reply| reply.noted(progress.trace))
 }
 
 /// The one message of a call, in time.
@@ -218,6 +220,7 @@ fn prepare(
         trace.event_at("GRPC_WAITREAD_START", arrived);
         trace.event("GRPC_WAITREAD_END");
     }
+    progress.trace.clone_from(&trace);
     let call = Call { arrived, key, tenant: caller.tenant.clone(), trace, ..call };
     let wants_empty_final = message.wants_empty_final();
     let request = message.request(&caller.reach, &mut |bytes| room.grow(bytes))?;

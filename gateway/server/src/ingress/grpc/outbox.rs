@@ -1,20 +1,25 @@
 //! Answers of a stream that are ready, in their order, until its reader takes them.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::reply::{Event, Parcel};
+use crate::observe::Trace;
 
 /// Answers that wait, each since it was ready. While they do, others are worked on: whoever
 /// reads slowly holds nothing but what is in here, which is counted, and not for long.
 pub(super) struct Outbox {
     events: mpsc::Sender<Event>,
-    waiting: VecDeque<(Parcel, Instant)>,
+    waiting: VecDeque<Waiting>,
     time_max: Duration,
 }
+
+/// An answer, since when it is ready, and where its sending is noted.
+type Waiting = (Parcel, Instant, Option<Arc<Trace>>);
 
 /// The reader is gone, or too slow.
 #[derive(Debug)]
@@ -27,8 +32,13 @@ impl Outbox {
         Self { events, waiting: VecDeque::new(), time_max }
     }
 
-    pub(super) fn push(&mut self, parcel: Parcel) {
-        self.waiting.push_back((parcel, Instant::now()));
+    /// Takes an answer in. If its request is traced, its sending begins here and ends when
+    /// it is handed on.
+    pub(super) fn push(&mut self, parcel: Parcel, trace: Option<Arc<Trace>>) {
+        if let Some(trace) = &trace {
+            trace.event("GRPC_SEND_START");
+        }
+        self.waiting.push_back((parcel, Instant::now(), trace));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -44,11 +54,14 @@ impl Outbox {
     /// # Errors
     /// Nobody took it in time.
     pub(super) async fn send(&mut self) -> Result<(), NotRead> {
-        let Some((_, ready)) = self.waiting.front() else { return std::future::pending().await };
+        let Some((_, ready, _)) = self.waiting.front() else { return std::future::pending().await };
         let place = tokio::time::timeout_at(*ready + self.time_max, self.events.reserve()).await;
         let Ok(Ok(place)) = place else { return Err(NotRead) };
-        if let Some((parcel, _)) = self.waiting.pop_front() {
+        if let Some((parcel, _, trace)) = self.waiting.pop_front() {
             place.send(Event::Message(parcel));
+            if let Some(trace) = trace {
+                trace.event("GRPC_SEND_END");
+            }
         }
         Ok(())
     }
@@ -70,7 +83,7 @@ mod tests {
         let time_max = Duration::from_secs(30);
         let (events, mut received) = mpsc::channel(1);
         let mut outbox = Outbox::new(events, time_max);
-        (0..9).for_each(|_| outbox.push(parcel()));
+        (0..9).for_each(|_| outbox.push(parcel(), None));
         let begun = Instant::now();
         outbox.send().await.expect("there is a place");
         let slow = async {

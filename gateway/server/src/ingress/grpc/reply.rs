@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use super::encode::Pieces;
 use super::status;
 use crate::admission::Room;
 use crate::error::{Error, Result};
+use crate::observe::Trace;
 use crate::pipeline::ShadowRun;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -49,6 +51,8 @@ pub struct Reply {
     then: Then,
     /// Runs when the answer has been taken, or its reader is gone.
     shadow: Option<Box<ShadowRun>>,
+    /// Where the sending is noted, if the request is traced.
+    trace: Option<Arc<Trace>>,
 }
 
 enum Then {
@@ -64,7 +68,7 @@ enum Then {
 impl Reply {
     fn respond(mut pieces: Pieces, then: Then, shadow: Option<Box<ShadowRun>>) -> Response<Self> {
         pieces.reverse();
-        let mut response = Response::new(Self { pieces, room: None, then, shadow });
+        let mut response = Response::new(Self { pieces, room: None, then, shadow, trace: None });
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
@@ -88,6 +92,15 @@ impl Reply {
     /// Bytes that it holds.
     pub(in crate::ingress) fn byte_len(&self) -> usize {
         self.pieces.iter().map(Bytes::len).sum()
+    }
+
+    /// The same; when its sending begins and ends is noted.
+    pub(super) fn noted(mut self, trace: Option<Arc<Trace>>) -> Self {
+        if let Some(trace) = &trace {
+            trace.event("GRPC_SEND_START");
+        }
+        self.trace = trace;
+        self
     }
 
     /// An error, which needs no body: it stands in the headers.
@@ -179,6 +192,9 @@ impl Body for Reply {
 impl Drop for Reply {
     fn drop(&mut self) {
         // The connection drops a body once it has all of it.
+        if let Some(trace) = &self.trace {
+            trace.event("GRPC_SEND_END");
+        }
         if let Some(shadow) = self.shadow.take() {
             shadow.start();
         }

@@ -31,7 +31,7 @@ use crate::ingress::http::Front;
 use crate::ingress::infer::InferStream;
 use crate::ingress::pace::Pace;
 use crate::lifecycle::drain::Phase;
-use crate::observe;
+use crate::observe::{self, Trace};
 
 /// Requests of one stream that are under way; the next ones stay in the connection's
 /// window. Enough to fill a batch; another caller's share is not for one stream to take.
@@ -70,6 +70,8 @@ type Reading = Pin<Box<dyn Future<Output = (Messages, Read)> + Send>>;
 struct Answer {
     id: String,
     outcome: Result<Option<Parcel>>,
+    /// Where its sending is noted, if the request is traced.
+    trace: Option<Arc<Trace>>,
 }
 
 type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
@@ -135,13 +137,17 @@ impl Stream {
             let under_way = answers.len() + outbox.len();
             tokio::select! {
                 sent = outbox.send(), if !outbox.is_empty() => sent.map_err(|NotRead| None)?,
-                Some(answer) = answers.next() => match self.parcel(answer).map_err(Some)? {
-                    Ok(parcel) => parcel.into_iter().for_each(|parcel| outbox.push(parcel)),
-                    Err(error) => {
-                        // What was ready before still goes out.
-                        (reading, answers, end) = (None, FuturesOrdered::new(), Some(error));
+                Some(answer) = answers.next() => {
+                    let trace = answer.trace.clone();
+                    match self.parcel(answer).map_err(Some)? {
+                        Ok(Some(parcel)) => outbox.push(parcel, trace),
+                        Ok(None) => {}
+                        Err(error) => {
+                            // What was ready before still goes out.
+                            (reading, answers, end) = (None, FuturesOrdered::new(), Some(error));
+                        }
                     }
-                },
+                }
                 (messages, read) = next(&mut reading), if under_way < UNDER_WAY_MAX => {
                     reading = None;
                     match read {
@@ -150,7 +156,8 @@ impl Stream {
                             reading = Some(self.read(messages));
                         }
                         Read::Refused(id, error) => {
-                            answers.push_back(Box::pin(std::future::ready(Answer { id, outcome: Err(error) })));
+                            let answer = Answer { id, outcome: Err(error), trace: None };
+                            answers.push_back(Box::pin(std::future::ready(answer)));
                             reading = Some(self.read(messages));
                         }
                         Read::End => {}
@@ -225,7 +232,7 @@ impl Stream {
             let outcome = AssertUnwindSafe(work.instrument(span.clone())).catch_unwind().await;
             let outcome = outcome.unwrap_or_else(|_| Err(internal()));
             progress.finish(&front, &outcome, &caller.request_id, arrived, &span);
-            Answer { id: progress.id, outcome }
+            Answer { id: progress.id, outcome, trace: progress.trace }
         })
     }
 

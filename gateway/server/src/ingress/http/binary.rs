@@ -47,13 +47,20 @@ pub(super) fn header_length(headers: &HeaderMap, body_bytes: usize) -> Result<Op
 ///
 /// # Errors
 /// [`Kind::NotFound`], or [`Kind::BadRequest`] where the shape does not follow.
-pub(super) fn raw_request(snapshot: &Snapshot, target: &str, body: Bytes) -> Result<InferRequest> {
-    let input = match snapshot.asked_model(target) {
-        None if snapshot.serves(target) => {
-            // The plugin takes any body.
-            bytes_of_one(BODY_TENSOR.into(), &[1], &body)?
-        }
-        None => return Err(served::unknown(target)),
+pub(super) fn raw_request(
+    snapshot: &Snapshot,
+    target: &str,
+    version: Option<&str>,
+    body: Bytes,
+) -> Result<InferRequest> {
+    match version {
+        Some(version) => served::check_version(snapshot, target, version)?,
+        None if !snapshot.serves(target) => return Err(served::unknown(target)),
+        None => {}
+    }
+    let input = match snapshot.asked(target, version) {
+        // The plugin takes any body.
+        None => bytes_of_one(BODY_TENSOR.into(), &[1], &body)?,
         Some(model) => {
             let [only] = model.signature().inputs.as_slice() else {
                 let count = model.signature().inputs.len();

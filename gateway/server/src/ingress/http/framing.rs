@@ -24,17 +24,24 @@ enum Form {
     Generate,
 }
 
+/// Whose answer it is.
+pub(super) struct Whose {
+    pub(super) model: String,
+    pub(super) version: String,
+    /// The request's, if it had one.
+    pub(super) id: Option<String>,
+}
+
 /// Writes parts in one form.
 pub(super) struct Framing {
     form: Form,
-    model: String,
-    version: String,
+    whose: Whose,
     text: sse::Text,
 }
 
 impl Framing {
-    fn new(form: Form, model: &str, version: &str) -> Self {
-        Self { form, model: model.to_owned(), version: version.to_owned(), text: sse::Text::default() }
+    fn new(form: Form, whose: Whose) -> Self {
+        Self { form, whose, text: sse::Text::default() }
     }
 
     /// A body in chunks; in events if the caller asks for them and the plugin does not make
@@ -43,12 +50,12 @@ impl Framing {
         let makes_events =
             matches!(first, Part::Body { content_type, .. } if content_type.starts_with(sse::CONTENT_TYPE));
         let form = if wants_events && !makes_events { Form::Events } else { Form::Plain };
-        Self::new(form, model, version)
+        Self::new(form, Whose { model: model.to_owned(), version: version.to_owned(), id: None })
     }
 
     /// Triton's events.
-    pub(super) fn generate(model: &str, version: &str) -> Self {
-        Self::new(Form::Generate, model, version)
+    pub(super) fn generate(whose: Whose) -> Self {
+        Self::new(Form::Generate, whose)
     }
 
     /// What the whole is, told by its first part.
@@ -89,18 +96,18 @@ impl Framing {
                 Ok(sse::event(None, &if is_json { text } else { self.text_output(&text) }))
             }
             (Form::Generate, Part::Tensors(outputs)) => {
-                let json = flat(&self.model, &self.version, &outputs)?;
+                let json = self.whose.flat(&outputs)?;
                 Ok(sse::event(None, &String::from_utf8_lossy(&json)))
             }
         }
     }
 
     fn json(&self, outputs: &[NamedTensor]) -> Result<Vec<u8>> {
-        tensors::json(&self.model, &self.version, None, outputs, |_| DataForm::Json)
+        tensors::json(&self.whose.model, &self.whose.version, None, outputs, |_| DataForm::Json)
     }
 
     fn text_output(&self, text: &str) -> String {
-        String::from_utf8_lossy(&text_output(&self.model, &self.version, text)).into_owned()
+        String::from_utf8_lossy(&self.whose.text_output(text)).into_owned()
     }
 
     /// What is left at the end.
@@ -122,39 +129,47 @@ impl Framing {
     }
 }
 
-/// Whose answer it is, as the beginning of a JSON object.
-fn whose(model: &str, version: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    out.extend_from_slice(b"{\"model_name\":");
-    put(&mut out, model);
-    out.extend_from_slice(b",\"model_version\":");
-    put(&mut out, version);
-    out
-}
-
-/// Outputs as the keys of one JSON object: a value for one element, else an array.
-///
-/// # Errors
-/// What JSON cannot carry.
-pub(super) fn flat(model: &str, version: &str, outputs: &[NamedTensor]) -> Result<Vec<u8>> {
-    let mut out = whose(model, version);
-    for output in outputs {
-        out.push(b',');
-        put(&mut out, &*output.name);
-        out.push(b':');
-        encode_flat(output, &mut out)?;
+impl Whose {
+    /// The beginning of a JSON object.
+    fn begin(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        out.push(b'{');
+        if let Some(id) = self.id.as_deref().filter(|id| !id.is_empty()) {
+            out.extend_from_slice(b"\"id\":");
+            put(&mut out, id);
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"model_name\":");
+        put(&mut out, &*self.model);
+        out.extend_from_slice(b",\"model_version\":");
+        put(&mut out, &*self.version);
+        out
     }
-    out.push(b'}');
-    Ok(out)
-}
 
-/// Text as the one output of a generating model.
-pub(super) fn text_output(model: &str, version: &str, text: &str) -> Vec<u8> {
-    let mut out = whose(model, version);
-    out.extend_from_slice(b",\"text_output\":");
-    put(&mut out, text);
-    out.push(b'}');
-    out
+    /// Outputs as the keys of one JSON object: a value for one element, else an array.
+    ///
+    /// # Errors
+    /// What JSON cannot carry.
+    pub(super) fn flat(&self, outputs: &[NamedTensor]) -> Result<Vec<u8>> {
+        let mut out = self.begin();
+        for output in outputs {
+            out.push(b',');
+            put(&mut out, &*output.name);
+            out.push(b':');
+            encode_flat(output, &mut out)?;
+        }
+        out.push(b'}');
+        Ok(out)
+    }
+
+    /// Text as the one output of a generating model.
+    pub(super) fn text_output(&self, text: &str) -> Vec<u8> {
+        let mut out = self.begin();
+        out.extend_from_slice(b",\"text_output\":");
+        put(&mut out, text);
+        out.push(b'}');
+        out
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +197,8 @@ mod tests {
 
     #[test]
     fn generated_text_is_an_output_and_generated_json_is_passed_on() {
-        let mut generate = Framing::generate("m", "1");
+        let whose = |id| Whose { model: "m".to_owned(), version: "1".to_owned(), id };
+        let mut generate = Framing::generate(whose(None));
         let event = generate.part(body("text/plain", b"the \"sea\"\n")).expect("text");
         let wanted =
             "data: {\"model_name\":\"m\",\"model_version\":\"1\",\"text_output\":\"the \\\"sea\\\"\\n\"}\n\n";
@@ -190,5 +206,8 @@ mod tests {
         assert_eq!(generate.part(body("application/json", b"{}")).expect("JSON"), "data: {}\n\n");
         assert!(generate.part(body("text/plain", &[0xe6])).expect("waits").is_empty());
         assert!(generate.end().is_some_and(|event| event.starts_with(b"data: {")));
+        let mut with_id = Framing::generate(whose(Some("7".to_owned())));
+        let event = with_id.part(body("text/plain", b"a")).expect("text");
+        assert!(event.starts_with(b"data: {\"id\":\"7\",\"model_name\":"), "{event:?}");
     }
 }

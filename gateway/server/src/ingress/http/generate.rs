@@ -1,8 +1,8 @@
 //! Triton's generate extension: `POST /v2/models/{model}/generate` and `generate_stream`.
 //! One flat JSON object in, one out, or an event for each answer.
 //!
-//! For a model, a key that is an input's name is that input; `id` and `parameters` are as
-//! in V2; every other key is a parameter. A pipeline whose first plugin takes bodies gets
+//! For a model or an ensemble, a key that is an input's name is that input; `id` and
+//! `parameters` are as in V2; every other key is a parameter. A pipeline whose first plugin takes bodies gets
 //! the object as it is. Outputs become keys; what a plugin sends as text is `text_output`,
 //! and what it sends as JSON stands for itself.
 
@@ -13,16 +13,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use sluice_sandbox::{Answer, HttpBody, Request};
 use sluice_tensor::{Dim, NamedTensor, TensorSpec};
 
 use super::exchange::{self, Admitted, Encoded};
-use super::framing::{self, Framing};
+use super::framing::{Framing, Whose};
 use super::parts::Outgoing;
 use super::{Front, body, sse};
 use crate::admission::Room;
-use crate::catalog::{Model, Snapshot, Stages};
+use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::{parameters, served};
 use crate::pipeline::{self, Call, Predicted, Streamed};
@@ -36,79 +37,53 @@ const KEYS_MAX: usize = 128;
 /// A request.
 type Keys<'a> = Keyed<'a, KEYS_MAX>;
 
-/// `POST /v2/models/{model}/generate`.
+/// What a path names.
+#[derive(Deserialize)]
+pub(super) struct Target {
+    model: String,
+    #[serde(default)]
+    version: Option<String>,
+}
+
+/// `POST /v2/models/{model}[/versions/{version}]/generate`.
 pub(super) async fn one(
     State(front): State<Arc<Front>>,
-    Path(model): Path<String>,
+    Path(target): Path<Target>,
     request: axum::extract::Request,
 ) -> Response {
     let depth_max = front.limits.json_depth_max;
-    exchange::predict(front, &model, request, |admitted| whole(&model, None, admitted, depth_max)).await
+    exchange::predict(front, &target.model, request, |admitted| whole(&target, admitted, depth_max)).await
 }
 
-/// `POST /v2/models/{model}/versions/{version}/generate`.
-pub(super) async fn one_version(
-    State(front): State<Arc<Front>>,
-    Path((model, version)): Path<(String, String)>,
-    request: axum::extract::Request,
-) -> Response {
-    let depth_max = front.limits.json_depth_max;
-    let version = Some(version);
-    exchange::predict(front, &model, request, |admitted| whole(&model, version, admitted, depth_max)).await
-}
-
-/// `POST /v2/models/{model}/generate_stream`.
+/// `POST /v2/models/{model}[/versions/{version}]/generate_stream`.
 pub(super) async fn stream(
     State(front): State<Arc<Front>>,
-    Path(model): Path<String>,
+    Path(target): Path<Target>,
     request: axum::extract::Request,
 ) -> Response {
     let depth_max = front.limits.json_depth_max;
-    exchange::predict(front, &model, request, |admitted| events(&model, None, admitted, depth_max)).await
+    exchange::predict(front, &target.model, request, |admitted| events(&target, admitted, depth_max)).await
 }
 
-/// `POST /v2/models/{model}/versions/{version}/generate_stream`.
-pub(super) async fn stream_version(
-    State(front): State<Arc<Front>>,
-    Path((model, version)): Path<(String, String)>,
-    request: axum::extract::Request,
-) -> Response {
-    let depth_max = front.limits.json_depth_max;
-    let version = Some(version);
-    exchange::predict(front, &model, request, |admitted| events(&model, version, admitted, depth_max)).await
-}
-
-async fn whole(
-    model: &str,
-    version: Option<String>,
-    admitted: Admitted,
-    depth_max: usize,
-) -> Result<Encoded> {
+async fn whole(target: &Target, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
     let Admitted { snapshot, mut call, headers, body, mut memory } = admitted;
-    let request = decode(&snapshot, model, version.as_deref(), &mut call, body, depth_max, &mut memory.room)?;
-    let predicted = pipeline::predict(&snapshot, model, &call, request).await?;
-    let version = call.version.as_deref().unwrap_or_else(|| served::version(&snapshot, model));
-    let json = encode(model, version, &predicted)?;
+    let (request, whose) = decode(&snapshot, target, &mut call, body, depth_max, &mut memory.room)?;
+    let predicted = pipeline::predict(&snapshot, &target.model, &call, request).await?;
+    let json = encode(&whose, &predicted)?;
     let response = ([(CONTENT_TYPE, HeaderValue::from_static(JSON))], json).into_response();
     Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow: predicted.shadow })
 }
 
-async fn events(
-    model: &str,
-    version: Option<String>,
-    admitted: Admitted,
-    depth_max: usize,
-) -> Result<Encoded> {
+async fn events(target: &Target, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
     let Admitted { snapshot, mut call, body, mut memory, .. } = admitted;
-    let request = decode(&snapshot, model, version.as_deref(), &mut call, body, depth_max, &mut memory.room)?;
-    let version = call.version.as_deref().unwrap_or_else(|| served::version(&snapshot, model));
-    match pipeline::predict_stream(&snapshot, model, &call, request).await? {
+    let (request, whose) = decode(&snapshot, target, &mut call, body, depth_max, &mut memory.room)?;
+    match pipeline::predict_stream(&snapshot, &target.model, &call, request).await? {
         Streamed::Parts(stream) => {
-            let frame = |_: &_| Framing::generate(model, version);
+            let frame = |_: &_| Framing::generate(whose);
             Ok(Encoded::Parts(Box::new(Outgoing::new(stream, call.deadline, memory.room, frame)?)))
         }
         Streamed::Whole(predicted) => {
-            let json = encode(model, version, &predicted)?;
+            let json = encode(&whose, &predicted)?;
             let event = sse::event(None, &String::from_utf8_lossy(&json));
             let response = ([(CONTENT_TYPE, HeaderValue::from_static(sse::CONTENT_TYPE))], event);
             Ok(Encoded::Whole { response: response.into_response(), shadow: predicted.shadow })
@@ -117,39 +92,27 @@ async fn events(
 }
 
 /// Writes a whole answer as one flat object.
-fn encode(model: &str, version: &str, predicted: &Predicted) -> Result<Bytes> {
+fn encode(whose: &Whose, predicted: &Predicted) -> Result<Bytes> {
     match &predicted.answer {
-        Answer::Tensors(outputs) => framing::flat(model, version, outputs).map(Bytes::from),
+        Answer::Tensors(outputs) => whose.flat(outputs).map(Bytes::from),
         Answer::Body(answer) if answer.content_type.starts_with(JSON) => Ok(answer.data.clone()),
-        Answer::Body(answer) => {
-            let text = String::from_utf8_lossy(&answer.data);
-            Ok(framing::text_output(model, version, &text).into())
-        }
+        Answer::Body(answer) => Ok(whose.text_output(&String::from_utf8_lossy(&answer.data)).into()),
     }
 }
 
-/// The model whose inputs the keys name; none if a plugin takes the body.
-fn asked_model<'a>(snapshot: &'a Snapshot, target: &str, version: Option<&str>) -> Option<&'a Model> {
-    match snapshot.pipelines.get(target).map(|pipeline| &pipeline.stages) {
-        Some(Stages::Staged { pre: None, model, .. }) => Some(model),
-        Some(_) => None,
-        None => snapshot.model(target, version).ok().map(|model| &**model),
-    }
-}
-
-/// Reads a request, and what its parameters ask for into the call.
+/// Reads a request, and what its parameters ask for into the call; and whose answer it will
+/// be.
 fn decode(
     snapshot: &Snapshot,
-    target: &str,
-    version: Option<&str>,
+    Target { model: name, version }: &Target,
     call: &mut Call,
     body: Bytes,
     depth_max: usize,
     room: &mut Room,
-) -> Result<Request> {
+) -> Result<(Request, Whose)> {
     match version {
-        Some(version) => served::check_version(snapshot, target, version)?,
-        None if !snapshot.serves(target) => return Err(served::unknown(target)),
+        Some(version) => served::check_version(snapshot, name, version)?,
+        None if !snapshot.serves(name) => return Err(served::unknown(name)),
         None => {}
     }
     tensor_json::check_depth(&body, depth_max)?;
@@ -161,22 +124,24 @@ fn decode(
     let nested =
         keys.get("parameters").map(|value| serde_json::from_str(value.get()).map_err(bad)).transpose()?;
     let mut given: Parameters<'_> = nested.unwrap_or_default();
-    let model = asked_model(snapshot, target, version);
+    let asked = snapshot.asked(name, version.as_deref());
+    let id = keys.get("id").map(|value| serde_json::from_str(value.get()).map_err(bad)).transpose();
+    // A plugin may call anything `id`.
+    let id: Option<String> = if asked.is_some() { id? } else { id.unwrap_or_default() };
     let mut inputs = Vec::new();
-    for (name, value) in &*keys {
-        if matches!(&**name, "id" | "parameters") {
+    for (key, value) in &*keys {
+        if matches!(&**key, "id" | "parameters") {
             continue;
         }
-        let spec = model.and_then(|model| model.signature().inputs.iter().find(|spec| *spec.name == **name));
-        match (model, spec) {
-            (Some(model), Some(spec)) => inputs.push(input(spec, value, model.max_batch_size() > 0, room)?),
-            // A plugin reads its own body.
-            (None, _) => {}
-            (Some(_), None) if given.insert(name.clone(), value).is_some() => {
-                let message = format!("parameter '{}' is given twice", served::shown(name));
+        // A plugin reads its own body.
+        let Some(asked) = &asked else { continue };
+        match asked.signature().inputs.iter().find(|spec| *spec.name == **key) {
+            Some(spec) => inputs.push(input(spec, value, asked.max_batch_size() > 0, room)?),
+            None if given.insert(key.clone(), value).is_some() => {
+                let message = format!("parameter '{}' is given twice", served::shown(key));
                 return Err(Error::new(Kind::BadRequest, message));
             }
-            (Some(_), None) => {}
+            None => {}
         }
     }
     let wishes = parameters::read(tensor_json::parameters(Some(given))?)?;
@@ -184,15 +149,18 @@ fn decode(
         call.shorten_deadline(timeout);
     }
     call.options = wishes.options;
-    call.version = version.map(Into::into);
+    call.version = version.as_deref().map(Into::into);
     drop(keys);
-    Ok(match model {
+    let version = version.as_deref().unwrap_or_else(|| served::version(snapshot, name));
+    let whose = Whose { model: name.clone(), version: version.to_owned(), id };
+    let request = match asked {
         Some(_) => {
             room.shrink(body.len());
             Request::Tensors(inputs)
         }
         None => Request::Body(HttpBody { content_type: Some(JSON.to_owned()), data: body }),
-    })
+    };
+    Ok((request, whose))
 }
 
 /// Reads an input: a value or an array of values, whose shape the model's signature says.

@@ -176,7 +176,10 @@ impl HttpBody for Parts {
                 Some(Ok(next)) => match this.framing.part(next.part) {
                     Ok(bytes) if bytes.is_empty() => continue,
                     Ok(bytes) => Ok(bytes),
-                    Err(error) => this.fail(&error),
+                    Err(error) => {
+                        stream.not_sent();
+                        this.fail(&error)
+                    }
                 },
             };
             return Poll::Ready(Some(written.map(Frame::data)));

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -180,9 +182,15 @@ pub(in crate::ingress) fn load_parameters(parameters: Map<String, Value>) -> Res
         match (name.as_str(), value) {
             ("config", Value::String(text)) => load.config = Some(text),
             ("config", _) => return Err(bad("parameter 'config' must be a string of JSON")),
-            (name, _) => {
-                let name: String = name.chars().take(64).collect();
-                return Err(bad(&format!("parameter '{name}' is not known: there is 'config'")));
+            (name, value) => {
+                let shown: String = name.chars().take(64).collect();
+                let Some(path) = name.strip_prefix("file:") else {
+                    let known = "there are 'config' and 'file:VERSION/NAME'";
+                    return Err(bad(&format!("parameter '{shown}' is not known: {known}")));
+                };
+                let content = value.as_str().and_then(|text| STANDARD.decode(text).ok());
+                let content = content.ok_or_else(|| bad(&format!("parameter '{shown}' must be base64")))?;
+                load.files.push((path.to_owned(), content));
             }
         }
     }

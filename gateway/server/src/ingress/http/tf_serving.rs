@@ -18,7 +18,7 @@ use sluice_tensor::{DType, Dim, TensorSpec};
 
 use super::exchange::{Admitted, Encoded};
 use super::{Front, body, v1};
-use crate::catalog::{Model, Snapshot};
+use crate::catalog::Target;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
 use crate::pipeline;
@@ -49,23 +49,18 @@ pub(super) async fn predict(
         served::check_version(&admitted.snapshot, name, version)?;
         admitted.call.version = Some(version.into());
     }
-    match asked_model(&admitted.snapshot, name, version) {
-        Some(model) => {
-            let model = Arc::clone(model);
-            rows_or_columns(name, &model, admitted, depth_max).await
-        }
+    match admitted.snapshot.asked(name, version) {
+        Some(asked) => rows_or_columns(name, &asked, admitted, depth_max).await,
         None => v1::hand_over(name, admitted).await,
     }
 }
 
-/// The model whose inputs a caller of this name and version gives, if no plugin takes the
-/// body.
-fn asked_model<'a>(snapshot: &'a Snapshot, name: &str, version: Option<&str>) -> Option<&'a Arc<Model>> {
-    let latest = snapshot.asked_model(name)?;
-    Some(version.and_then(|version| snapshot.model_version(name, version)).unwrap_or(latest))
-}
-
-async fn rows_or_columns(name: &str, model: &Model, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
+async fn rows_or_columns(
+    name: &str,
+    asked: &Target,
+    admitted: Admitted,
+    depth_max: usize,
+) -> Result<Encoded> {
     let Admitted { snapshot, call, headers, body, mut memory } = admitted;
     tensor_json::check_depth(&body, depth_max)?;
     let request: PredictRequest<'_> = serde_json::from_slice(&body)
@@ -74,7 +69,7 @@ async fn rows_or_columns(name: &str, model: &Model, admitted: Admitted, depth_ma
         let message = format!("Serving signature key \"{}\" not found.", served::shown(&signature));
         return Err(Error::new(Kind::BadRequest, message));
     }
-    let specs = &model.signature().inputs;
+    let specs = &asked.signature().inputs;
     // The shape is known only afterwards: until then there is room for the most it can be.
     let most = nested::decoded_bytes_max(specs, body.len());
     memory.room.grow(most)?;
@@ -156,11 +151,8 @@ fn described(front: &Front, name: &str, version: Option<&str>) -> Response {
         return respond(&error, "");
     }
     // What a plugin takes or gives is known to the plugin only.
-    let asked = asked_model(&snapshot, name, version);
-    let inputs = asked.map(|model| tensors(&model.signature().inputs));
-    let answering = version.and_then(|version| snapshot.model_version(name, version)).map(|model| &**model);
-    let answering = answering.or_else(|| snapshot.answering_model(name));
-    let outputs = answering.map(|model| tensors(&model.signature().outputs));
+    let inputs = snapshot.asked(name, version).map(|asked| tensors(&asked.signature().inputs));
+    let outputs = snapshot.answering(name, version).map(|giver| tensors(&giver.signature().outputs));
     let version = version.unwrap_or_else(|| served::version(&snapshot, name));
     let signature = json!({
         "inputs": inputs.unwrap_or_default(),

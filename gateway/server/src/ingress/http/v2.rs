@@ -69,7 +69,10 @@ async fn answer(
     // The memory's room is held until the answer is made.
     let Admitted { snapshot, call, headers, body, mut memory } = admitted;
     let (request, forms) = match binary::header_length(&headers, body.len())? {
-        Some(0) => (binary::raw_request(&snapshot, model, body)?, Forms { all: true, each: Vec::new() }),
+        Some(0) => (
+            binary::raw_request(&snapshot, model, version.as_deref(), body)?,
+            Forms { all: true, each: Vec::new() },
+        ),
         Some(length) => {
             let mut json = body;
             let data = json.split_off(length);
