@@ -39,6 +39,7 @@ mod shared_memory;
 mod shared_memory_hostile;
 mod statistics;
 mod stores;
+mod streaming;
 mod telemetry;
 mod tf_serving;
 mod tidy;
