@@ -101,14 +101,17 @@ fn accepted(headers: &HeaderMap) -> Option<Compression> {
 /// [`Kind::TooLarge`] at the crossing of the limit, [`Kind::RequestTimeout`] when it
 /// does not arrive in time, [`Kind::BadRequest`] when it breaks off,
 /// [`Kind::Overloaded`] when all bodies together are too much.
-pub(super) async fn read(body: Body, limits: &Limits, permit: &mut Permit) -> Result<Bytes> {
-    match tokio::time::timeout(limits.body_timeout, collect(body, limits, permit)).await {
-        Ok(bytes) => bytes,
-        Err(_) => Err(Error::new(Kind::RequestTimeout, "the body did not arrive in time")),
+pub(super) async fn read(mut body: Body, limits: &Limits, permit: &mut Permit) -> Result<Bytes> {
+    let read = tokio::time::timeout(limits.body_timeout, collect(&mut body, limits, permit)).await;
+    let late = || Err(Error::new(Kind::RequestTimeout, "the body did not arrive in time"));
+    let read = read.unwrap_or_else(|_| late());
+    if read.as_ref().is_err_and(|error| error.kind() == Kind::TooLarge) {
+        refusal::discard_rest(body).await;
     }
+    read
 }
 
-async fn collect(mut body: Body, limits: &Limits, permit: &mut Permit) -> Result<Bytes> {
+async fn collect(body: &mut Body, limits: &Limits, permit: &mut Permit) -> Result<Bytes> {
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     let expected = body.size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
@@ -118,7 +121,6 @@ async fn collect(mut body: Body, limits: &Limits, permit: &mut Permit) -> Result
         let Ok(data) = frame.into_data() else { continue };
         let so_far = first.as_ref().map_or(rest.len(), Bytes::len);
         if so_far + data.len() > limits.body_bytes_max {
-            refusal::discard(body).await;
             return Err(too_large(limits));
         }
         permit.grow(data.len())?;

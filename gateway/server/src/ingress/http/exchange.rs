@@ -86,7 +86,7 @@ where
     let inside = async {
         // The permit lives until the answer is made, so that a drain waits for it.
         if let Err(error) = body::check_length(request.headers(), &front.limits) {
-            refusal::discard_request(request).await;
+            refusal::discard_too_large(request).await;
             return Err(error);
         }
         let mut permit = front.admission.admit().inspect_err(|_| front.metrics.rejected("overloaded"))?;

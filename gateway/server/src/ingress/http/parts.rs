@@ -63,6 +63,7 @@ impl Outgoing {
         let body = Parts {
             stream: Some(self.stream),
             framing: self.framing,
+            broken: None,
             count: Some(count),
             shadow: None,
             _held: held,
@@ -102,6 +103,9 @@ struct Parts {
     /// `None` once it is over.
     stream: Option<Box<PartStream>>,
     framing: Framing,
+    /// What breaks the answer off at the next poll: an error that comes with the head of the
+    /// answer would take that along, and the caller would not even see its status.
+    broken: Option<axum::Error>,
     count: Option<Count>,
     shadow: Option<Box<ShadowRun>>,
     _held: Arc<Mutex<Option<Inside>>>,
@@ -141,6 +145,9 @@ impl HttpBody for Parts {
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             let Some(stream) = &mut this.stream else { return Poll::Ready(None) };
             let next = std::task::ready!(stream.poll_next(cx));
@@ -156,7 +163,14 @@ impl HttpBody for Parts {
                     Err(error) => this.fail(&error),
                 },
             };
-            return Poll::Ready(Some(written.map(Frame::data)));
+            return match written {
+                Ok(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Err(error) => {
+                    this.broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            };
         }
     }
 }
