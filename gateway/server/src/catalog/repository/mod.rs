@@ -16,6 +16,7 @@ mod control;
 mod index;
 pub(super) mod layout;
 mod overrides;
+pub(super) mod piped;
 pub(super) mod resolve;
 mod sequence;
 pub(super) mod steps;

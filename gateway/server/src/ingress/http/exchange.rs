@@ -102,11 +102,13 @@ where
     let call_trace = trace.clone();
     let inside = async {
         // The permit lives until the answer is made, so that a drain waits for it.
-        let checked = body::check_length(request.headers(), front.limits.body_bytes_max);
-        let is_served = if snapshot.serves(target) { Ok(()) } else { Err(served::unknown(target)) };
-        if let Err(error) = checked.and(is_served) {
-            refusal::discard_request(request).await;
+        if let Err(error) = body::check_length(request.headers(), front.limits.body_bytes_max) {
+            refusal::discard_too_large(request).await;
             return Err(error);
+        }
+        if !snapshot.serves(target) {
+            refusal::discard_request(request).await;
+            return Err(served::unknown(target));
         }
         let overloaded = |_: &Error| front.metrics.rejected("overloaded");
         let arriving = front.admission.arrive().inspect_err(overloaded)?;
