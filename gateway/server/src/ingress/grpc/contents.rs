@@ -72,15 +72,12 @@ pub(super) fn decode(dtype: DType, shape: Shape, contents: &Contents, grow: &mut
 /// byte of theirs.
 fn unpacked_bytes_max(dtype: DType, elements: usize, contents: &Contents) -> usize {
     let given = contents.byte_len();
-    match dtype.size() {
+    let whole = elements * dtype.size().unwrap_or(0);
+    match dtype {
         // One run of them is a tensor's data as it is.
-        Some(size)
-            if matches!(dtype, DType::F32 | DType::F64) && given <= elements * size + RUN_HEAD_BYTES =>
-        {
-            0
-        }
-        Some(size) => elements.min(given) * size,
-        None => elements.min(given) * size_of::<u32>() + given,
+        DType::F32 | DType::F64 if (whole..=whole + RUN_HEAD_BYTES).contains(&given) => 0,
+        DType::Bytes => elements.min(given) * size_of::<u32>() + given,
+        _ => whole.min(given.saturating_mul(size_of::<u64>())),
     }
 }
 

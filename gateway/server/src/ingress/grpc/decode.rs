@@ -414,18 +414,19 @@ mod tests {
     #[test]
     fn room_is_taken_for_elements_before_they_are_unpacked() {
         let packed = one_input(1000, |input| input.message(5, |contents| contents.bytes(5, &[1; 1000])));
-        let ask =
-            |bytes: Vec<u8>, grow: &mut Grow<'_>| message(bytes.into())?.request(&Reach::nothing(), grow);
+        fn ask(bytes: Vec<u8>, grow: &mut Grow<'_>) -> Result<InferRequest> {
+            message(bytes.into())?.request(&Reach::nothing(), grow)
+        }
         let mut taken = 0;
         let read = ask(packed.clone(), &mut |bytes| {
             taken += bytes;
             Ok(())
         });
         assert_eq!((read.is_ok(), taken), (true, 8000));
-        let full = |_| Err(Error::new(Kind::Overloaded, "full"));
-        assert_eq!(ask(packed, &mut { full }).err().map(|error| error.kind()), Some(Kind::Overloaded));
+        let mut full = |_: usize| -> Result<()> { Err(Error::new(Kind::Overloaded, "full")) };
+        assert_eq!(ask(packed, &mut full).err().map(|error| error.kind()), Some(Kind::Overloaded));
         // Raw data is a slice of the message, which is counted.
-        assert!(ask(whole(), &mut { full }).is_ok());
+        assert!(ask(whole(), &mut full).is_ok());
     }
 
     #[test]

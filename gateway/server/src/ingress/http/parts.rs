@@ -203,6 +203,8 @@ impl HttpBody for Parts {
 
 impl Drop for Parts {
     fn drop(&mut self) {
+        // The task that watches for the deadline may have its hand on it for a moment longer.
+        drop(lock(&self.held).take());
         if let Some(count) = self.count.take() {
             // The caller went away, which ends the plugin's call: 499 in the log of a proxy.
             count.span.record("code", "cancelled");
