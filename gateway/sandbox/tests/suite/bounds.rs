@@ -56,7 +56,7 @@ async fn sparse_rows_cost_what_they_hold_however_often_they_say_it() {
     assert!(tensors[0].tensor.is_dense(), "whoever encodes it has nothing left to compute");
     assert_eq!(tensors[0].tensor.shape().dims(), [1_000_000, 4]);
     assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
-    assert!(plugin.usage().memory_bytes >= 16 << 20, "an answer is the plugin's until it is gone");
+    assert!(plugin.usage().memory_bytes >= 16_000_000, "an answer is the plugin's until it is gone");
     drop(tensors);
     assert_eq!(plugin.usage().memory_bytes, 0);
 }
