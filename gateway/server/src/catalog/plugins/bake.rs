@@ -112,7 +112,8 @@ impl Plugins {
             Bakes::Watch(versions) => versions.iter().for_each(|version| self.watch_version(plugin, version)),
             // Somebody decided by hand.
             Bakes::TrustAll => self.bakes_now().retain(|bake| bake.plugin != plugin),
-            Bakes::Trust(version) => {
+            Bakes::Taken(version) => {
+                self.note_taken_back(plugin);
                 self.bakes_now().retain(|bake| bake.plugin != plugin || bake.version != *version);
             }
         }
@@ -262,12 +263,11 @@ impl Plugins {
             }
             change.advance(&name, &failing, VersionState::Failed, Some(why.clone()))?;
             let to = to.or_else(|| Some("configured".to_owned()));
-            Ok(Some(Effect { from: Some(failing.clone()), to, bakes: Bakes::Trust(failing.clone()) }))
+            Ok(Some(Effect { from: Some(failing.clone()), to, bakes: Bakes::Taken(failing.clone()) }))
         };
         let target = format!("{plugin}/{version}");
         let wanted = Wanted { is_again, ..Wanted::at_once("auto_rollback", plugin, target) };
         self.change(&Actor::gateway(), wanted, decide).await?;
-        self.note_taken_back(plugin);
         tracing::error!(plugin, version, reason, "a failing version was taken back");
         Ok(())
     }

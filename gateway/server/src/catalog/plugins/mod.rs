@@ -105,8 +105,8 @@ enum Bakes {
     Keep,
     /// These as well, from the beginning.
     Watch(Vec<String>),
-    /// Not this one any more.
-    Trust(String),
+    /// Not this one any more: it is taken back.
+    Taken(String),
     /// None.
     TrustAll,
 }
