@@ -184,7 +184,9 @@ impl HttpBody for Parts {
                     Ok(bytes) if bytes.is_empty() => continue,
                     Ok(bytes) => Ok(bytes),
                     Err(error) => {
-                        stream.not_sent();
+                        if let Some(held) = &mut *lock(&this.held) {
+                            held.stream.not_sent();
+                        }
                         this.fail(&error)
                     }
                 },
