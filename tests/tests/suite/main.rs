@@ -42,6 +42,7 @@ mod shared_memory_hostile;
 mod slow_peers;
 mod statistics;
 mod stores;
+mod streaming;
 mod telemetry;
 mod tf_serving;
 mod tidy;
