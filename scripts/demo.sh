@@ -10,7 +10,7 @@ REQUEST=config/demo-request.json
 READY_SECONDS_MAX=60
 
 scripts/setup.sh --to-serve
-echo "demo: building in release mode (the first time takes a few minutes)"
+echo "demo: building in release mode (the first time takes some ten minutes on two cores)"
 cargo build --release --bin sluice
 target=$(cargo metadata --format-version 1 --no-deps | python3 -c 'import json,sys; print(json.load(sys.stdin)["target_directory"])')
 

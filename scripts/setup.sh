@@ -13,7 +13,7 @@ if [ "$(printf '1.95.0\n%s\n' "$rust" | sort -V | head -1)" != 1.95.0 ]; then
     exit 1
 fi
 need cc "install a C compiler"
-need python3 "install Python 3.10 or later with pip"
+need python3 "install Python 3.11 or later with pip"
 
 scripts/setup-onnxruntime.sh
 # The servers that tests talk to; whoever only serves needs none.

@@ -8,6 +8,8 @@
 #   http grpc   tritonclient as it is installed
 #   aio         its asyncio clients
 #   tfserving   what clients of TensorFlow Serving's REST interface send
+#   stateful    tritonclient with sequences and with models that answer several times
+#   kserve      KServe's own client, over REST (V1, V2) and gRPC
 #   perf        perf_analyzer, over HTTP and gRPC
 #   fuzz        thousands of requests that are mostly wrong
 #   openapi     schemathesis, which knows nothing but the listener's OpenAPI document
@@ -18,7 +20,7 @@ cd "$(dirname "$0")/.."
 program=${SLUICE_PROGRAM:-${CARGO_TARGET_DIR:-target}/debug/sluice}
 python=$(scripts/python-venv.sh tests/oracle/requirements.lock)
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(oracle http grpc aio tfserving perf fuzz openapi)
+[ ${#steps[@]} -gt 0 ] || steps=(oracle http grpc aio tfserving kserve perf fuzz openapi stateful)
 wanted() { [[ " ${steps[*]} " == *" $1 "* ]]; }
 
 # The models are ONNX with strings and small types, which the embedded engine does not run.
@@ -32,6 +34,20 @@ finish() {
 }
 trap finish EXIT
 
+mkdir "$folder/models"
+cat >"$folder/stateful.toml" <<CONFIG
+[server]
+admin_without_tokens = true
+[engine]
+onnxruntime_library = "$library"
+[repositories.clients]
+path = "$folder/models"
+[plugins.repeat]
+file = "$PWD/guest-examples/dist/repeat.wasm"
+[pipelines.repeat_int32]
+plugin = "repeat"
+timeout_ms = 30000
+CONFIG
 cat >"$folder/sluice.toml" <<CONFIG
 [server]
 name = "triton"
@@ -47,10 +63,12 @@ load = ["*"]
 exit_on_error = false
 CONFIG
 
+# Starts the gateway with one of the two configurations, in place of the one that runs.
 start() {
+    if [ -n "$gateway" ]; then kill "$gateway" && wait "$gateway"; fi
     : >"$folder/table"
-    "$program" serve --config "$folder/sluice.toml" --http 127.0.0.1:0 --grpc 127.0.0.1:0 --admin 127.0.0.1:0 \
-        >"$folder/table" 2>"$folder/log" &
+    "$program" serve --config "$folder/$1.toml" --http 127.0.0.1:0 --grpc 127.0.0.1:0 --admin 127.0.0.1:0 \
+        >"$folder/table" 2>>"$folder/log" &
     gateway=$!
     for _ in $(seq 200); do
         http=$(sed -n 's|.*http://\([0-9.:]*\)/v2.*|\1|p' "$folder/table" | head -n1)
@@ -82,6 +100,13 @@ aio() {
     "$python" tests/clients/aio_client.py grpc "$grpc"
 }
 tfserving() { "$python" tests/clients/tfserving.py "$http"; }
+
+kserve() {
+    local tools
+    tools=$(scripts/python-venv.sh tests/clients/kserve.lock)
+    "$tools" tests/clients/kserve_client.py "$http" "$grpc"
+}
+stateful() { "$python" tests/clients/stateful_client.py "$http" "$grpc"; }
 
 # How fast a debug build is says nothing: what counts is that the tool finds all it asks for.
 perf() {
@@ -119,15 +144,21 @@ openapi() {
 
 fuzz() { "$python" tests/clients/fuzz.py "$http" "$grpc" 4000 1; }
 
-start
+start sluice
 step oracle oracle
 step http http
 step grpc grpc
 step aio aio
 step tfserving tfserving
+step kserve kserve
 step perf perf
 step fuzz fuzz
-# Last: it unloads models.
+# Behind the others: it unloads models.
 step openapi openapi
+if wanted stateful; then
+    "$python" scripts/make-client-models.py "$folder/models"
+    start stateful
+    step stateful stateful
+fi
 if grep -i panicked "$folder/log"; then failed+=(panicked); fi
 [ ${#failed[@]} -eq 0 ] || { echo "clients: failed: ${failed[*]}" >&2; exit 1; }

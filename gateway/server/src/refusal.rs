@@ -10,6 +10,7 @@ use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use http::header::{CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, HeaderName, StatusCode};
 use http_body_util::BodyExt;
@@ -55,6 +56,12 @@ pub fn fresh_id() -> Arc<str> {
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
 const DISCARDED_TIME_MAX: Duration = Duration::from_millis(250);
 
+/// The same for a request that is refused for its size, whose sender was let in: most clients
+/// look for an answer only when all is sent, and would otherwise be told of a broken pipe.
+/// Nothing of it is kept, so that the time is what bounds it.
+const TOO_LARGE_DISCARDED_BYTES_MAX: usize = 256 << 20;
+const TOO_LARGE_DISCARDED_TIME_MAX: Duration = Duration::from_millis(500);
+
 /// Reads a little of the body of a request that was refused. A client that asks before
 /// it sends (`Expect: 100-continue`) is not told to send.
 pub async fn discard_request(request: Request) {
@@ -63,9 +70,31 @@ pub async fn discard_request(request: Request) {
     }
 }
 
+/// Reads the body of a request that is too large, within bounds.
+pub async fn discard_too_large(request: Request) {
+    if !request.headers().contains_key(EXPECT) {
+        discard_rest(request.into_body()).await;
+    }
+}
+
+/// Reads the rest of a body that is too large, within bounds.
+pub async fn discard_rest(body: Body) {
+    read_away(body, TOO_LARGE_DISCARDED_BYTES_MAX, TOO_LARGE_DISCARDED_TIME_MAX).await;
+}
+
+/// Reads what is left of a body that comes in pieces, within the same time.
+pub async fn discard_pieces(pieces: impl Stream) {
+    let read = pieces.for_each(|_| std::future::ready(()));
+    let _ = tokio::time::timeout(TOO_LARGE_DISCARDED_TIME_MAX, read).await;
+}
+
 /// Reads a little of a body.
-pub async fn discard(mut body: Body) {
-    let mut left = DISCARDED_BYTES_MAX;
+async fn discard(body: Body) {
+    read_away(body, DISCARDED_BYTES_MAX, DISCARDED_TIME_MAX).await;
+}
+
+async fn read_away(mut body: Body, bytes_max: usize, time_max: Duration) {
+    let mut left = bytes_max;
     let read = async {
         while let Some(Ok(frame)) = body.frame().await {
             match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
@@ -75,7 +104,7 @@ pub async fn discard(mut body: Body) {
         }
     };
     // Running out of time is as good an end as any.
-    let _ = tokio::time::timeout(DISCARDED_TIME_MAX, read).await;
+    let _ = tokio::time::timeout(time_max, read).await;
 }
 
 /// Answers a request with an error, and reads a little of what it still sends.

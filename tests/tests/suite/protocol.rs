@@ -172,3 +172,29 @@ async fn http2_is_spoken_without_an_upgrade() {
     let response = sender.send_request(request).await.expect("an answer");
     assert_eq!((response.status().as_u16(), response.version()), (200, http::Version::HTTP_2));
 }
+
+/// Most clients look for an answer when all is sent: they are not told of a broken pipe.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_far_too_much_before_it_listens_is_told_so() {
+    const SENT: usize = 32 << 20;
+    let gateway = start().await;
+    let chunk = vec![b' '; 1 << 20];
+    let size = chunk.len();
+    for head in [format!("content-length: {SENT}"), "transfer-encoding: chunked".to_owned()] {
+        let mut stream = connect(&gateway).await;
+        let head = format!("POST /v2/models/words/infer HTTP/1.1\r\nhost: localhost\r\n{head}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        for _ in 0..SENT / size {
+            if head.contains("chunked") {
+                stream.write_all(format!("{size:x}\r\n").as_bytes()).await.expect("sent");
+            }
+            stream.write_all(&chunk).await.expect("not reset under the sender");
+            if head.contains("chunked") {
+                stream.write_all(b"\r\n").await.expect("sent");
+            }
+        }
+        let answer = read(&mut stream).await;
+        assert_eq!(status(&answer), "413", "{head}: {answer}");
+    }
+    assert_alive(&gateway).await;
+}

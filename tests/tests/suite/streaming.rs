@@ -296,6 +296,38 @@ async fn a_plugin_sees_parameters_and_whether_its_parts_are_taken() {
     assert_eq!(seen, json!({ "in_parts": false, "parameters": wanted, "route": null }));
     let streamed = gateway.client.predict("probe", &json!({ "do": "context" })).await.ok();
     assert_eq!(streamed["in_parts"], true);
-    let mixed = gateway.client.predict("probe", &json!({ "do": "mixed" })).await;
-    assert!(mixed.status == 200 || mixed.status == 400, "{mixed:?}");
+}
+
+/// Triton's tools read a configuration before they ask, pipelines' too.
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_are_told_which_pipelines_have_several_answers() {
+    let gateway = gateway::start(CONFIG).await;
+    let config = async |path: &str| gateway.client.get(&format!("/v2/models/{path}/config")).await;
+    for (name, is_decoupled, rows) in [("repeat", true, 0), ("next-words", true, 0), ("through", false, 8)] {
+        let shown = config(name).await.ok();
+        assert_eq!(shown["model_transaction_policy"]["decoupled"], json!(is_decoupled), "{shown}");
+        assert_eq!(shown["max_batch_size"], json!(rows), "{shown}");
+    }
+    assert_eq!(config("through").await.ok()["input"][0]["dims"], json!([4]));
+    assert_eq!(config("repeat/versions/1").await.ok()["input"][0]["data_type"], "TYPE_STRING");
+    assert_eq!(config("repeat/versions/2").await.status, 404);
+}
+
+/// The head must not go down with an error that comes at the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_breaks_off_at_once_still_has_its_head_and_its_parts() {
+    let gateway = gateway::start(CONFIG).await;
+    let order = json!({ "do": "bytes", "amount": 2, "then": "fail" }).to_string();
+    let head = format!("host: x\r\ncontent-length: {}\r\n\r\n", order.len());
+    let request = format!("POST /v1/models/probe:predict HTTP/1.1\r\n{head}{order}");
+    for _ in 0..30 {
+        let mut stream = TcpStream::connect(gateway.client.address()).await.expect("connected");
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("closed");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+        assert!(answer.contains("0;") && answer.contains("1;"), "{answer:?}");
+        assert!(!answer.ends_with("0\r\n\r\n"), "{answer:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! `/admin/v1/plugins…`: the life of plugins over HTTP. What happens is in
 //! [`crate::catalog::plugins`]; here requests are read and answers written.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::auth::Identity;
 use crate::catalog::plugins::view::VersionView;
 use crate::catalog::plugins::{Actor, Upload};
 use crate::error::{Error, Kind, Result};
-use crate::refusal::{REQUEST_ID, request_id};
+use crate::refusal::{self, REQUEST_ID, request_id};
 use crate::signature::Signature;
 use crate::wire_error;
 
@@ -189,12 +190,27 @@ pub(super) async fn upload(
         let wrong = |error| refuse(Error::new(Kind::BadRequest, format!("the owner: {error}")));
         sluice_tensor::check_name(owner).map_err(wrong)?;
     }
-    let signature = signature(request.headers()).map_err(refuse)?;
-    check_encoding(request.headers()).map_err(refuse)?;
     let limit = admin.catalog.snapshot().config.sandbox.plugin_bytes_max;
-    check_length(request.headers(), limit).map_err(refuse)?;
+    let checked = check_encoding(request.headers())
+        .and_then(|()| check_length(request.headers(), limit))
+        .and_then(|()| signature(request.headers()));
+    let signature = match checked {
+        Ok(signature) => signature,
+        Err(error) => {
+            refusal::discard_too_large(request).await;
+            return Err(refuse(error));
+        }
+    };
     let upload = Upload { plugin: plugin.clone(), version: version.clone(), owner: query.owner, signature };
-    let uploaded = admin.plugins.upload(&asker.0, upload, pieces(request)).await.map_err(refuse)?;
+    let mut body = pin!(pieces(request).fuse());
+    let uploaded = match admin.plugins.upload(&asker.0, upload, body.as_mut()).await {
+        Ok(uploaded) => uploaded,
+        Err(error) => {
+            // Nothing is left where all of it was read.
+            refusal::discard_pieces(body).await;
+            return Err(refuse(error));
+        }
+    };
     if query.activate {
         admin.plugins.activate(&asker.0, &plugin, &version).await.map_err(refuse)?;
     }

@@ -48,15 +48,18 @@ impl Snapshot {
         found.ok_or_else(|| unknown(name, version))
     }
 
-    /// The configuration of a model as Triton shows it, with every default.
+    /// The configuration of a model or pipeline as Triton shows it, with every default.
     ///
     /// # Errors
     /// [`Kind::NotFound`].
     pub fn triton_config(&self, name: &str, version: Option<&str>) -> Result<serde_json::Value> {
-        if let Some(Stages::Ensemble(ensemble)) = self.pipelines.get(name).map(|pipeline| &pipeline.stages) {
-            return Ok(super::repository::steps::completed(name, ensemble));
+        let Some(pipeline) = self.pipelines.get(name) else {
+            return self.model(name, version).map(|model| model.triton_config());
+        };
+        if version.is_some_and(|version| !version.is_empty() && version != PIPELINE_VERSION) {
+            return Err(unknown(name, version));
         }
-        self.model(name, version).map(|model| model.triton_config())
+        Ok(super::repository::piped::completed(name, pipeline))
     }
 
     /// The ensembles that are served.

@@ -21,8 +21,12 @@ pub(super) fn check(arguments: &ConfigArguments) -> ExitCode {
             let builder = app::builder(&config, options).map_err(|error| error.to_string())?;
             let (models, plugins, pipelines) =
                 (config.models.len(), config.plugins.len(), config.pipelines.len());
+            let repositories = match config.repositories.len() {
+                0 => String::new(),
+                count => format!(", and what is in {count} model repositories"),
+            };
             builder.build(Arc::new(config), None, None).map_err(|error| error.to_string())?;
-            Ok(format!("{models} models, {plugins} plugins, {pipelines} pipelines"))
+            Ok(format!("{models} models, {plugins} plugins, {pipelines} pipelines{repositories}"))
         });
     match checked {
         Ok(summary) => {

@@ -129,8 +129,8 @@ pub const SANDBOX_MEMORY: u64 = 512 * MIB;
 pub const PLUGIN_MEMORY: u64 = 128 * MIB;
 /// Bounds of the above: one page of WebAssembly to all that 32 bits can address.
 pub const PLUGIN_MEMORY_RANGE: RangeInclusive<u64> = 64 * KIB..=4 * GIB;
-/// A plugin file. Rust components have some 100 KiB; Python ones with their
-/// interpreter about 40 MiB, for which this is to be raised.
+/// A plugin file. Rust components have some 100 KiB, JavaScript ones up to 12 MiB; Python
+/// ones have 18 MiB with their interpreter, for which this is to be raised.
 pub const PLUGIN_BYTES: u64 = 16 * MIB;
 /// Bounds of the above.
 pub const PLUGIN_BYTES_RANGE: RangeInclusive<u64> = 1..=GIB;

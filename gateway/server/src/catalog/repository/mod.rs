@@ -14,6 +14,7 @@ mod batching;
 mod control;
 mod index;
 pub(super) mod layout;
+pub(super) mod piped;
 pub(super) mod resolve;
 mod sequence;
 pub(super) mod steps;

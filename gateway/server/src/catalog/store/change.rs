@@ -206,13 +206,21 @@ impl Change {
     }
 
     /// Sets the split and shadow of a plugin in a pipeline; one with neither is removed.
-    /// All versions that it names must be ready or active.
+    /// All versions that it names must be ready or active; one that still drains, because it
+    /// has just given its place up, is ready again.
     pub fn set_route(&mut self, record: RouteRecord) -> Result<()> {
         if record.split.is_empty() && record.shadow.is_none() {
             return self.remove_route(&record.pipeline, &record.plugin).map(drop);
         }
         let key = Key::Route(record.pipeline.clone(), record.plugin.clone());
         self.refuse_quarantined(&key)?;
+        let shadow = record.shadow.iter().map(|shadow| &shadow.version);
+        for version in record.split.keys().chain(shadow) {
+            let state = self.next.version(&record.plugin, version).map(|it| it.state);
+            if state == Some(VersionState::Draining) {
+                self.enter(&record.plugin, version, VersionState::Ready, None)?;
+            }
+        }
         invariants::check_route(&self.next, &record)?;
         self.next.routes.insert((record.pipeline.clone(), record.plugin.clone()), Arc::new(record));
         self.touched.insert(key);

@@ -129,18 +129,32 @@ impl Client {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failure {
-        let mut cause: &dyn std::error::Error = error;
+        let mut cause: &(dyn std::error::Error + 'static) = error;
         while let Some(source) = cause.source() {
             cause = source;
         }
         let what =
             if error.is_timeout() { "no answer in time".to_owned() } else { clean(&cause.to_string()) };
+        if is_cut_off(cause) {
+            return Failure::refused(format!(
+                "{} closed the connection while it was sent something: {what}\nhint: the component may be far \
+                 larger than the gateway's sandbox.plugin_bytes_max",
+                self.base
+            ));
+        }
         Failure::unavailable(format!(
             "cannot reach {}: {what}\nhint: is the gateway running? --server or SLUICE_SERVER says where its \
              admin listener is",
             self.base
         ))
     }
+}
+
+/// Whether the peer was there, and stopped to listen.
+fn is_cut_off(cause: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(BrokenPipe | ConnectionReset))
 }
 
 /// The token: never an argument, which everybody on the machine could read.

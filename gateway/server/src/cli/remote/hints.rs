@@ -15,7 +15,7 @@ const HINTS: [(&str, &str); 19] = [
     ("in_use", "activate another version first, or take it out of the pipelines' splits and shadows"),
     (
         "too_large",
-        "strip the component (`strip = true` in the release profile), or ask the operator for a larger sandbox.plugin_bytes_max",
+        "strip the component (`strip = true` in the release profile), or ask the operator for a larger sandbox.plugin_bytes_max (33554432 is enough for Python with its interpreter)",
     ),
     ("not_wasm", "push the .wasm file that the build wrote: target/wasm32-unknown-unknown/release/NAME.wasm"),
     (

@@ -224,6 +224,7 @@ impl Message {
     /// What is wrong with an input, an output or a parameter, by name.
     pub(super) fn request(mut self, reach: &Reach, grow: &mut Grow<'_>) -> Result<InferRequest> {
         self.parameters.retain(|(name, _)| **name != *EMPTY_FINAL);
+        self.check_contents()?;
         let inputs = tensors(&self.inputs, self.raw, reach, grow)?;
         let text = |text: &Text| (!text.is_empty()).then(|| text.to_string());
         Ok(InferRequest {
@@ -233,6 +234,24 @@ impl Message {
             wishes: parameters::read(self.parameters)?,
             outputs: self.outputs.iter().map(|output| wanted(output, reach)).collect::<Result<_>>()?,
         })
+    }
+
+    /// Data comes raw or in the contents of an input: both is a mistake, in Triton's words.
+    fn check_contents(&self) -> Result<()> {
+        let has_contents = |input: &&Input| !input.contents.is_empty();
+        match self.inputs.iter().find(has_contents) {
+            Some(input) if !self.raw.is_empty() => {
+                let (input, model) = (shown(&input.name), shown(&self.model));
+                Err(Error::new(
+                    Kind::BadRequest,
+                    format!(
+                        "contents field must not be specified when using raw_input_contents for '{input}' \
+                         for model '{model}'"
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -321,10 +340,7 @@ fn tensor(
 ) -> Result<Tensor> {
     match raw {
         None => contents::decode(dtype, shape, &input.contents, grow),
-        Some(data) if input.contents.is_empty() => {
-            Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error))
-        }
-        Some(_) => Err(Error::new(Kind::BadRequest, "it has its data both raw and in its contents")),
+        Some(data) => Tensor::dense(dtype, shape, data).map_err(|error| to_error(&error)),
     }
 }
 

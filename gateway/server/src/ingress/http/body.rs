@@ -132,7 +132,7 @@ async fn read(mut body: Body, pace: Pace, bytes_max: usize, room: &mut Room) -> 
         // Trailers carry nothing that we use.
         let Ok(data) = frame.into_data() else { continue };
         if so_far + data.len() > bytes_max {
-            refusal::discard(body).await;
+            refusal::discard_rest(body).await;
             return Err(too_large(bytes_max));
         }
         room.grow(data.len())?;

@@ -105,7 +105,11 @@ where
         let checked = body::check_length(request.headers(), front.limits.body_bytes_max);
         let is_served = if snapshot.serves(target) { Ok(()) } else { Err(served::unknown(target)) };
         if let Err(error) = checked.and(is_served) {
-            refusal::discard_request(request).await;
+            if error.kind() == Kind::TooLarge {
+                refusal::discard_too_large(request).await;
+            } else {
+                refusal::discard_request(request).await;
+            }
             return Err(error);
         }
         let overloaded = |_: &Error| front.metrics.rejected("overloaded");

@@ -18,6 +18,11 @@ pub(super) async fn live() -> Response {
     Json(json!({ "live": true })).into_response()
 }
 
+/// The same, where KServe's clients of V1 look for it.
+pub(super) async fn alive() -> Response {
+    Json(json!({ "status": "alive" })).into_response()
+}
+
 /// The process takes requests, and everything it serves can answer.
 pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
     state(front.is_ready(), json!({}))

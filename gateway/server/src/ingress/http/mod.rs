@@ -239,8 +239,9 @@ fn memory_routes() -> Vec<Route<Arc<Front>>> {
 
 /// KServe V1 and TF-Serving.
 fn v1_routes() -> Vec<Route<Arc<Front>>> {
-    use Access::Predict;
+    use Access::{Predict, Public};
     vec![
+        Route::get("/", Public, "whether the process is there", health::alive),
         Route::get("/v1/models", Predict, "what is served", metadata::v1_list),
         // `{model}` alone, or `{model}:predict`: the router cannot tell them apart.
         Route::get("/v1/models/{target}", Predict, "whether it can be served", v1::status),

@@ -68,6 +68,7 @@ impl Outgoing {
         let body = Parts {
             held,
             framing: self.framing,
+            broken: None,
             count: Some(count),
             shadow: None,
             _release: AbortOnDropHandle::new(release),
@@ -122,6 +123,9 @@ struct Parts {
     /// `None` once it is over.
     held: Arc<Mutex<Option<Held>>>,
     framing: Framing,
+    /// What breaks the answer off at the next poll: an error that comes with the head of the
+    /// answer would take that along, and the caller would not even see its status.
+    broken: Option<axum::Error>,
     count: Option<Count>,
     shadow: Option<Box<ShadowRun>>,
     _release: AbortOnDropHandle<()>,
@@ -160,6 +164,9 @@ impl HttpBody for Parts {
         cx: &mut Context<'_>,
     ) -> Poll<Option<std::result::Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             let next = match &mut *lock(&this.held) {
                 Some(held) => std::task::ready!(held.stream.poll_next(cx)),
@@ -179,7 +186,14 @@ impl HttpBody for Parts {
                     Err(error) => this.fail(&error),
                 },
             };
-            return Poll::Ready(Some(written.map(Frame::data)));
+            return match written {
+                Ok(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Err(error) => {
+                    this.broken = Some(error);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            };
         }
     }
 }

@@ -75,6 +75,25 @@ fn rolling_back_twice_goes_back_two_versions_and_then_to_the_configuration() {
 }
 
 #[test]
+fn a_version_that_was_just_rolled_back_can_be_tried_on_a_part_of_the_traffic() {
+    let (_dir, store) = fresh();
+    for version in ["1", "2"] {
+        upload(&store, "rank", version, version.as_bytes()).expect("uploads");
+        activate(&store, "rank", version).expect("activates");
+    }
+    change(&store, |change| change.roll_back("rank", false)).expect("rolls back");
+    let route = RouteRecord {
+        pipeline: "movies".to_owned(),
+        plugin: "rank".to_owned(),
+        split: [("1".to_owned(), 9), ("2".to_owned(), 1)].into(),
+        shadow: None,
+    };
+    change(&store, |change| change.set_route(route)).expect("splits");
+    let states = ["1", "2"].map(|version| store.snapshot().version("rank", version).expect("is there").state);
+    assert_eq!(states, [VersionState::Active, VersionState::Ready]);
+}
+
+#[test]
 fn the_history_is_bounded_and_holds_nothing_one_cannot_return_to() {
     let (_dir, store) = fresh();
     for number in 0..limits::HISTORY_MAX + 4 {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use sluice_sandbox::{Inference, PluginOptions, Sandbox, SandboxConfig};
 
+use super::super::COMPONENT_BYTES_MAX;
 use super::Arguments;
 use super::report::Lines;
 use crate::app::{self, StartOptions};
@@ -86,6 +87,8 @@ fn made_up(arguments: &Arguments) -> Outcome<Value> {
         |files: &[(String, PathBuf)]| -> Vec<String> { files.iter().map(|(name, _)| name.clone()).collect() };
     let mut plugin = json!({
         "file": absolute(&arguments.component)?, "config": config, "strict": arguments.strict,
+        // Runtimes of languages import them; every address is refused all the same.
+        "sockets": !arguments.strict,
         "models": names(&models), "stores": names(&stores),
     });
     for (key, value) in
@@ -95,7 +98,11 @@ fn made_up(arguments: &Arguments) -> Outcome<Value> {
             plugin[key] = value.into();
         }
     }
-    Ok(json!({ "models": tables(&models), "stores": tables(&stores), "plugins": { NAME: plugin } }))
+    // What an operator grants to components of that size.
+    let sandbox = json!({ "plugin_bytes_max": COMPONENT_BYTES_MAX });
+    Ok(json!({
+        "sandbox": sandbox, "models": tables(&models), "stores": tables(&stores), "plugins": { NAME: plugin },
+    }))
 }
 
 /// `NAME=FILE`, the file made absolute.

@@ -135,7 +135,7 @@ fn tag(path: &str) -> &'static str {
         _ if is("trace") || is("logging") => "settings",
         _ if path.contains("sharedmemory") => "shared memory",
         _ if is("infer") || is("generate") || is("generate_stream") => "inference",
-        _ if is("health") || is("ready") => "health",
+        _ if is("health") || is("ready") || path == "/" => "health",
         _ => "models",
     }
 }

@@ -48,7 +48,8 @@ const fn done(body: &'static str) -> Operation {
     Operation { answer: Content::Probe, ..change(body, "Fields") }
 }
 
-static OPERATIONS: [(&str, &str, Operation); 31] = [
+static OPERATIONS: [(&str, &str, Operation); 32] = [
+    ("GET", "/", PROBE),
     ("GET", "/openapi.json", get("Fields")),
     ("GET", "/v2", get("ServerMetadata")),
     ("GET", "/v2/health/live", PROBE),
