@@ -209,6 +209,11 @@ async fn p3_one_byte_over_the_limit_is_413_declared_or_chunked_and_a_lie_about_t
     };
     let answer = raw(&gateway, &chunked(&over)).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    // Far too large, by someone who listens when all is sent.
+    let far = vec![0_u8; limit + (24 << 20)];
+    let far = [format!("{head}content-length: {}\r\n\r\n", far.len()).as_bytes(), &far].concat();
+    let answer = raw(&gateway, &far).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     // Declared short: what comes after is another request, and no good one.
     let short = [format!("{head}content-length: {}\r\n\r\n", limit - 9).as_bytes(), &component].concat();
     let answer = raw(&gateway, &short).await;
