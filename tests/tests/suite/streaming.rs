@@ -1,7 +1,7 @@
 //! Answers in parts reach the caller in order, as they are sent, within their limits; and
 //! a caller that leaves leaves nothing behind.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use serde_json::{Value, json};
@@ -9,6 +9,7 @@ use sluice_tests::client::Reply;
 use sluice_tests::gateway::{self, Running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 const CONFIG: &str = r#"
     [models.logit]
