@@ -163,9 +163,8 @@ impl Gateway {
         let loaded = tokio::task::spawn_blocking(move || load(loading, options)).await;
         let (builder, catalog, certificates) = loaded.map_err(|_| StartError::Panicked)??;
 
-        let (limits, metrics) = (&config.server.limits, Arc::clone(&builder.metrics));
-        let connections_max = limits.connections_max.max(limits.in_flight_max);
-        let admission = Admission::new(limits.in_flight_max, connections_max, limits.in_flight_bytes_max);
+        let (server, metrics) = (&config.server, Arc::clone(&builder.metrics));
+        let admission = admission(&server.limits);
         let (phase, phase_seen) = watch::channel(Phase::Serving);
         let turns = Arc::default();
         let reloader = Reloader::new(
@@ -184,11 +183,11 @@ impl Gateway {
         let front = Arc::new(Front {
             catalog: Arc::clone(&catalog),
             repositories: Arc::clone(&repositories),
-            shared_memory: SharedMemory::new(&config.server.shared_memory, &metrics),
+            shared_memory: SharedMemory::new(&server.shared_memory, &metrics),
             tracer: Tracer::new(config.telemetry.triton_trace_file.clone()),
             admission: Arc::clone(&admission),
             metrics: Arc::clone(&metrics),
-            limits: limits.clone(),
+            limits: server.limits.clone(),
             phase: phase_seen.clone(),
         });
         let rpc = Service::Grpc(grpc::Server::new(Arc::clone(&front), Arc::clone(&front_door)));
@@ -202,12 +201,10 @@ impl Gateway {
             phase: phase_seen.clone(),
         };
         let back = Service::Http(admin::router(Arc::new(back), &back_door));
-        let (front, http) =
-            bind(config.server.http, front, &certificates.http, limits, "http", &admission, &metrics)?;
-        let rpc = bind(config.server.grpc, rpc, &certificates.http, limits, "grpc", &admission, &metrics);
-        let rpc = optional(rpc, config.server.grpc_is_chosen())?;
-        let (back, admin) =
-            bind(config.server.admin, back, &certificates.admin, limits, "admin", &admission, &metrics)?;
+        let bind = |at, it, tls: &_, name| bind(at, it, tls, &server.limits, name, &admission, &metrics);
+        let (front, http) = bind(server.http, front, &certificates.http, "http")?;
+        let rpc = optional(bind(server.grpc, rpc, &certificates.http, "grpc"), server.grpc_is_chosen())?;
+        let (back, admin) = bind(server.admin, back, &certificates.admin, "admin")?;
         let servers = TaskTracker::new();
         servers.spawn(front.serve(phase_seen.clone()));
         let grpc = rpc.map(|(rpc, address)| {
@@ -352,6 +349,12 @@ fn optional<T>(bound: Result<T, StartError>, is_chosen: bool) -> Result<Option<T
         }
         Err(error) => Err(error),
     }
+}
+
+/// Bodies that are on their way are as many as connections may be.
+fn admission(limits: &config::Limits) -> Arc<Admission> {
+    let arriving_max = limits.connections_max.max(limits.in_flight_max);
+    Admission::new(limits.in_flight_max, arriving_max, limits.in_flight_bytes_max)
 }
 
 fn bind(

@@ -36,9 +36,8 @@ pub(super) async fn answer(
         Call::ModelReady => {
             let (model, version) = (text("name"), text("version"));
             // One that is not there is not ready, in Triton's words.
-            let is_there = check_version(&snapshot, model, version).is_ok();
-            let is_ready = served::is_ready(&snapshot, model, some(version));
-            json!({ "ready": is_there && front.is_serving() && is_ready })
+            let is_ready = |()| served::is_ready(&snapshot, model, some(version)) && front.is_serving();
+            json!({ "ready": check_version(&snapshot, model, version).is_ok_and(is_ready) })
         }
         Call::ServerMetadata => metadata::server_json(&snapshot),
         Call::ModelMetadata => {
