@@ -30,6 +30,8 @@ use crate::spawn;
 /// The data of one store.
 pub(crate) struct State {
     pub(crate) table: ResourceTable,
+    /// Most entries of the table.
+    pub(crate) resources_max: usize,
     pub(crate) limiter: Limiter,
     pub(crate) grants: Grants,
     pub(crate) log: Arc<CallLog>,
@@ -79,8 +81,13 @@ impl State {
     }
 
     /// Whether nothing of the finished call is left. Buckets, graphs and WASI streams
-    /// may stay: plugins open them once, in `init`.
+    /// may stay: plugins open them once, in `init`. But what stays must not add up until a
+    /// later call, which did nothing wrong, finds the table full: past half of it the
+    /// instance is not used again.
     pub(crate) fn is_clean(&mut self) -> bool {
+        if self.table.iter_mut().count() > self.resources_max / 2 {
+            return false;
+        }
         !self.table.iter_mut().any(|entry| {
             entry.is::<Tensor>()
                 || entry.is::<Writer>()
@@ -100,6 +107,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
     table.set_max_capacity(limits.resources);
     let state = State {
         table,
+        resources_max: limits.resources,
         limiter: Limiter::new(limits.memory_bytes, Arc::clone(&plugin.account)),
         grants: grants.clone(),
         log: Arc::new(CallLog::new(
