@@ -79,7 +79,9 @@ async fn a_model_is_loaded_from_files_that_come_with_the_request_and_they_go_wit
     let before = folders();
     let file = |model: &str| STANDARD.encode(onnx(model));
     let config = json!({ "max_batch_size": 8 }).to_string();
-    let files = json!({ "config": config, "file:7/model.onnx": file("identity_fp32") });
+    // As large as models are.
+    let weights = STANDARD.encode(vec![0; 3 << 20]);
+    let files = json!({ "config": config, "file:7/model.onnx": file("identity_fp32"), "file:7/weights.bin": weights });
     // One that no repository has.
     assert_eq!(post(&gateway, "sent/load", files.clone()).await.status, StatusCode::OK);
     let input = json!([{ "name": "INPUT0", "datatype": "FP32", "shape": [1, 2], "data": [0.5, 2.0] }]);

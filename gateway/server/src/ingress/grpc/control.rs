@@ -2,6 +2,7 @@
 //! managed. Each reads its message, asks who also answers the HTTP route, and writes what
 //! that says.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -63,7 +64,9 @@ pub(super) async fn answer(
         }
         Call::RepositoryLoad => {
             check_no_repository(text("repository_name"))?;
-            let parameters = repository::load_parameters(choices(&request["parameters"]))?;
+            let given = choices(&request["parameters"]);
+            let given = given.iter().map(|(name, value)| (name.as_str(), value.as_str().map(Cow::Borrowed)));
+            let parameters = repository::load_parameters(given)?;
             front.repositories.load(text("model_name"), parameters).await?;
             json!({})
         }
