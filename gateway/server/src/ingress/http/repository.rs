@@ -201,8 +201,11 @@ async fn read_load(front: &Front, request: Request) -> Result<LoadParameters> {
     if parameters.len() > LOAD_PARAMETERS_MAX {
         return Err(bad(&format!("at most {LOAD_PARAMETERS_MAX} parameters are allowed")));
     }
-    let text = |value: &RawValue| serde_json::from_str::<Text<'_>>(value.get()).ok().map(|Text(text)| text);
     load_parameters(parameters.iter().map(|(name, value)| (&**name, text(value))))
+}
+
+fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Text<'_>>(value.get()).ok().map(|Text(text)| text)
 }
 
 /// A text, without a copy where it needs none.
