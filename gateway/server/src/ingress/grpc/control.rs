@@ -14,7 +14,8 @@ use super::{Admitted, settings, transcode};
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::http::{Front, metadata, repository};
-use crate::ingress::{memory, served};
+use crate::ingress::memory::{self, Reach};
+use crate::ingress::served;
 use crate::shared_memory::Segment;
 
 /// Answers a call.
@@ -75,6 +76,15 @@ pub(super) async fn answer(
             front.repositories.unload(text("model_name"), dependents).await?;
             json!({})
         }
+        _ => of_memory(call, reach, &request)?,
+    };
+    respond(name, &response)
+}
+
+/// Answers a call about shared memory.
+fn of_memory(call: Call, reach: &Reach, request: &Value) -> Result<Value> {
+    let text = |field: &str| request[field].as_str().unwrap_or_default();
+    Ok(match call {
         Call::SystemMemoryStatus => json!({ "regions": reach.status(some(text("name")))? }),
         Call::SystemMemoryRegister => {
             let number = |field: &str| request[field].as_u64().unwrap_or(0);
@@ -90,8 +100,7 @@ pub(super) async fn answer(
         Call::CudaMemoryUnregister => json!({}),
         Call::CudaMemoryRegister => return Err(memory::no_cuda()),
         _ => return Err(Error::new(Kind::MethodNotAllowed, "this method is not supported")),
-    };
-    respond(name, &response)
+    })
 }
 
 /// A text, if there is any: an empty one is none.
