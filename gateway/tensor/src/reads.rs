@@ -212,7 +212,8 @@ mod tests {
         let wide = Tensor::dense(DType::U8, shape(&[1, 1 << 20]), Bytes::from(vec![0; 1 << 20]));
         let wide = wide.expect("valid");
         assert!(matches!(wide.gather(&[0; 1000]), Err(TensorError::TooLarge { .. })));
-        let empty = Tensor::dense(DType::Bytes, shape(&[crate::EMPTY_SPAN_MAX, 0]), Bytes::new()).expect("valid");
+        let empty =
+            Tensor::dense(DType::Bytes, shape(&[crate::EMPTY_SPAN_MAX, 0]), Bytes::new()).expect("valid");
         assert_eq!(empty.gather(&[7, 7]).expect("nothing to copy").shape().dims(), [2, 0]);
         let word = vec![b'x'; 1 << 20];
         let words = Tensor::from_strings(shape(&[1]), [word.as_slice()].into_iter()).expect("valid");
