@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use crate::bars::{Bar, Limit};
 
-const WIDTH: f64 = 860.0;
+const WIDTH: f64 = 900.0;
 const LABELS: f64 = 440.0;
 const ROW: f64 = 20.0;
 const TOP: f64 = 46.0;
-const NUMBERS: f64 = 110.0;
+const NUMBERS: f64 = 150.0;
 
 /// Longer bars are cut here, as multiples of the limit: the number beside them says it all.
 const SHOWN_MAX: f64 = 2.0;
