@@ -33,13 +33,26 @@ pub fn load_error(error: &LoadError) -> Error {
         LoadError::Limits(_) => UploadRefusal::Limits,
         LoadError::CompileLimit(_) => UploadRefusal::CompileLimit,
         LoadError::Invalid(_) => UploadRefusal::Invalid,
-        LoadError::Init(_) => UploadRefusal::CanaryFailed,
+        LoadError::Init(why) => {
+            let message = format!("plugin could not be started: {}", without_backtrace(why));
+            return Error::new(Kind::UploadRefused(UploadRefusal::CanaryFailed), message)
+                .with_detail(error.to_string());
+        }
         LoadError::NotCompiled | LoadError::Io(_) => {
             return Error::new(Kind::Internal, "the plugin could not be loaded")
                 .with_detail(error.to_string());
         }
     };
     Error::new(Kind::UploadRefused(refusal), error.to_string())
+}
+
+/// What happened, without where: a backtrace is for the log, and for the author's own machine.
+fn without_backtrace(why: &str) -> String {
+    let Some((before, after)) = why.split_once("error while executing at wasm backtrace") else {
+        return why.to_owned();
+    };
+    let cause = after.rsplit_once("Caused by:").map_or("", |(_, cause)| cause);
+    format!("{before}{}", cause.trim_matches([' ', ';', '\n']))
 }
 
 /// What a caller is told when a component was not verified.
@@ -88,5 +101,18 @@ mod tests {
         assert_eq!(error.kind(), Kind::Internal);
         assert!(!error.message().contains('/'), "{}", error.message());
         assert!(error.detail().is_some_and(|detail| detail.contains("/var/lib/sluice")));
+    }
+
+    #[test]
+    fn an_uploader_is_told_why_a_plugin_does_not_start_and_not_where() {
+        let trap = "plugin trapped: error while executing at wasm backtrace:;     0: 0x417 - <unknown>!start; ; \
+            Caused by:;     wasm trap: wasm `unreachable` instruction executed; ";
+        let error = load_error(&LoadError::Init(trap.to_owned()));
+        let told =
+            "plugin could not be started: plugin trapped: wasm trap: wasm `unreachable` instruction executed";
+        assert_eq!(error.message(), told);
+        assert!(error.detail().is_some_and(|detail| detail.contains("0x417")));
+        let refused = load_error(&LoadError::Init("factor is missing".to_owned()));
+        assert_eq!(refused.message(), "plugin could not be started: factor is missing");
     }
 }
