@@ -20,6 +20,9 @@ async fn start() -> (Running, Grpc) {
         engine = "sim"
         file = "{repo}/tests/models/marker.sim.json"
         max_batch_size = 65_536
+        [models.large]
+        engine = "sim"
+        file = "{repo}/tests/models/large.sim.json"
         [models.slow]
         engine = "sim"
         file = "{repo}/tests/models/slow.sim.json"
@@ -158,8 +161,7 @@ async fn a_stream_ends_at_its_deadline_and_when_the_gateway_leaves() {
 async fn a_reader_that_does_not_read_holds_a_bounded_number_of_requests() {
     let (gateway, client) = start().await;
     let (sender, answers) = open(&client, &[]).await;
-    let rows = 20_000;
-    let large = request("marker", "x", "INT64", &[rows, 2], vec![0; 320_000]);
+    let large = request("large", "x", "UINT8", &[1, 320_000], vec![0; 320_000]);
     let mut taken = 0;
     while tokio::time::timeout(Duration::from_millis(500), sender.send(large.clone()))
         .await
