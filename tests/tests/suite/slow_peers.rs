@@ -55,11 +55,13 @@ fn large() -> (Bytes, String) {
 
 const HEADER_LENGTH: &str = "inference-header-content-length";
 
-async fn ask_large(client: &Client) -> u16 {
+/// The status; none where the connection ended while the body was still being sent, which
+/// may be all that a client sees of an early answer.
+async fn ask_large(client: &Client) -> Option<u16> {
     let (body, length) = large();
     let path = "/v2/models/large/infer";
     let sent = client.try_send(Method::POST, path, &[(HEADER_LENGTH, &length)], body).await;
-    sent.expect("an answer").status.as_u16()
+    sent.ok().map(|reply| reply.status.as_u16())
 }
 
 /// A connection whose peer takes in little.
@@ -146,11 +148,12 @@ async fn who_reads_nothing_is_closed_in_time_and_the_answer_is_counted_until_the
     let gateway = start(limits).await;
     let _stalled = ask_and_read_nothing(connect(&gateway).await).await;
     until(|| async { gateway.metric("sluice_requests_total", "large").await >= 1.0 }).await;
-    assert_eq!(ask_large(&gateway.client).await, 503, "the unread answer takes its room");
+    let refused = ask_large(&gateway.client).await;
+    assert!(matches!(refused, None | Some(503)), "the unread answer takes its room: {refused:?}");
     gateway.client.infer("words", &word()).await.ok();
     until(|| async { timed_out(&gateway).await >= 1.0 }).await;
     until(|| async { open(&gateway).await <= 2.0 }).await;
-    assert_eq!(ask_large(&gateway.client).await, 200, "the room is there again");
+    assert_eq!(ask_large(&gateway.client).await, Some(200), "the room is there again");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -114,10 +114,9 @@ impl Plugins {
     where
         S: Stream<Item = Result<Bytes>> + Send,
     {
-        let store = Arc::clone(self.store()?);
         let target = format!("{}/{}", upload.plugin, upload.version);
         let attempt = Attempt::begin(self, actor, "upload", &target);
-        let outcome = self.try_upload(&store, actor, &upload, body).await;
+        let outcome = self.try_upload(actor, &upload, body).await;
         attempt.ended();
         // What was only tried leaves no labels behind, however often somebody tries.
         self.keep_metrics();
@@ -129,7 +128,6 @@ impl Plugins {
 
     async fn try_upload<S>(
         self: &Arc<Self>,
-        store: &Arc<Store>,
         actor: &Actor,
         upload: &Upload,
         body: S,
@@ -138,7 +136,9 @@ impl Plugins {
         S: Stream<Item = Result<Bytes>> + Send,
     {
         let config = Arc::clone(&self.catalog.snapshot().config);
+        // Before anything else: what else is wrong is not for strangers.
         let owner = self.check_upload(actor, upload)?;
+        let store = self.store()?;
         let under_way = self.begin(actor, upload)?;
         let limit = self.catalog.snapshot().config.sandbox.plugin_bytes_max;
         let blob = receive(Arc::clone(store), limit, body).await?;
