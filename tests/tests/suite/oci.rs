@@ -211,8 +211,7 @@ async fn dripping(bytes: &'static [u8], pause: Duration) -> std::net::SocketAddr
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             tokio::spawn(async move {
-                // A client takes no answer before it has asked.
-                let _ = stream.read(&mut [0; 1024]).await;
+                let _ = stream.read(&mut [0; 8192]).await;
                 let mut open = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.is_ok();
                 while open {
                     open = stream.write_all(bytes).await.is_ok();

@@ -115,8 +115,17 @@ impl Plugins {
         S: Stream<Item = Result<Bytes>> + Send,
     {
         let target = format!("{}/{}", upload.plugin, upload.version);
+        let config = Arc::clone(&self.catalog.snapshot().config);
+        let owner = match self.check_upload(actor, &upload) {
+            Ok(owner) => owner,
+            Err(error) => {
+                self.refuse(actor, "upload", target, &error).await?;
+                return Err(error);
+            }
+        };
+        let store = Arc::clone(self.store()?);
         let attempt = Attempt::begin(self, actor, "upload", &target);
-        let outcome = self.try_upload(actor, &upload, body).await;
+        let outcome = self.try_upload(&store, actor, &upload, (config, owner), body).await;
         attempt.ended();
         // What was only tried leaves no labels behind, however often somebody tries.
         self.keep_metrics();
@@ -128,17 +137,15 @@ impl Plugins {
 
     async fn try_upload<S>(
         self: &Arc<Self>,
+        store: &Arc<Store>,
         actor: &Actor,
         upload: &Upload,
+        (config, owner): (Arc<config::Config>, Option<String>),
         body: S,
     ) -> Result<Uploaded>
     where
         S: Stream<Item = Result<Bytes>> + Send,
     {
-        let config = Arc::clone(&self.catalog.snapshot().config);
-        // Before anything else: what else is wrong is not for strangers.
-        let owner = self.check_upload(actor, upload)?;
-        let store = self.store()?;
         let under_way = self.begin(actor, upload)?;
         let limit = self.catalog.snapshot().config.sandbox.plugin_bytes_max;
         let blob = receive(Arc::clone(store), limit, body).await?;
