@@ -208,8 +208,8 @@ async fn a_load_whose_caller_leaves_goes_on_and_is_served() {
     let models = Models::new(&["simple", "versions"]);
     let gateway = models.serve("control = \"explicit\"\nload = [\"versions\"]").await;
     // Loading takes as long as its warm-up.
-    let warmup = json!([{ "name": "long", "batch_size": 1, "count": 4000 }]);
-    let config = json!({ "max_batch_size": 8, "model_warmup": warmup }).to_string();
+    let warmup = json!({ "name": "long", "batch_size": 1, "count": 10_000 });
+    let config = json!({ "max_batch_size": 8, "model_warmup": vec![warmup; 4] }).to_string();
     let body = json!({ "parameters": { "config": config } }).to_string();
     let load = gateway.client.post("/v2/repository/models/simple/load", body);
     let left = tokio::time::timeout(std::time::Duration::from_millis(60), load).await;
