@@ -13,6 +13,7 @@ use crate::slab::Slab;
 use crate::tenants::Tenants;
 use crate::time::Time;
 
+mod backlog;
 mod leave;
 mod release;
 
@@ -79,6 +80,8 @@ pub struct Batcher<T> {
     batches: u64,
     /// Instances that wait for work, as last told.
     idle: usize,
+    /// Instances that there are.
+    instances: usize,
     now: Time,
     draining: bool,
 }
@@ -118,6 +121,7 @@ impl<T> Batcher<T> {
             arrived: 0,
             batches: 0,
             idle: 0,
+            instances: 1,
             now: Time::START,
             draining: false,
         }
@@ -247,6 +251,12 @@ impl<T> Batcher<T> {
         self.idle = idle;
     }
 
+    /// How many instances run batches: one, unless it is told. Says how fast what waits is
+    /// worked off.
+    pub fn set_instances(&mut self, instances: usize) {
+        self.instances = instances.max(1);
+    }
+
     /// Batches by another policy from now on; entries that wait stay admitted
     /// and keep the level, the place and the time they have.
     pub fn set_policy(&mut self, policy: Policy) {
@@ -317,6 +327,8 @@ impl<T> Batcher<T> {
             Some(Rejected::TenantFull)
         } else if self.too_late(entry).is_some_and(|too_late| too_late <= self.now) {
             Some(Rejected::Unreachable)
+        } else if self.is_behind(entry, level) {
+            Some(Rejected::Behind)
         } else {
             None
         }
@@ -352,6 +364,13 @@ impl<T> Batcher<T> {
             Some(instance) => self.bound.get_mut(&instance),
         };
         pool.map(|pool| (pool, &self.tenants))
+    }
+
+    fn pool_of(&self, of: Option<usize>) -> Option<&Pool> {
+        match of {
+            None => Some(&self.shared),
+            Some(instance) => self.bound.get(&instance),
+        }
     }
 
     fn pool_mut(&mut self, of: Option<usize>) -> &mut Pool {

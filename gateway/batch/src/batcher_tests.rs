@@ -366,3 +366,48 @@ fn every_reason_has_a_label_of_its_own() {
     let labels: std::collections::BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
     assert_eq!(labels.len(), Reason::ALL.len());
 }
+
+/// Eight runs of so many rows that took so long each.
+fn known(batcher: &mut Batcher<u32>, rows: usize, took: Duration) {
+    (0..8).for_each(|_| batcher.observe(Time::START, &run(rows, took)));
+}
+
+#[test]
+fn what_goes_before_an_entry_is_told_at_once_where_it_takes_too_long() {
+    let mut batcher = Batcher::new(Policy { max_batch_size: 8, ..Policy::default() });
+    known(&mut batcher, 8, MS * 9);
+    // 100 ms are time for 9 runs of 8, one being under way: what comes beyond hears it now.
+    let refused = |batcher: &mut Batcher<u32>, deadline_ms, number| {
+        batcher.push(at(0), until(deadline_ms, entry(0, 1, number))).err().map(|(why, _)| why)
+    };
+    let outcomes: Vec<_> = (0..100).map(|number| refused(&mut batcher, 100, number)).collect();
+    let admitted = outcomes.iter().filter(|outcome| outcome.is_none()).count();
+    assert_eq!(admitted, 72);
+    assert!(outcomes[72..].iter().all(|outcome| *outcome == Some(Rejected::Behind)));
+    // Who may wait longer is admitted, and so is who goes before all of them.
+    assert_eq!(refused(&mut batcher, 200, 100), None);
+    assert_eq!(refused(&mut batcher, 50, 101), None);
+    let mut entry_without = entry(0, 1, 102);
+    entry_without.deadline = None;
+    assert!(batcher.push(at(0), entry_without).is_ok());
+    // Several instances do several times as much.
+    batcher.set_instances(2);
+    assert_eq!(refused(&mut batcher, 100, 103), None);
+}
+
+#[test]
+fn nobody_is_refused_for_what_is_not_known_or_for_other_tenants() {
+    let mut batcher = Batcher::new(Policy { max_batch_size: 8, ..Policy::default() });
+    known(&mut batcher, 1, MS * 50);
+    // No batch has been seen yet: it may take no longer than one row.
+    for number in 0..8 {
+        assert!(batcher.push(at(0), until(100, entry(0, 1, number))).is_ok());
+    }
+    let mut batcher = Batcher::new(Policy { max_batch_size: 8, ..Policy::default() });
+    known(&mut batcher, 8, MS * 9);
+    for number in 0..100 {
+        let _ = batcher.push(at(0), Entry { tenant: 1, ..until(100, entry(0, 1, number)) });
+    }
+    let other = batcher.push(at(0), Entry { tenant: 2, ..until(100, entry(0, 1, 100)) });
+    assert!(other.is_ok(), "tenants take turns");
+}

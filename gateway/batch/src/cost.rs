@@ -135,6 +135,18 @@ impl Costs {
         (0..CLASSES).map(Class).filter(|class| self.is_trusted(*class))
     }
 
+    /// Whether larger runs than those of so many rows are known.
+    pub(crate) fn is_known_beyond(&self, rows: usize) -> bool {
+        self.known().next_back().is_some_and(|largest| largest > Class::of(rows))
+    }
+
+    /// What a run of so many rows costs at least: as [`Self::of`] says up to the largest size
+    /// that is known, beyond it no more than that one.
+    pub(crate) fn at_least(&self, rows: usize) -> Option<Duration> {
+        let largest = self.known().next_back()?;
+        self.of(if Class::of(rows) > largest { self.usual_rows(largest) } else { rows })
+    }
+
     /// What a run of so many rows will cost; `None` while nothing near is known. Between
     /// known sizes on the line from one to the other, below the least as much as that
     /// one, above the largest in proportion.

@@ -185,6 +185,9 @@ pub enum Rejected {
     /// No run could end before its deadline.
     #[error("deadline cannot be met")]
     Unreachable,
+    /// What goes before it takes until after its deadline. Worth another try later.
+    #[error("too much waits for its deadline to be met")]
+    Behind,
     /// The queue is being emptied for good: the model is going away.
     #[error("queue is draining")]
     Draining,

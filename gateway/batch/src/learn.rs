@@ -101,6 +101,16 @@ impl Learner {
         self.costs.of(rows)
     }
 
+    /// The size beyond which runs are known to pay less.
+    pub(crate) fn rows_that_pay(&self) -> Option<usize> {
+        self.best_rows().filter(|best| self.costs.is_known_beyond(*best))
+    }
+
+    /// What a run of so many rows costs at least, if anything is known.
+    pub(crate) fn cost_at_least(&self, rows: usize) -> Option<Duration> {
+        self.costs.at_least(rows)
+    }
+
     /// Where a batch is cut for the sake of its cost; `rows_max` for nowhere.
     pub(crate) fn rows(&mut self, policy: &Policy, waiting: usize) -> usize {
         match policy.mode {

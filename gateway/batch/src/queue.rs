@@ -77,6 +77,13 @@ impl<T> Queue<T> {
         Self { state: Mutex::new(state), wake: Condvar::new(), clock, limit: None }
     }
 
+    /// Says how many instances will run its batches.
+    #[must_use]
+    pub fn for_instances(self, instances: usize) -> Self {
+        self.lock().batcher.set_instances(instances);
+        self
+    }
+
     /// Has its batches wait for a permit before they are formed.
     #[must_use]
     pub fn limited_by(mut self, limiter: Arc<Limiter>, user: Arc<User>) -> Self {

@@ -489,13 +489,13 @@ fn a_run_that_waits_for_its_permit_is_as_urgent_as_what_is_queued_meanwhile() {
             (queue, guard, thread)
         })
         .collect();
-    // The second model comes later, so only what is queued now makes it the next one: its
-    // deadline has to be met by a run that is known to take longer than is left.
+    // The second model comes later, so only what is queued now makes it the next one: of the
+    // time until its deadline a run is known to take half.
     let long = Observed { shape: 9, took: Duration::from_secs(600), ..quick_run() };
     for _ in 0..8 {
         queues[1].0.observe(&long);
     }
-    let deadline = Some(clock.now().after(Duration::from_secs(500)));
+    let deadline = Some(clock.now().after(Duration::from_secs(1200)));
     let _urgent = queues[1].0.submit(Entry { deadline, ..entry(7) }).expect("admitted");
     drop(running);
     for (_, guard, thread) in queues {

@@ -264,6 +264,10 @@ impl Simulation {
                 self.model.check_unreachable(self.now, &entry);
                 self.saw("refused as unreachable");
             }
+            Err((Rejected::Behind, _)) if expected.is_none() => {
+                self.model.check_behind(self.now, &entry);
+                self.saw("refused as behind");
+            }
             Err((rejected, back)) => {
                 assert_eq!(Some(rejected), expected);
                 self.saw(match rejected {
@@ -273,6 +277,7 @@ impl Simulation {
                     Rejected::Draining => "draining",
                     Rejected::TooLarge => "too large",
                     Rejected::Unreachable => "refused as past",
+                    Rejected::Behind => "refused as past and behind",
                 });
                 assert_eq!(back, entry, "another entry came back");
             }
@@ -375,6 +380,7 @@ fn no_history_breaks_a_promise() {
         "deadline passed",
         "unreachable",
         "refused as unreachable",
+        "refused as behind",
         "timed out",
         "delayed",
         "cancelled",

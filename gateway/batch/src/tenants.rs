@@ -84,6 +84,12 @@ impl Tenants {
         tenant.at
     }
 
+    /// Tenants other than this one that have something waiting.
+    pub(crate) fn others_waiting(&self, key: TenantKey) -> usize {
+        let all = self.known.len() - self.idle;
+        all - usize::from(self.waiting(key) > 0)
+    }
+
     pub(crate) fn at(&self, key: TenantKey) -> VirtualTime {
         self.known.get(&key).map_or(self.now, |tenant| tenant.at)
     }

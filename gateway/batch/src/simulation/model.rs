@@ -110,6 +110,24 @@ impl Model {
         assert!(deadline <= now.after(longest), "refused though every run is short enough");
     }
 
+    /// Who is told that too much goes before it could not have been reached even if each row
+    /// before it took as long as the longest run so far, beside a batch that is under way.
+    pub(super) fn check_behind(&self, now: Time, entry: &Entry<usize>) {
+        let deadline = entry.deadline.expect("refused for its deadline without having one");
+        let level = self.level(entry.priority);
+        let goes_first = |known: &&Known| {
+            known.level <= level
+                && known.entry.instance == entry.instance
+                && known.entry.deadline.is_some_and(|before| before <= deadline)
+        };
+        let rows = |first: &dyn Fn(&&Known) -> bool| {
+            entry.rows + self.waiting.iter().filter(first).map(|known| known.entry.rows).sum::<usize>()
+        };
+        let longest = self.runs.iter().map(|run| run.took).max().expect("refused though no cost is known");
+        let rows = u32::try_from(rows(&goes_first) + 2 * rows(&|_| true)).expect("few");
+        assert!(deadline.since(now) < longest * rows * 2, "refused though everything fits");
+    }
+
     pub(super) fn push(&mut self, now: Time, entry: &Entry<usize>, ticket: Ticket) {
         let level = self.level(entry.priority);
         let policy = self.policy.level_policies.get(&level).unwrap_or(&self.policy.queue_policy);

@@ -95,8 +95,8 @@ impl Model {
         let policy = policy(&config, &config.batching);
         let user = Arc::new(User::default());
         user.set(demand);
-        let queue = Queue::new(policy, Arc::clone(&clock)).limited_by(limiter, Arc::clone(&user));
-        let queue = Arc::new(queue);
+        let queue = Queue::new(policy, Arc::clone(&clock)).for_instances(config.instances);
+        let queue = Arc::new(queue.limited_by(limiter, Arc::clone(&user)));
         let (sequences, signature) =
             SequenceModel::start(&config, model.signature(), &queue, &clock, &metrics, &statistics)?;
         let exposed = Exposed::new(&signature, &config.presentation, config.max_batch_size > 0)?;
@@ -412,6 +412,10 @@ impl Model {
                 format!("your requests take all of the queue of model '{name}' that one tenant may have"),
             ),
             Rejected::Unreachable => Error::new(Kind::Deadline, UNREACHABLE),
+            Rejected::Behind => Error::new(
+                Kind::QueueFull,
+                format!("more waits for model '{name}' than it can run before the deadline"),
+            ),
             Rejected::InstanceGone => Error::new(
                 Kind::ModelUnavailable,
                 format!("the instance of model '{name}' that this is bound to is gone"),
