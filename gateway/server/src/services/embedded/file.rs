@@ -254,6 +254,7 @@ mod tests {
         let holds = |key: &'static str| file.read(move |database| table::holds(database, "a", key).map(Ok));
         assert_eq!((holds("late").await, holds("last").await), (Ok(false), Ok(true)));
     }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn an_owner_that_gives_up_again_and_again_fills_no_more_than_its_part_of_the_queue() {
         let folder = tempfile::tempdir().expect("a folder");
@@ -270,14 +271,15 @@ mod tests {
             waited += 1;
             assert!(waited < 1000, "nobody counts them");
         }
-        assert_eq!(waited, WRITES_MAX);
+        // The thread may have taken the first one before it was given up.
+        assert!((WRITES_MAX..=WRITES_MAX + 1).contains(&waited), "{waited}");
         let pairs: Vec<_> = (0..15).map(|key| (key.to_string(), Bytes::from(vec![0; 1 << 20]))).collect();
         let mut waited = 0;
         while tokio::time::timeout(give_up, large.set_many(pairs.clone())).await != Ok(busy.clone()) {
             waited += 1;
             assert!(waited < 100, "nobody weighs them");
         }
-        assert_eq!(waited, 4, "64 MiB");
+        assert!((4..=5).contains(&waited), "64 MiB: {waited}");
         blocker.abort().expect("aborted");
         let patience = Duration::from_secs(10);
         let again = async {
