@@ -82,6 +82,8 @@ pub struct Batcher<T> {
     idle: usize,
     /// Instances that there are.
     instances: usize,
+    /// Rows of an entry.
+    rows_on_average: f64,
     now: Time,
     draining: bool,
 }
@@ -122,6 +124,7 @@ impl<T> Batcher<T> {
             batches: 0,
             idle: 0,
             instances: 1,
+            rows_on_average: 1.0,
             now: Time::START,
             draining: false,
         }
@@ -142,6 +145,7 @@ impl<T> Batcher<T> {
         self.arrived += 1;
         self.count_level(level, 1);
         self.rows += entry.rows;
+        self.note_rows(entry.rows);
         self.tenants.enter(entry.tenant);
         let patience = entry.deadline.unwrap_or_else(|| self.now.after(PATIENCE));
         let by = if self.policy.preserve_ordering { Time::START } else { patience };

@@ -396,6 +396,17 @@ fn what_goes_before_an_entry_is_told_at_once_where_it_takes_too_long() {
 }
 
 #[test]
+fn what_is_still_being_made_is_told_too_and_counts_for_what_comes_after_it() {
+    let mut batcher = Batcher::<u32>::new(Policy { max_batch_size: 8, ..Policy::default() });
+    let behind = |batcher: &mut Batcher<u32>, coming| batcher.would_be_behind(at(0), at(100), (0, 0), coming);
+    assert!(!behind(&mut batcher, 1000), "nothing is known");
+    known(&mut batcher, 8, MS * 9);
+    assert!(!behind(&mut batcher, 0) && !behind(&mut batcher, 71) && behind(&mut batcher, 72));
+    (0..64).for_each(|number| admit(&mut batcher, 0, until(100, entry(0, 1, number))));
+    assert!(!behind(&mut batcher, 7) && behind(&mut batcher, 8));
+}
+
+#[test]
 fn nobody_is_refused_for_what_is_not_known_or_for_other_tenants() {
     let mut batcher = Batcher::new(Policy { max_batch_size: 8, ..Policy::default() });
     known(&mut batcher, 1, MS * 50);

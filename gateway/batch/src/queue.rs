@@ -1,7 +1,7 @@
 //! The thin shell around [`Batcher`]: one mutex, and the instances' threads.
 
 use crate::batcher::{Batcher, Step, Ticket};
-use crate::entry::{Batch, Entry, Expired, Rejected};
+use crate::entry::{Batch, Entry, Expired, Rejected, TenantKey};
 use crate::learn::Observed;
 use crate::limiter::{Limiter, Permit, User};
 use crate::policy::Policy;
@@ -102,6 +102,17 @@ impl<T> Queue<T> {
         let (admitted, state) = self.push(entry)?;
         self.wake_for(state);
         Ok(admitted)
+    }
+
+    /// Whether an entry that is being made would be refused for what goes before it: see
+    /// [`Batcher::would_be_behind`].
+    #[must_use]
+    pub fn would_be_behind(&self, deadline: Time, who: (u32, TenantKey), coming: usize) -> bool {
+        let now = self.clock.now();
+        let mut state = self.lock();
+        let free = state.free();
+        state.batcher.set_idle(free);
+        state.batcher.would_be_behind(now, deadline, who, coming)
     }
 
     fn push(self: &Arc<Self>, entry: Entry<T>) -> Result<Pushed<'_, T>, (Rejected, Entry<T>)> {

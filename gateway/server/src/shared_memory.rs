@@ -95,6 +95,9 @@ impl Place {
         let of =
             |name: &str| parameters.iter().rev().find(|(known, _)| **known == *name).map(|(_, value)| value);
         let [region, byte_size, offset] = PARAMETERS.map(of);
+        if region.is_none() && byte_size.is_none() && offset.is_none() {
+            return Ok(None);
+        }
         let tensor = shown(tensor);
         let Some(region) = region else {
             let alone =

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::Batcher;
-use crate::entry::Entry;
+use crate::entry::{Entry, TenantKey};
 use crate::order::Tier;
 use crate::time::Time;
 
@@ -22,21 +22,67 @@ const UNDER_WAY: f64 = 0.5;
 /// The first deadline behind all others.
 const LAST_SLOT: usize = usize::MAX;
 
+/// Weight of the latest entry in the average of their rows.
+const LATEST: f64 = 1.0 / 16.0;
+
+/// What is asked about an entry.
+struct Ask {
+    rows: usize,
+    deadline: Time,
+    level: u32,
+    tenant: TenantKey,
+    instance: Option<usize>,
+}
+
 impl<T> Batcher<T> {
     /// Whether what goes before an entry takes until after its deadline, as far as is known.
     /// Where nothing waits nobody is refused: it will be seen what its run takes.
     pub(super) fn is_behind(&self, entry: &Entry<T>, level: u32) -> bool {
-        let Some(deadline) = entry.deadline.filter(|_| !self.is_empty()) else { return false };
+        let &Entry { rows, deadline, tenant, instance, .. } = entry;
+        let Some(deadline) = deadline.filter(|_| !self.is_empty()) else { return false };
+        self.is_late(&Ask { rows, deadline, level, tenant, instance }, 0)
+    }
+
+    /// The same for an entry that is still being made, and will have as many rows as entries
+    /// usually have; so have the `coming` ones that are being made before it. Who is told now
+    /// is spared the making.
+    pub fn would_be_behind(
+        &mut self,
+        now: Time,
+        deadline: Time,
+        (priority, tenant): (u32, TenantKey),
+        coming: usize,
+    ) -> bool {
+        self.now = self.now.max(now);
+        if self.is_empty() && coming == 0 {
+            return false;
+        }
+        let (rows, level) = (self.usual_rows(), self.policy.level(priority));
+        self.is_late(&Ask { rows, deadline, level, tenant, instance: None }, coming.saturating_mul(rows))
+    }
+
+    /// Takes an entry into the average of their rows.
+    pub(super) fn note_rows(&mut self, rows: usize) {
+        self.rows_on_average += (rows as f64 - self.rows_on_average) * LATEST;
+    }
+
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an average of sizes")]
+    fn usual_rows(&self) -> usize {
+        (self.rows_on_average.round() as usize).max(1)
+    }
+
+    fn is_late(&self, ask: &Ask, coming: usize) -> bool {
+        let all = self.rows + coming + ask.rows;
         let rows_max = match self.policy.max_batch_size {
-            0 => entry.rows,
+            0 => ask.rows,
             most => self.learner.rows_that_pay().unwrap_or(most).min(most),
         };
-        let rows_per_run = rows_max.min(self.rows + entry.rows).max(1);
+        let rows_per_run = rows_max.min(all).max(1);
         let cost = self.learner.cost_at_least(rows_per_run);
         let Some(cost) = cost.filter(|cost| !cost.is_zero()) else { return false };
-        let room = self.room(deadline.since(self.now), cost, rows_per_run);
+        let room = self.room(ask.deadline.since(self.now), cost, rows_per_run);
         // Mostly everything that waits has room, whatever its order.
-        self.rows + entry.rows > room && self.rows_before(entry, deadline, level, room) + entry.rows > room
+        all > room && self.rows_before(ask, room) + coming + ask.rows > room
     }
 
     /// Rows that can be run within this time.
@@ -54,15 +100,15 @@ impl<T> Batcher<T> {
     /// Rows that run before an entry: those with an earlier deadline that no lower level has.
     /// Tenants take turns, so each of the others is counted with as many rows as this one has
     /// at most. Stops counting where it is more than `enough`.
-    fn rows_before(&self, entry: &Entry<T>, deadline: Time, level: u32, enough: usize) -> usize {
-        let Some(pool) = self.pool_of(entry.instance) else { return 0 };
+    fn rows_before(&self, ask: &Ask, enough: usize) -> usize {
+        let Some(pool) = self.pool_of(ask.instance) else { return 0 };
         let (mut own, mut others) = (0, 0);
-        for (_, slot) in pool.deadlines.range(..=(deadline, LAST_SLOT)) {
+        for (_, slot) in pool.deadlines.range(..=(ask.deadline, LAST_SLOT)) {
             let Some(waiting) = self.waiting.get(*slot) else { continue };
-            if waiting.tier >= Tier::of_level(level + 1) {
+            if waiting.tier >= Tier::of_level(ask.level + 1) {
                 continue;
             }
-            if waiting.entry.tenant == entry.tenant {
+            if waiting.entry.tenant == ask.tenant {
                 own += waiting.entry.rows;
                 if own > enough {
                     break;
@@ -71,7 +117,7 @@ impl<T> Batcher<T> {
                 others += waiting.entry.rows;
             }
         }
-        let rivals = self.tenants.others_waiting(entry.tenant);
-        own + others.min((own + entry.rows).saturating_mul(rivals))
+        let rivals = self.tenants.others_waiting(ask.tenant);
+        own + others.min((own + ask.rows).saturating_mul(rivals))
     }
 }

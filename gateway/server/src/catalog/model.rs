@@ -34,24 +34,26 @@ pub struct Model {
     signature: Signature,
     /// What clients see, if it is not the file's.
     exposed: Option<Exposed>,
-    queue: Arc<Queue<Job>>,
+    pub(super) queue: Arc<Queue<Job>>,
     /// Its configuration now, if how it is batched has changed since it was loaded.
     current: ArcSwap<config::Model>,
     padded: Option<PaddedModel>,
     user: Arc<User>,
     /// Requests that wait for it or run.
     under_way: AtomicUsize,
+    /// Requests whose inputs are being made.
+    pub(super) coming: AtomicUsize,
     /// Its instances, by their numbers.
     runners: OnceLock<Arc<[Runner]>>,
     /// Where its requests come in sequences.
-    sequences: Option<SequenceModel>,
+    pub(super) sequences: Option<SequenceModel>,
     clock: Arc<dyn Clock>,
     /// Instance threads that can still take a batch.
     ready_instances: Arc<AtomicUsize>,
     metrics: Arc<ModelMetrics>,
     statistics: Arc<Statistics>,
     /// Answers that may be given again, if it was opted in.
-    cache: Option<ModelCache>,
+    pub(super) cache: Option<ModelCache>,
     request_metrics: Arc<PipelineMetrics>,
 }
 
@@ -116,6 +118,7 @@ impl Model {
             exposed,
             queue,
             under_way: AtomicUsize::new(0),
+            coming: AtomicUsize::new(0),
             runners: OnceLock::new(),
             sequences,
             clock,
@@ -397,11 +400,11 @@ impl Model {
         self.digest == digest && same == *config
     }
 
-    fn queue_deadline(&self, deadline: Instant) -> Time {
+    pub(super) fn queue_deadline(&self, deadline: Instant) -> Time {
         Time(self.clock.now().0 + deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn refusal(&self, why: &Rejected) -> Error {
+    pub(super) fn refusal(&self, why: &Rejected) -> Error {
         let name = &self.config.name;
         match why {
             Rejected::QueueFull => {

@@ -39,7 +39,7 @@ use sluice_tensor::NamedTensor;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::catalog::{LoadedPlugin, Model, Pipeline, Snapshot, StagePlugin, Stages};
+use crate::catalog::{Coming, LoadedPlugin, Model, Pipeline, Snapshot, StagePlugin, Stages};
 use crate::config::FailurePolicy;
 use crate::error::{Error, Kind, Result};
 use crate::observe::Stage;
@@ -95,8 +95,12 @@ async fn run_beside_guests(
     request: Request,
     parts: Option<PartSender>,
 ) -> Result<Ran> {
+    let coming = match &pipeline.stages {
+        Stages::Staged { pre: Some(_), model, .. } => Some(model.announce(call)?),
+        _ => None,
+    };
     let (own, call) = (Arc::clone(pipeline), call.clone());
-    let work = async move { run_pipeline(&own, &call, request, parts).await }.in_current_span();
+    let work = async move { run_pipeline(&own, &call, request, parts, coming).await }.in_current_span();
     match pipeline.threads.run(work).await {
         Ok(answer) => answer,
         Err(error) => Err(Error::new(Kind::Internal, "internal error").with_detail(error.to_string())),
@@ -111,20 +115,21 @@ async fn run_pipeline(
     call: &Call,
     request: Request,
     parts: Option<PartSender>,
+    coming: Option<Coming>,
 ) -> Result<Ran> {
     let started = Instant::now();
     let mut versions = Versions::choose(pipeline, call)?;
     // Bodies and tensors are shared, so a copy is cheap; most requests need none.
     let copy =
         (shadow::is_wanted(pipeline, call) || versions::may_fall_back(pipeline)).then(|| request.clone());
-    let mut outcome = run_stages(pipeline, call, request, &versions, parts.as_ref()).await;
+    let mut outcome = run_stages(pipeline, call, request, &versions, parts.as_ref(), coming).await;
     if let (Err(Failed { stage: Some(stage), .. }), Some(copy)) = (&outcome, &copy)
         && let Some(before) = versions.before(pipeline, *stage)
         && !parts.as_ref().is_some_and(PartSender::has_sent)
     {
         pipeline.metrics.fallback("previous");
         versions = before;
-        outcome = run_stages(pipeline, call, copy.clone(), &versions, parts.as_ref()).await;
+        outcome = run_stages(pipeline, call, copy.clone(), &versions, parts.as_ref(), None).await;
     }
     let answer = outcome.map_err(|failed| failed.error)?;
     let shadow =
@@ -150,6 +155,7 @@ async fn run_stages(
     request: Request,
     versions: &Versions,
     parts: Option<&PartSender>,
+    coming: Option<Coming>,
 ) -> Result<Option<Answer>, Failed> {
     let (pre, model, post) = match &pipeline.stages {
         Stages::Staged { pre, model, post } => (pre, model, post),
@@ -166,6 +172,7 @@ async fn run_stages(
             Ready::Run { rows, carry } => (rows, carry),
         },
     };
+    drop(coming);
     let started = Instant::now();
     let span = tracing::debug_span!("infer", model = &**model.name());
     let outputs = model.infer(rows, call).instrument(span).await;

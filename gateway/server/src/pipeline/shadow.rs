@@ -129,7 +129,7 @@ impl ShadowRun {
     async fn run(&self) -> ShadowOutcome {
         let Ok(versions) = Versions::choose(&self.pipeline, &self.call) else { return ShadowOutcome::Failed };
         let versions = versions.try_out(&self.stage.candidate);
-        let run = run_stages(&self.pipeline, &self.call, self.request.clone(), &versions, None);
+        let run = run_stages(&self.pipeline, &self.call, self.request.clone(), &versions, None, None);
         match tokio::time::timeout_at(self.call.deadline, run).await {
             Ok(Ok(answer)) if is_same(answer.as_ref(), self.answer.as_ref()) => ShadowOutcome::Agreed,
             Ok(Ok(_)) => ShadowOutcome::Differed,
