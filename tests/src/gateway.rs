@@ -147,6 +147,12 @@ impl Running {
         self.admin.post("/admin/v1/reload", "").await.json()
     }
 
+    /// The same with a text that is taken over: now, or by the file's watcher just before.
+    pub async fn apply(&self, config: &str) {
+        let outcome = self.reload(config).await;
+        assert!(outcome["outcome"] == "applied" || outcome["outcome"] == "unchanged", "{outcome}");
+    }
+
     /// Stops it, and starts another one on the same folder.
     pub async fn restart(mut self) -> Self {
         self.stop().await.expect("it stopped");

@@ -362,10 +362,10 @@ async fn a_reload_keeps_the_sequences_of_an_unchanged_model_and_ends_those_of_a_
     assert_eq!(sum(&gateway, 1, "S", 5).await, 5);
     // Another model comes, and the queue of this one changes: it is not loaded again.
     let more = config.replace("max_queue_size = 64", "max_queue_size = 65") + PREVIOUS;
-    assert_eq!(gateway.reload(&more).await["outcome"], "applied");
+    gateway.apply(&more).await;
     assert_eq!(sum(&gateway, 1, "", 6).await, 11);
     let changed = more.replace("max_candidate_sequences = 200", "max_candidate_sequences = 100");
-    assert_eq!(gateway.reload(&changed).await["outcome"], "applied");
+    gateway.apply(&changed).await;
     let (status, message) = error(&gateway, "sums", 1, "").await;
     assert!(status == 400 && message.contains("the model was loaded anew"), "{message}");
     assert_eq!(sum(&gateway, 1, "S", 1).await, 1);
