@@ -71,6 +71,8 @@ mod batcher_policy_tests;
 #[cfg(test)]
 mod batcher_tests;
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod queue_tests;
 #[cfg(test)]
 mod simulation;

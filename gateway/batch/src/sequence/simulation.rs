@@ -7,7 +7,6 @@
 mod checks;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use super::sequencer::Seat;
@@ -16,6 +15,7 @@ use super::{
     Strategy, Unrun,
 };
 use crate::Time;
+use crate::histories::{self, Seen};
 
 /// Histories in a run.
 const SEEDS: u64 = 10_000;
@@ -92,7 +92,7 @@ struct Simulation {
     /// When each busy lane will be free, and what it runs: key and request.
     flights: BTreeMap<usize, (Time, Vec<usize>)>,
     wakes: BTreeMap<usize, Time>,
-    seen: BTreeMap<&'static str, usize>,
+    seen: Seen,
 }
 
 fn random_policy(random: &mut Random, direct: bool) -> SequencePolicy {
@@ -127,7 +127,7 @@ impl Simulation {
             admitted: 0,
             flights: BTreeMap::new(),
             wakes: BTreeMap::new(),
-            seen: BTreeMap::new(),
+            seen: Seen::new(),
         }
     }
 
@@ -406,28 +406,8 @@ fn end_if(known: &mut Known, is_over: bool) {
     }
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().expect("a number"))
-}
-
 #[test]
 fn no_history_of_sequences_breaks_a_promise() {
-    let replayed = number("SLUICE_BATCH_SEED");
-    let seeds = match replayed {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SLUICE_BATCH_SEEDS").unwrap_or(SEEDS),
-    };
-    let mut seen = BTreeMap::<&str, usize>::new();
-    for seed in seeds {
-        let mut simulation = Simulation::new(seed);
-        let outcome = catch_unwind(AssertUnwindSafe(|| simulation.run()));
-        assert!(
-            outcome.is_ok(),
-            "seed {seed} breaks a promise (see above): replay with SLUICE_BATCH_SEED={seed}"
-        );
-        simulation.seen.into_iter().for_each(|(what, times)| *seen.entry(what).or_default() += times);
-    }
-    println!("{seen:?}");
     let expected = [
         "shared",
         "alone",
@@ -443,8 +423,9 @@ fn no_history_of_sequences_breaks_a_promise() {
         "not started",
         "queue full",
     ];
-    for what in expected {
-        let times = seen.get(what).copied().unwrap_or(0);
-        assert!(replayed.is_some() || times > 100, "{what:?} happened {times} times only");
-    }
+    histories::live(SEEDS, &expected, |seed| {
+        let mut simulation = Simulation::new(seed);
+        simulation.run();
+        simulation.seen
+    });
 }
