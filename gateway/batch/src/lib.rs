@@ -85,5 +85,5 @@ pub use policy::{
     Mode, PRIORITY_LEVELS_MAX, Policy, QUEUE_ENTRIES_DEFAULT, QUEUE_ENTRIES_MAX, QueuePolicy,
     TENANT_WEIGHT_MAX, TimeoutAction,
 };
-pub use queue::{Admitted, Borrowed, Queue, Quick, Work};
+pub use queue::{Admitted, Queue, Work};
 pub use time::{Clock, ManualClock, MonotonicClock, Time};

@@ -9,10 +9,6 @@ use crate::time::{Clock, Time};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-mod borrow;
-
-pub use borrow::{Borrowed, Quick};
-
 /// What a thread gets from [`Queue::next`].
 #[derive(Debug)]
 pub enum Work<T> {
@@ -34,12 +30,6 @@ pub enum Work<T> {
 ///
 /// While something waits that one instance alone may run, all of this is suspended:
 /// everybody is woken, and everybody watches the clock.
-///
-/// # Instances that are lent
-/// Waking a thread costs more than many a run. So a caller may borrow an instance whose
-/// thread sleeps, and run what is due itself ([`Queue::submit_quick`]): the thread sleeps on.
-/// How long that takes is a guess from the runs before, so whoever borrows must not be needed
-/// for anything else meanwhile.
 pub struct Queue<T> {
     state: Mutex<State<T>>,
     wake: Condvar,
@@ -48,15 +38,10 @@ pub struct Queue<T> {
     limit: Option<(Arc<Limiter>, Arc<User>)>,
 }
 
-/// An entry that was admitted, and the lock under which it was.
-type Pushed<'q, T> = (Admitted<T>, MutexGuard<'q, State<T>>);
-
 struct State<T> {
     batcher: Batcher<T>,
-    /// Instances whose threads are asleep in `next`.
-    asleep: Vec<usize>,
-    /// Those of them that are lent.
-    lent: Vec<usize>,
+    /// Threads asleep in `next`.
+    asleep: usize,
     /// When a sleeping thread will wake by itself, at the latest.
     watch: Option<Time>,
     /// A thread was told to wake and has not come round yet.
@@ -69,8 +54,7 @@ impl<T> Queue<T> {
     pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
         let state = State {
             batcher: Batcher::new(policy),
-            asleep: Vec::new(),
-            lent: Vec::new(),
+            asleep: 0,
             watch: None,
             waking: false,
         };
@@ -99,9 +83,13 @@ impl<T> Queue<T> {
     /// # Errors
     /// The entry itself, with the reason, when it is not admitted.
     pub fn submit(self: &Arc<Self>, entry: Entry<T>) -> Result<Admitted<T>, (Rejected, Entry<T>)> {
-        let (admitted, state) = self.push(entry)?;
+        let now = self.clock.now();
+        let mut state = self.lock();
+        state.tell_idle(0);
+        let ticket = state.batcher.push(now, entry)?;
+        self.tell_urgency(&state);
         self.wake_for(state);
-        Ok(admitted)
+        Ok(Admitted { queue: Arc::clone(self), ticket: Some(ticket) })
     }
 
     /// Whether an entry that is being made would be refused for what goes before it: see
@@ -110,19 +98,8 @@ impl<T> Queue<T> {
     pub fn would_be_behind(&self, deadline: Time, who: (u32, TenantKey), coming: usize) -> bool {
         let now = self.clock.now();
         let mut state = self.lock();
-        let free = state.free();
-        state.batcher.set_idle(free);
+        state.tell_idle(0);
         state.batcher.would_be_behind(now, deadline, who, coming)
-    }
-
-    fn push(self: &Arc<Self>, entry: Entry<T>) -> Result<Pushed<'_, T>, (Rejected, Entry<T>)> {
-        let now = self.clock.now();
-        let mut state = self.lock();
-        let free = state.free();
-        state.batcher.set_idle(free);
-        let ticket = state.batcher.push(now, entry)?;
-        self.tell_urgency(&state);
-        Ok((Admitted { queue: Arc::clone(self), ticket: Some(ticket) }, state))
     }
 
     /// Blocks the calling thread, the instance of this number, which is free, until there
@@ -132,16 +109,6 @@ impl<T> Queue<T> {
         let mut permit = None;
         let mut state = self.lock();
         loop {
-            if state.lent.contains(&instance) {
-                // Whoever has it looks at the queue when giving it back. If the wake was
-                // for somebody else, it is passed on.
-                if state.should_wake() {
-                    self.wake.notify_one();
-                }
-                permit = None;
-                state = self.sleep(state, instance, None);
-                continue;
-            }
             if state.batcher.is_gone(instance) {
                 return None;
             }
@@ -157,8 +124,8 @@ impl<T> Queue<T> {
                 state = self.lock();
                 continue;
             }
-            let free = state.free() + 1;
-            state.batcher.set_idle(free);
+            // This one is awake, and free.
+            state.tell_idle(1);
             let step = state.batcher.poll(now, instance);
             self.tell_urgency(&state);
             let until = match step {
@@ -176,7 +143,7 @@ impl<T> Queue<T> {
             };
             // Another instance was faster: nobody sleeps on a permit.
             permit = None;
-            state = self.sleep(state, instance, until);
+            state = self.sleep(state, until);
         }
     }
 
@@ -236,7 +203,7 @@ impl<T> Queue<T> {
 
     /// Threads that wait for work in [`Queue::next`].
     pub fn idle(&self) -> usize {
-        self.lock().free()
+        self.lock().asleep
     }
 
     /// An instance is gone, and its thread has not noticed yet.
@@ -278,7 +245,7 @@ impl<T> Queue<T> {
 
     /// Releases the lock, then wakes a thread if one should look at the queue.
     fn wake_for(&self, mut state: MutexGuard<'_, State<T>>) {
-        let wakes_all = state.free() > 0 && state.batcher.has_bound();
+        let wakes_all = state.asleep > 0 && state.batcher.has_bound();
         let wakes_one = !wakes_all && state.should_wake();
         drop(state);
         if wakes_all {
@@ -293,7 +260,6 @@ impl<T> Queue<T> {
     fn sleep<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<T>>,
-        instance: usize,
         until: Option<Time>,
     ) -> MutexGuard<'a, State<T>> {
         let watched = until.filter(|&until| state.watch.is_none_or(|watch| until < watch));
@@ -301,14 +267,12 @@ impl<T> Queue<T> {
         let waits = if state.batcher.has_bound() { until } else { watched };
         let timeout = waits.map(|until| until.since(self.clock.now()));
         state.watch = watched.or(state.watch);
-        state.asleep.push(instance);
+        state.asleep += 1;
         state = match timeout {
             Some(timeout) => self.wake.wait_timeout(state, timeout).unwrap_or_else(PoisonError::into_inner).0,
             None => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
         };
-        if let Some(at) = state.asleep.iter().position(|asleep| *asleep == instance) {
-            state.asleep.swap_remove(at);
-        }
+        state.asleep -= 1;
         state.waking = false;
         // Another thread may watch an earlier time by now: that stays. If one
         // still sleeps until the same time, it wakes once for nothing.
@@ -323,18 +287,14 @@ impl<T> Queue<T> {
 const NOBODY: usize = usize::MAX;
 
 impl<T> State<T> {
-    /// Instances that have nothing to do: those that sleep and are not lent. One that is lent
-    /// may be awake for a moment, so the two cannot be told apart by their numbers alone.
-    fn free(&self) -> usize {
-        match self.lent[..] {
-            [] => self.asleep.len(),
-            _ => self.asleep.iter().filter(|instance| !self.lent.contains(instance)).count(),
-        }
+    /// How many instances have nothing to do: those asleep, and `awake` others.
+    fn tell_idle(&mut self, awake: usize) {
+        self.batcher.set_idle(self.asleep + awake);
     }
 
     fn should_wake(&mut self) -> bool {
         let Some(due) = self.batcher.due(NOBODY) else { return false };
-        if self.free() == 0 || self.waking || self.watch.is_some_and(|watch| watch <= due) {
+        if self.asleep == 0 || self.waking || self.watch.is_some_and(|watch| watch <= due) {
             return false;
         }
         self.waking = true;
@@ -348,7 +308,7 @@ impl<T> fmt::Debug for Queue<T> {
         f.debug_struct("Queue")
             .field("policy", state.batcher.policy())
             .field("depth", &state.batcher.len())
-            .field("free", &state.free())
+            .field("asleep", &state.asleep)
             .finish_non_exhaustive()
     }
 }

@@ -61,11 +61,11 @@ impl GuestThreads {
     /// going away.
     pub async fn run<T: Send + 'static>(
         &self,
-        work: impl Future<Output = T> + Send + 'static,
+        work: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Result<T, CallError> {
         let _under_way = UnderWay(&self.under_way);
         let others = self.under_way.fetch_add(1, Ordering::Relaxed);
-        if others < self.many || self.is_here() { Ok(Box::pin(work).await) } else { self.hop(work).await }
+        if others < self.many || self.is_here() { Ok(work.await) } else { self.hop(work).await }
     }
 
     async fn hop<T: Send + 'static>(
@@ -234,10 +234,10 @@ mod tests {
         let caller = tokio::runtime::Builder::new_current_thread().build().expect("starts");
         caller.block_on(async {
             let inner = threads.clone();
-            let both = async move { (here(), inner.run(async { here() }).await.expect("runs")) };
-            let (first, second) = threads.run(both).await.expect("runs");
+            let both = async move { (here(), inner.run(Box::pin(async { here() })).await.expect("runs")) };
+            let (first, second) = threads.run(Box::pin(both)).await.expect("runs");
             assert_eq!((first, second.as_str()), (here(), "guest"));
-            assert_eq!(threads.run(async { here() }).await.expect("runs"), here(), "both are done");
+            assert_eq!(threads.run(Box::pin(async { here() })).await.expect("runs"), here(), "both are done");
         });
     }
 

@@ -53,6 +53,10 @@ impl Bounded {
     }
 
     fn give_back(&self, less: usize) {
+        // All connections share the number: it is left alone where nothing changes.
+        if less == 0 {
+            return;
+        }
         self.count.fetch_sub(less, Ordering::AcqRel);
     }
 }

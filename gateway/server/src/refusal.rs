@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
-use http::header::{CONTENT_TYPE, EXPECT};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::header::EXPECT;
+use http::{HeaderMap, HeaderName};
 use http_body_util::BodyExt;
 
 use crate::error::{Error, Kind};
@@ -125,19 +124,4 @@ pub async fn no_route(request: Request) -> Response {
 /// A known path under a method that it does not have.
 pub async fn no_method(request: Request) -> Response {
     respond(Error::new(Kind::MethodNotAllowed, "this route has other methods"), request).await
-}
-
-/// The router refuses a path that is not UTF-8 in words of its own: they are put into
-/// the form of every other error. Why a layer: no handler ever sees such a path.
-pub async fn in_the_table(request: Request, next: Next) -> Response {
-    let given = request.headers().get(REQUEST_ID).cloned();
-    let response = next.run(request).await;
-    let is_text =
-        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
-    if response.status() == StatusCode::BAD_REQUEST && is_text {
-        let headers = given.map(|id| (REQUEST_ID, id)).into_iter().collect();
-        let error = Error::new(Kind::BadRequest, "the path is not valid");
-        return wire_error::respond(&error, &request_id(&headers));
-    }
-    response
 }

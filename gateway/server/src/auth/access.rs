@@ -1,19 +1,25 @@
 //! Routes, each with who may use it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::handler::Handler;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either};
 use http::Method;
 use http::header::AUTHORIZATION;
+use percent_encoding::percent_decode_str;
+use tower::{Layer, Service};
 
 use super::Identity;
 use super::door::Door;
 use crate::config::Scope;
+use crate::error::{Error, Kind, Result};
 use crate::refusal;
 
 /// Who may use a route.
@@ -127,7 +133,7 @@ where
     H: Handler<T, S>,
     T: 'static,
 {
-    let check = |access| from_fn_with_state((Arc::clone(door), access), enter);
+    let check = |access| Check { door: Arc::clone(door), access };
     routes
         .into_iter()
         .fold(Router::new(), |router, route| {
@@ -135,22 +141,65 @@ where
         })
         .fallback(other.layer(check(Access::Known)))
         .method_not_allowed_fallback(Handler::<_, S>::layer(refusal::no_method, check(Access::Known)))
-        .layer(from_fn(refusal::in_the_table))
+}
+
+/// What every request of a route has to pass.
+#[derive(Clone)]
+struct Check {
+    door: Arc<Door>,
+    access: Access,
+}
+
+impl<S> Layer<S> for Check {
+    type Service = Enter<S>;
+
+    fn layer(&self, inner: S) -> Enter<S> {
+        Enter { check: self.clone(), inner }
+    }
 }
 
 /// Lets a request in as somebody, or answers it.
-async fn enter(
-    State((door, access)): State<(Arc<Door>, Access)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match door.check(access, request.uri(), request.headers(), request.extensions().get()) {
-        Ok(identity) => {
-            // Whatever works on the request has no need of the token, and cannot show it.
-            request.headers_mut().remove(AUTHORIZATION);
-            request.extensions_mut().insert(identity);
-            next.run(request).await
+#[derive(Clone)]
+struct Enter<S> {
+    check: Check,
+    inner: S,
+}
+
+impl Check {
+    fn let_in(&self, request: &Request) -> Result<Identity> {
+        let (uri, headers) = (request.uri(), request.headers());
+        let identity = self.door.check(self.access, uri, headers, request.extensions().get())?;
+        // The router would refuse such a path in words of its own.
+        match percent_decode_str(uri.path()).decode_utf8() {
+            Ok(_) => Ok(identity),
+            Err(_) => Err(Error::new(Kind::BadRequest, "the path is not valid")),
         }
-        Err(error) => refusal::respond(error, request).await,
+    }
+}
+
+/// A service of its own and no function with what comes next: it runs for each request, and
+/// such a function's future and the service behind it are put on the heap each time.
+impl<S> Service<Request> for Enter<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, BoxFuture<'static, std::result::Result<Response, Infallible>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        match self.check.let_in(&request) {
+            Ok(identity) => {
+                // Whatever works on the request has no need of the token, and cannot show it.
+                request.headers_mut().remove(AUTHORIZATION);
+                request.extensions_mut().insert(identity);
+                Either::Left(self.inner.call(request))
+            }
+            Err(error) => Either::Right(Box::pin(refusal::respond(error, request).map(Ok))),
+        }
     }
 }

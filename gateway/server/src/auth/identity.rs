@@ -1,6 +1,6 @@
 //! Who makes a request, and what they may do.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::config::Scope;
 use crate::error::{Error, Kind, Result};
@@ -25,7 +25,8 @@ impl Identity {
 
     /// Somebody whom nobody asked for a token.
     pub fn anonymous() -> Self {
-        Self { name: Arc::from("anonymous"), owner: None, scopes: Vec::new() }
+        static NAME: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("anonymous"));
+        Self { name: Arc::clone(&NAME), owner: None, scopes: Vec::new() }
     }
 
     /// Whether it may do everything.

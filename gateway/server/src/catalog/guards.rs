@@ -1,7 +1,5 @@
 //! What a request at a model holds while it waits, and puts right when it leaves.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use sluice_batch::Queue;
 
 use super::worker::Job;
@@ -20,24 +18,5 @@ impl Drop for DepthOnDrop<'_> {
         if !self.is_answered {
             self.metrics.queue_depth(self.queue.depth());
         }
-    }
-}
-
-/// One request more, until it is dropped.
-pub(super) struct UnderWay<'a> {
-    count: &'a AtomicUsize,
-    /// How many there were before.
-    pub(super) others: usize,
-}
-
-impl<'a> UnderWay<'a> {
-    pub(super) fn new(count: &'a AtomicUsize) -> Self {
-        Self { count, others: count.fetch_add(1, Ordering::Relaxed) }
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

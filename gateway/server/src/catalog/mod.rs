@@ -11,7 +11,6 @@ mod exposed;
 mod files;
 mod grants;
 mod guards;
-mod here;
 mod loaded;
 mod model;
 mod outbox;

@@ -1,7 +1,7 @@
 //! A model that is served: its queue, and the instance threads behind it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -13,13 +13,12 @@ use tokio::time::Instant;
 
 use super::cache::ModelCache;
 use super::exposed::Exposed;
-use super::guards::{DepthOnDrop, UnderWay};
-use super::here;
+use super::guards::DepthOnDrop;
 use super::outbox::Outbox;
 use super::scheduling::{self, PaddedModel};
 use super::sequence::{self, SequenceModel};
 use super::warmup;
-use super::worker::{BatchWatch, Job, Runner, UNREACHABLE, Worker, expire};
+use super::worker::{BatchWatch, Job, UNREACHABLE, Worker, expire};
 use crate::config::{self, Batching};
 use crate::error::{Error, Kind, Result};
 use crate::observe::{Failure, ModelMetrics, PipelineMetrics, Statistics};
@@ -39,12 +38,8 @@ pub struct Model {
     current: ArcSwap<config::Model>,
     padded: Option<PaddedModel>,
     user: Arc<User>,
-    /// Requests that wait for it or run.
-    under_way: AtomicUsize,
     /// Requests whose inputs are being made.
     pub(super) coming: AtomicUsize,
-    /// Its instances, by their numbers.
-    runners: OnceLock<Arc<[Runner]>>,
     /// Where its requests come in sequences.
     pub(super) sequences: Option<SequenceModel>,
     clock: Arc<dyn Clock>,
@@ -117,9 +112,7 @@ impl Model {
             signature,
             exposed,
             queue,
-            under_way: AtomicUsize::new(0),
             coming: AtomicUsize::new(0),
-            runners: OnceLock::new(),
             sequences,
             clock,
             ready_instances,
@@ -128,18 +121,12 @@ impl Model {
             cache,
             request_metrics,
         });
-        let runners = started.start_instances(&model)?;
-        // Nobody has seen the model yet, so nobody sets them a second time.
-        let _ = started.runners.set(runners.into());
+        started.start_instances(&model)?;
         Ok(started)
     }
 
-    fn start_instances(
-        &self,
-        model: &Arc<dyn sluice_engine::Model>,
-    ) -> std::result::Result<Vec<Runner>, String> {
+    fn start_instances(&self, model: &Arc<dyn sluice_engine::Model>) -> std::result::Result<(), String> {
         let outbox = Arc::new(Outbox::default());
-        let mut runners = Vec::with_capacity(self.config.instances);
         for number in 0..self.config.instances {
             let mut instance = model.instance().map_err(|error| error.to_string())?;
             self.warm_up(&mut *instance)?;
@@ -155,12 +142,10 @@ impl Model {
                 metrics: Arc::clone(&self.metrics),
                 statistics: Arc::clone(&self.statistics),
                 panics: 0,
-                is_retired: false,
             };
-            let runner = Runner::spawn(worker);
-            runners.push(runner.map_err(|error| format!("cannot start an instance thread: {error}"))?);
+            worker.spawn().map_err(|error| format!("cannot start an instance thread: {error}"))?;
         }
-        Ok(runners)
+        Ok(())
     }
 
     /// The public name.
@@ -304,15 +289,10 @@ impl Model {
             ..Entry::new(rows, shape, job)
         };
         let _leave = LeaveOnDrop(caller);
-        let under_way = UnderWay::new(&self.under_way);
-        let quick = here::quick(under_way.others);
-        let submitted = self.queue.submit_quick(entry, quick);
+        let submitted = self.queue.submit(entry);
         let mut depth = DepthOnDrop { metrics: &self.metrics, queue: &self.queue, is_answered: false };
-        let (queued, quick) = submitted.map_err(|(why, _)| self.refusal(&why))?;
+        let queued = submitted.map_err(|(why, _)| self.refusal(&why))?;
         self.metrics.queue_depth(self.queue.depth());
-        if let (Some(quick), Some(runners)) = (quick, self.runners.get()) {
-            here::run(quick, Arc::clone(runners));
-        }
         let outcome = self.answer(answer, queued.timeout()).await;
         // The worker drops a job only when its thread is going away.
         let outcome = outcome.map_err(|_| Error::new(Kind::Draining, "the model was taken away"))?;

@@ -1,13 +1,12 @@
-//! An instance and its thread: takes a batch, runs it, hands out the results. A caller may
-//! do the same in its place while the thread sleeps: see [`Queue::submit_quick`].
+//! An instance and its thread: takes a batch, runs it, hands out the results.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_batch::{Batch, Borrowed, Entry, Expired, Lateness, Observed, Queue, Work};
+use sluice_batch::{Batch, Entry, Expired, Lateness, Observed, Queue, Work};
 use sluice_engine::{EngineError, Instance, Interrupt, Padding, Timings};
 use sluice_tensor::NamedTensor;
 use tokio::sync::oneshot;
@@ -107,63 +106,34 @@ pub(super) struct Worker {
     pub(super) statistics: Arc<Statistics>,
     /// Panics one after the other.
     pub(super) panics: usize,
-    /// Whether it was given up, and said so.
-    pub(super) is_retired: bool,
 }
-
-/// An instance that its thread and a caller that borrows it share; never both at a time.
-#[derive(Clone)]
-pub(super) struct Runner(Arc<Mutex<Worker>>);
 
 /// Panics of one instance after which it is given up: a rebuilt session that
 /// panics again and again only burns requests.
 const PANICS_MAX: usize = 3;
 
-impl Runner {
+impl Worker {
     /// Starts the instance's thread.
-    pub(super) fn spawn(mut worker: Worker) -> io::Result<Self> {
-        worker.instance.pad(worker.padding.clone());
-        let ready_instances = Arc::clone(&worker.ready_instances);
+    pub(super) fn spawn(mut self) -> io::Result<()> {
+        self.instance.pad(self.padding.clone());
+        let ready_instances = Arc::clone(&self.ready_instances);
         ready_instances.fetch_add(1, Ordering::AcqRel);
         // Linux shows the first 15 bytes of a thread's name.
-        let name = format!("run-{}-{}", worker.number, worker.model_name);
-        let (queue, number) = (Arc::clone(&worker.queue), worker.number);
-        let runner = Self(Arc::new(Mutex::new(worker)));
-        let own = runner.clone();
+        let name = format!("run-{}-{}", self.number, self.model_name);
         let work = move || {
-            while let Some(work) = queue.next(number) {
-                if !own.lock().serve(work) {
+            while let Some(work) = self.queue.next(self.number) {
+                if !self.serve(work) {
                     break;
                 }
             }
-            own.lock().retire();
+            self.retire();
         };
-        std::thread::Builder::new().name(name).spawn(work).inspect_err(|_| {
+        let started = std::thread::Builder::new().name(name).spawn(work);
+        started.map(drop).inspect_err(|_| {
             ready_instances.fetch_sub(1, Ordering::AcqRel);
-        })?;
-        Ok(runner)
+        })
     }
 
-    /// Runs what is due on the caller's thread, as long as it is expected to be quick. It may
-    /// not be: nobody else may need the thread.
-    pub(super) fn run_here(borrowed: Borrowed<Job>, runners: &[Self], quick: Duration) {
-        let Some(runner) = runners.get(borrowed.instance()) else { return };
-        let mut worker = runner.lock();
-        while let Some(work) = borrowed.next(quick) {
-            if !worker.serve(work) {
-                drop(borrowed);
-                return worker.retire();
-            }
-        }
-    }
-
-    /// A panic inside is caught where the engine runs; what is left is whole.
-    fn lock(&self) -> MutexGuard<'_, Worker> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Worker {
     /// Does one piece of work. `false` if the instance is to be given up.
     fn serve(&mut self, work: Work<Job>) -> bool {
         match work {
@@ -185,10 +155,7 @@ impl Worker {
     }
 
     /// Answers what only this instance could run; and everything, if it was the last.
-    fn retire(&mut self) {
-        if std::mem::replace(&mut self.is_retired, true) {
-            return;
-        }
+    fn retire(&self) {
         answer_all(self.queue.abandon(self.number), &unavailable());
         if self.ready_instances.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Nobody is left to answer what is queued.

@@ -59,7 +59,6 @@ fn worker(runs_panic: bool) -> Worker {
         metrics: metrics.model("told"),
         statistics: metrics.statistics(&"told".into(), "1"),
         panics: 0,
-        is_retired: false,
     }
 }
 
@@ -124,7 +123,7 @@ fn a_batch_of_sequences_counts_as_its_requests_and_nobodys_rows_do_not() {
 fn an_instance_that_panics_while_it_is_rebuilt_is_given_up_and_its_model_says_so() {
     let worker = worker(true);
     let (queue, ready) = (Arc::clone(&worker.queue), Arc::clone(&worker.ready_instances));
-    let _runner = Runner::spawn(worker).expect("a thread");
+    worker.spawn().expect("a thread");
     assert_eq!(ready.load(Ordering::Acquire), 1);
     let (job, answer) = job(1, 0);
     let _queued = queue.submit(Entry::new(1, 0, job)).map_err(|(why, _)| why).expect("admitted");

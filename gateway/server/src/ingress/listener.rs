@@ -5,13 +5,15 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use futures_util::FutureExt;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use http::header::{ALLOW, CONNECTION};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -22,7 +24,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
@@ -157,7 +159,7 @@ impl Listener {
                 drop((place, open));
             });
         };
-        let mut stopping = std::pin::pin!(stopped(phase.clone()));
+        let mut stopping = pin!(stopped(phase.clone()));
         loop {
             tokio::select! {
                 accepted = self.socket.accept() => match accepted {
@@ -226,12 +228,17 @@ where
     let hears = Arc::clone(&heard);
     let unread = Unread::new(serving.admission);
     let stream = TokioIo::new(Watched::new(stream, &unread));
+    let tick = serving.limits.write_timeout / readers::TICKS_IN_TIMEOUT;
+    let mut ticks = tokio::time::interval_at(Instant::now() + tick, tick);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let watch = Watch {
         heard,
         deadline,
+        watches_silence: true,
         unread: Arc::clone(&unread),
-        write_timeout: serving.limits.write_timeout,
+        ticks,
         phase: serving.phase.clone(),
+        watches_stop: true,
         metrics: serving.metrics,
     };
     match serving.service {
@@ -279,9 +286,11 @@ struct Watch {
     /// Whether a request has come, and until when one has to.
     heard: Arc<AtomicBool>,
     deadline: Instant,
+    watches_silence: bool,
     unread: Arc<Unread>,
-    write_timeout: Duration,
+    ticks: Interval,
     phase: watch::Receiver<Phase>,
+    watches_stop: bool,
     metrics: Arc<Metrics>,
 }
 
@@ -289,38 +298,60 @@ impl Watch {
     /// Serves a connection to its end: that of its peer, of the time for its first request or
     /// for taking its answers, or of the gateway.
     async fn drive<C: GracefulConnection>(self, served: C) {
-        let mut served = std::pin::pin!(served);
-        let mut silence = std::pin::pin!(tokio::time::sleep_until(self.deadline));
-        let mut stopping = std::pin::pin!(lingered(self.phase));
-        let (mut watching_silence, mut watching_stop) = (true, true);
-        let tick = self.write_timeout / readers::TICKS_IN_TIMEOUT;
-        let mut ticks = tokio::time::interval_at(Instant::now() + tick, tick);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut served = pin!(served);
+        // Apart from the connection, which wakes some times a request: what is in here is looked
+        // at when it wakes itself.
+        let mut watching: FuturesUnordered<_> = std::iter::once(self.next()).collect();
         loop {
             tokio::select! {
+                biased;
                 // An error here is the peer's: a broken request or connection.
                 _ = &mut served => return,
-                () = &mut silence, if watching_silence => {
+                Some((watch, seen)) = watching.next() => match seen {
+                    Seen::End => return,
+                    Seen::Stop => {
+                        served.as_mut().graceful_shutdown();
+                        watching.push(watch.next());
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits for something that ends the connection, now or soon.
+    async fn next(mut self) -> (Self, Seen) {
+        let mut stopping = pin!(lingered(self.phase.clone()));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(self.deadline), if self.watches_silence => {
                     // The version detection reads without a timeout of its own: a peer
                     // that has not sent one whole request head by now is closed.
                     if !self.heard.load(Ordering::Acquire) {
-                        return;
+                        return (self, Seen::End);
                     }
-                    watching_silence = false;
+                    self.watches_silence = false;
                 }
-                _ = ticks.tick() => {
+                _ = self.ticks.tick() => {
                     if self.unread.tick() {
                         self.metrics.rejected("write_timeout");
-                        return;
+                        return (self, Seen::End);
                     }
                 }
-                () = &mut stopping, if watching_stop => {
-                    served.as_mut().graceful_shutdown();
-                    watching_stop = false;
+                () = &mut stopping, if self.watches_stop => {
+                    self.watches_stop = false;
+                    return (self, Seen::Stop);
                 }
             }
         }
     }
+}
+
+/// What a connection's watch has seen.
+enum Seen {
+    /// It has to end.
+    End,
+    /// The gateway stops: it may finish what it is doing.
+    Stop,
 }
 
 async fn respond(

@@ -31,6 +31,7 @@ pub use options::{Parameter, RequestOptions, Sequence, SequenceId};
 pub use shadow::ShadowRun;
 pub use stream::{PartStream, Streamed, StreamedPart, predict_stream};
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -58,14 +59,14 @@ pub struct Predicted {
 /// # Errors
 /// Every kind in the table; see [`crate::error::Kind`].
 pub async fn predict(snapshot: &Snapshot, target: &str, call: &Call, request: Request) -> Result<Predicted> {
-    let work = async {
+    let work = pin!(async {
         if let Some(pipeline) = snapshot.pipelines.get(target) {
             return run_beside_guests(pipeline, call, request, None).await.and_then(Predicted::try_from);
         }
         let model = snapshot.model(target, call.version.as_deref())?;
         let answer = run_model(model, call, request).await.map(Answer::Tensors)?;
         Ok(Predicted { answer, shadow: None })
-    };
+    });
     call.note("REQUEST_START");
     let outcome = on_time(call.deadline, work).await;
     call.note("INFER_RESPONSE_COMPLETE");
@@ -100,7 +101,8 @@ async fn run_beside_guests(
         _ => None,
     };
     let (own, call) = (Arc::clone(pipeline), call.clone());
-    let work = async move { run_pipeline(&own, &call, request, parts, coming).await }.in_current_span();
+    // Made once where it stays: it is large, and goes from hand to hand.
+    let work = Box::pin(async move { run_pipeline(&own, &call, request, parts, coming).await }.in_current_span());
     match pipeline.threads.run(work).await {
         Ok(answer) => answer,
         Err(error) => Err(Error::new(Kind::Internal, "internal error").with_detail(error.to_string())),

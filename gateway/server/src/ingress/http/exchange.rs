@@ -100,7 +100,9 @@ where
     observe::set_parent(&span, request.headers());
     let trace = served::trace(&front.tracer, &snapshot, target, &request_id);
     let call_trace = trace.clone();
-    let inside = async {
+    // Futures stay where they are made: moving one copies all that it will ever hold.
+    let inside = std::pin::pin!(
+        async {
         // The permit lives until the answer is made, so that a drain waits for it.
         if let Err(error) = body::check_length(request.headers(), front.limits.body_bytes_max) {
             refusal::discard_too_large(request).await;
@@ -123,10 +125,12 @@ where
         admitted.call.trace = call_trace;
         in_flight.set_bytes(admitted.body.len());
         // What is answered in parts stays inside until the last of them is out.
-        let encoded = work(admitted).await?;
+        let encoded = Box::pin(work(admitted)).await?;
         Ok((encoded, Inside { _permit: permit, _in_flight: in_flight }))
-    };
-    let outcome = AssertUnwindSafe(inside.instrument(span.clone())).catch_unwind().await;
+    }
+        .instrument(span.clone())
+    );
+    let outcome = AssertUnwindSafe(inside).catch_unwind().await;
     let outcome = outcome.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "internal error")));
     let count = Count { metrics, arrived, span, request_id: Arc::clone(&request_id) };
     let mut response = after::note_sent(finish(outcome, count), trace);
