@@ -418,6 +418,7 @@ pub(super) struct PipelineFile {
     pub(super) outputs: Vec<OutputFile>,
     pub(super) max_batch_size: Option<u64>,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) versions: Vec<u64>,
     pub(super) timeout_ms: Option<u64>,
     pub(super) stream: Option<bool>,
     pub(super) on_failure: Option<FailurePolicy>,

@@ -160,7 +160,8 @@ async fn run_stages(
     let (pre, model, post) = match &pipeline.stages {
         Stages::Staged { pre, model, post } => (pre, model, post),
         Stages::Ensemble(joined) => {
-            let outputs = ensemble::run(&pipeline.name, joined, call, tensors_of(request)?).await?;
+            let (name, version) = (&pipeline.name, call.version.as_deref());
+            let outputs = ensemble::run(name, joined, version, call, tensors_of(request)?).await?;
             return Ok(Some(Answer::Tensors(outputs)));
         }
         Stages::Whole { .. } => return handle(pipeline, call, request, versions, parts).await,

@@ -208,6 +208,7 @@ pub(super) fn pipeline(
         ("outputs", !file.outputs.is_empty()),
         ("max_batch_size", file.max_batch_size.is_some()),
         ("labels", !file.labels.is_empty()),
+        ("versions", !file.versions.is_empty()),
     ];
     for (key, _) in of_steps.iter().filter(|(_, is_set)| *is_set) {
         check.problem(at, key, "is for pipelines of steps");
