@@ -298,6 +298,14 @@ impl Gateway {
         for (name, (what, url)) in &rows {
             let _ = writeln!(text, "  {name:name_width$}  {what:what_width$}  POST {url}");
         }
+        if rows.is_empty() {
+            let _ = writeln!(
+                text,
+                "  nothing yet  {}://{}/v2",
+                scheme(self.config.server.tls.is_some()),
+                self.http
+            );
+        }
         match self.grpc {
             Some(address) => {
                 let secure = if self.config.server.tls.is_some() { "s" } else { "" };
