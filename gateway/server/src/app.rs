@@ -179,7 +179,7 @@ impl Gateway {
         let repositories = Repositories::new(&builder, &catalog, &turns);
         let plugins = Plugins::new(builder, Arc::clone(&catalog), Arc::clone(&metrics), turns);
         let front_door = Door::predictions(Arc::clone(&catalog), Arc::clone(&metrics));
-        let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics));
+        let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics), Arc::clone(&plugins));
         let front = Arc::new(Front {
             catalog: Arc::clone(&catalog),
             repositories: Arc::clone(&repositories),

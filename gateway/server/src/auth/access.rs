@@ -12,7 +12,8 @@ use http::Method;
 use http::header::AUTHORIZATION;
 
 use super::Identity;
-use super::door::Door;
+use super::door::{Door, TurnedAway};
+use super::knocks::{self, Knocking, Unwritten};
 use crate::config::Scope;
 use crate::refusal;
 
@@ -127,30 +128,49 @@ where
     H: Handler<T, S>,
     T: 'static,
 {
-    let check = |access| from_fn_with_state((Arc::clone(door), access), enter);
+    let check = |access, change| from_fn_with_state(Check { door: Arc::clone(door), access, change }, enter);
     routes
         .into_iter()
         .fold(Router::new(), |router, route| {
-            router.route(route.path, route.service.route_layer(check(route.access)))
+            let change = knocks::change(&route.method, route.path);
+            router.route(route.path, route.service.route_layer(check(route.access, change)))
         })
-        .fallback(other.layer(check(Access::Known)))
-        .method_not_allowed_fallback(Handler::<_, S>::layer(refusal::no_method, check(Access::Known)))
+        .fallback(other.layer(check(Access::Known, None)))
+        .method_not_allowed_fallback(Handler::<_, S>::layer(refusal::no_method, check(Access::Known, None)))
         .layer(from_fn(refusal::in_the_table))
 }
 
+/// The check of one route.
+#[derive(Clone)]
+struct Check {
+    door: Arc<Door>,
+    access: Access,
+    /// What the audit log calls it, if it changes something.
+    change: Option<Arc<str>>,
+}
+
 /// Lets a request in as somebody, or answers it.
-async fn enter(
-    State((door, access)): State<(Arc<Door>, Access)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    match door.check(access, request.uri(), request.headers(), request.extensions().get()) {
+async fn enter(State(check): State<Check>, mut request: Request, next: Next) -> Response {
+    let Check { door, access, change } = check;
+    let knocking = change.and_then(|route| Knocking::new(&door, &route, &request));
+    match door.look(access, request.uri(), request.headers(), request.extensions().get()) {
         Ok(identity) => {
             // Whatever works on the request has no need of the token, and cannot show it.
             request.headers_mut().remove(AUTHORIZATION);
+            let name = Arc::clone(&identity.name);
             request.extensions_mut().insert(identity);
-            next.run(request).await
+            let mut response = next.run(request).await;
+            let unwritten = response.extensions_mut().remove::<Unwritten>();
+            if let (Some(knocking), Some(Unwritten(why))) = (knocking, unwritten) {
+                knocking.refused(Some(name), why).await;
+            }
+            response
         }
-        Err(error) => refusal::respond(error, request).await,
+        Err(TurnedAway { name, error }) => {
+            if let Some(knocking) = knocking {
+                knocking.refused(name, error.kind()).await;
+            }
+            refusal::respond(error, request).await
+        }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::model::Caller;
 use super::outbox::{Outbox, Turn};
 use crate::error::{Error, Kind, Result};
-use crate::observe::{ModelMetrics, Phases, Statistics, Trace, Waiting};
+use crate::observe::{self, ModelMetrics, Phases, Statistics, Trace, Waiting};
 
 /// One request's rows in a model's queue; or a batch of sequences, which is several requests.
 pub(super) struct Job {
@@ -268,7 +268,9 @@ impl Worker {
                 self.refuse(&mut turn, jobs, error)
             }
             Err(Failure::Engine(error)) => {
-                tracing::warn!(%error, "batch failed, its members run apart");
+                if observe::is_failure_written(Some(&self.model_name), "batch_failed") {
+                    tracing::warn!(model = %self.model_name, %error, "batch failed, its members run apart");
+                }
                 self.run_apart(&mut turn, jobs, &watch.interrupt)
             }
         }
@@ -346,7 +348,9 @@ impl Worker {
             }
             _ => Error::new(Kind::Engine, format!("model '{name}' failed to run")),
         };
-        tracing::warn!(model = %name, %error, "run failed");
+        if observe::is_failure_written(Some(name), "run_failed") {
+            tracing::warn!(model = %name, %error, "run failed");
+        }
         answer.with_detail(error.to_string())
     }
 }

@@ -379,6 +379,7 @@ pub(super) struct PluginFile {
     pub(super) reuse: Option<u64>,
     pub(super) memory_bytes: Option<u64>,
     pub(super) memory_total_bytes: Option<u64>,
+    pub(super) stack_bytes: Option<u64>,
     pub(super) call_timeout_ms: Option<u64>,
     pub(super) init_timeout_ms: Option<u64>,
     pub(super) host_wait_max_ms: Option<u64>,

@@ -334,7 +334,7 @@ async fn timed<T>(
         if failed {
             plugin.log.failure(&call.request_id, hook::outcome(&error), &error.to_string());
         }
-        let error = hook::to_error(&error, &plugin.name, &plugin.version);
+        let error = hook::to_error(&error, &plugin.name, &plugin.version).of_plugin(&plugin.name);
         Failed { error, stage: failed.then_some(stage) }
     })
 }

@@ -194,7 +194,7 @@ pub(in crate::ingress) fn log(error: &Error, row: wire_error::WireError, request
     let detail = error.detail().unwrap_or("");
     if row.fault == wire_error::Fault::Caller {
         tracing::debug!(request_id, code = row.code, error = %error, detail, "request refused");
-    } else {
+    } else if observe::is_failure_written(error.plugin(), row.code) {
         tracing::warn!(request_id, code = row.code, fault = row.fault.as_str(), error = %error, detail, "request failed");
     }
 }
