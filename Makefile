@@ -4,7 +4,7 @@ SHELL := /bin/bash
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/sluice
 export SLUICE_BENCH_DIR ?= $(CACHE)/bench
 
-.PHONY: help setup demo serve test check guests guests-check oracle train-movies bench bench-bombs bench-policies clean
+.PHONY: help setup demo serve test check guests guests-check oracle train-movies bench bench-peers bench-bombs bench-policies clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,10 @@ train-movies: ## Train the demo's model again and print its evaluation
 bench: setup ## Measure every number that has a bar, in one run of six minutes; report and picture in bench/report
 	@scripts/make-bench-models.sh
 	cargo run --release -p sluice-bench -- --report bench/report
+
+bench-peers: setup ## Measure other servers beside Sluice on the same workload (PEERS="mosec triton" selects); report in bench/report
+	cargo build --release --bin sluice --bin sluice-bench
+	@scripts/bench-peers.sh $(PEERS)
 
 bench-policies: ## Compare batching policies in virtual time: a table and a plot in bench/report
 	cargo run --release -p sluice-bench -- --policies bench/report --arrivals bench/workload/arrivals.txt

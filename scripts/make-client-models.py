@@ -105,7 +105,32 @@ def images(repository):
     (folder / "config.pbtxt").write_text(config.replace("dims: [ 3, 8, 8 ]", "format: FORMAT_NCHW\n    dims: [ 3, 8, 8 ]"))
 
 
+def ensemble(repository):
+    """Makes images of files, and classes of the images: a file is a number as text, by which blue outshines red."""
+    weights = helper.make_tensor("weights", TensorProto.FLOAT, [1, 3, 8, 8], [colour / 2 for colour in range(3) for _ in range(64)])
+    shape = helper.make_tensor("shape", TensorProto.INT64, [4], [-1, 1, 1, 1])
+    nodes = [
+        helper.make_node("Cast", ["FILE"], ["number"], to=TensorProto.FLOAT),
+        helper.make_node("Reshape", ["number", "shape"], ["brightness"]),
+        helper.make_node("Mul", ["brightness", "weights"], ["IMAGE"]),
+    ]
+    inputs, outputs = [oracle.tensor("FILE", "STRING", [1])], [oracle.tensor("IMAGE", "FP32", [3, 8, 8])]
+    repository.model("read", nodes, inputs, outputs, 4, constants=lambda _: [shape, weights])
+    folder = repository.folder / "preprocess_inception_ensemble"
+    (folder / "1").mkdir(parents=True)
+    steps = (("read", "FILE", "INPUT", "IMAGE", "image"), ("colours", "data_0", "image", "fc6_1", "OUTPUT"))
+    steps = ",\n".join(
+        f'  {{ model_name: "{model}" model_version: -1 input_map {{ key: "{takes}" value: "{of}" }} output_map {{ key: "{gives}" value: "{to}" }} }}'
+        for model, takes, of, gives, to in steps
+    )
+    (folder / "config.pbtxt").write_text(
+        'platform: "ensemble"\nmax_batch_size: 4\ninput [ { name: "INPUT" data_type: TYPE_STRING dims: [ 1 ] } ]\n'
+        f'output [ {{ name: "OUTPUT" data_type: TYPE_FP32 dims: [ 3 ] }} ]\nensemble_scheduling {{ step [\n{steps}\n] }}\n'
+    )
+
+
 if __name__ == "__main__":
     there = oracle.Repository(pathlib.Path(sys.argv[1]))
     sequences(there)
     images(there)
+    ensemble(there)

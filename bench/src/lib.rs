@@ -24,6 +24,7 @@ pub mod metrics;
 pub mod native;
 pub mod open;
 pub mod parts;
+pub mod peers;
 pub mod policies;
 pub mod report;
 pub mod requests;

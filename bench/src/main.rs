@@ -9,7 +9,7 @@ use sluice_bench::bars::{self, Section};
 use sluice_bench::counting::Counting;
 use sluice_bench::parts::{allocations, calls, growth, half_load, memory, overload, plugins, v2};
 use sluice_bench::server::{Setup, Variant, serve};
-use sluice_bench::{bombs, chart, policies};
+use sluice_bench::{bombs, chart, peers, policies};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -74,6 +74,28 @@ struct Arguments {
     /// Arrivals for that: microseconds since the first one, one a line, ascending.
     #[arg(long, requires = "policies")]
     arrivals: Option<PathBuf>,
+    /// Compares with other servers instead: the folder that describes them. The report goes into
+    /// `--report`.
+    #[arg(long, requires_all = ["program", "report"])]
+    peers: Option<PathBuf>,
+    /// For that: which ones, as NAME=PYTHON.
+    #[arg(long, value_parser = peers::pair)]
+    peer: Vec<(String, String)>,
+    /// For that: which ones cannot be measured here, as NAME=REASON.
+    #[arg(long, value_parser = peers::pair)]
+    left_out: Vec<(String, String)>,
+    /// For that: the gateway.
+    #[arg(long)]
+    program: Option<PathBuf>,
+    /// For that: the core on which each server runs; the load generator has another.
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// Serves by hand: what that comparison starts for itself.
+    #[arg(long, hide = true)]
+    by_hand: Option<peers::ByHand>,
+    /// For that: where.
+    #[arg(long, hide = true, default_value_t = 0)]
+    port: u16,
     /// Serves one variant: what the benchmark starts for itself.
     #[arg(long, hide = true)]
     serve: Option<Variant>,
@@ -91,9 +113,10 @@ struct Arguments {
 #[expect(clippy::print_stderr, reason = "errors for people")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let outcome = match &arguments.policies {
-        Some(folder) => policies::report(folder, arguments.arrivals.as_deref()),
-        None => tokio::runtime::Builder::new_multi_thread()
+    let outcome = match (&arguments.policies, arguments.by_hand) {
+        (Some(folder), _) => policies::report(folder, arguments.arrivals.as_deref()),
+        (None, Some(what)) => peers::serve(what, arguments.port),
+        (None, None) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .map_err(|error| error.to_string())
@@ -118,6 +141,22 @@ async fn run(arguments: Arguments) -> Result<(), String> {
         let report = bombs::measure(program, &arguments.concurrency, arguments.rounds, duration).await?;
         println!("{report}");
         Ok(())
+    } else if let (Some(folder), Some(program), Some(report)) =
+        (&arguments.peers, &arguments.program, &arguments.report)
+    {
+        let plan = peers::Plan {
+            folder: folder.clone(),
+            peers: arguments.peer.clone(),
+            left_out: arguments.left_out.clone(),
+            program: program.clone(),
+            core: arguments.core,
+            concurrency: arguments.concurrency.clone(),
+            rounds: arguments.rounds,
+            duration,
+        };
+        let text = peers::measure(&plan).await?;
+        println!("{text}");
+        peers::write(report, &text)
     } else if let Some(case) = &arguments.sites {
         let connections = arguments.concurrency.first().copied().unwrap_or(1);
         println!("{}", allocations::sites(case, connections).await?);

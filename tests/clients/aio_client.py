@@ -10,6 +10,7 @@ import numpy as np
 import tritonclient.grpc.aio as grpcclient
 import tritonclient.http.aio as httpclient
 import tritonclient.utils as utils
+import tritonclient.utils.shared_memory as shm
 from checks import check, run_async
 
 RANGE = np.arange(16, dtype=np.int32).reshape(1, 16)
@@ -57,6 +58,32 @@ async def strings_and_compression(api):
         options = {"request_compression_algorithm": kind, "response_compression_algorithm": kind} if api.http else {"compression_algorithm": kind}
         result = await api.client.infer("simple_identity", [api.input("INPUT0", words)], **options)
         assert list(result.as_numpy("OUTPUT0")[0]) == list(words[0])
+
+
+@check
+async def shared_memory(api):
+    # Forgetting what was never registered is no error, of no kind of memory.
+    await api.client.unregister_system_shared_memory()
+    await api.client.unregister_cuda_shared_memory()
+    half, name = RANGE.nbytes, f"/sluice_aio_{'http' if api.http else 'grpc'}"
+    region = shm.create_shared_memory_region("both", name, 4 * half)
+    try:
+        shm.set_shared_memory_region(region, [RANGE, ONES])
+        await api.client.register_system_shared_memory("both", name, 4 * half)
+        inputs, outputs = [], []
+        for place in range(2):
+            inputs.append(api.module.InferInput(f"INPUT{place}", [1, 16], "INT32"))
+            inputs[-1].set_shared_memory("both", half, offset=place * half)
+            outputs.append(api.module.InferRequestedOutput(f"OUTPUT{place}"))
+            outputs[-1].set_shared_memory("both", half, offset=(2 + place) * half)
+        result = await api.client.infer("simple", inputs, outputs=outputs)
+        assert result.get_output("OUTPUT0") is not None
+        for place, wanted in enumerate((RANGE + ONES, RANGE - ONES)):
+            assert np.array_equal(shm.get_contents_as_numpy(region, np.int32, [1, 16], offset=(2 + place) * half), wanted)
+        assert "both" in str(await api.client.get_system_shared_memory_status())
+        await api.client.unregister_system_shared_memory()
+    finally:
+        shm.destroy_shared_memory_region(region)
 
 
 @check

@@ -8,6 +8,7 @@ import tritonclient.grpc as grpcclient
 from checks import check, fails
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 
 def address(api):
@@ -71,6 +72,21 @@ def standard_health(api):
         watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=10)
         assert next(watch).status == serving
         watch.cancel()
+
+
+@check
+def a_version_that_is_no_number(api):
+    with grpc.insecure_channel(address(api)) as channel:
+        request = service_pb2.ModelInferRequest(model_name="simple_int8", model_version="")
+        for name, numbers in (("INPUT0", range(16)), ("INPUT1", [1] * 16)):
+            contents = service_pb2.InferTensorContents(int_contents=numbers)
+            request.inputs.add(name=name, datatype="INT8", shape=[1, 16], contents=contents)
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        answer = stub.ModelInfer(request, timeout=10)
+        assert np.frombuffer(answer.raw_output_contents[0], np.int8).tolist() == list(range(1, 17)), answer
+        request.model_version = "none"
+        error = fails(lambda: stub.ModelInfer(request, timeout=10), "failed to get model version from specified version string 'none'")
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
 
 
 @check

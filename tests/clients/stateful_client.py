@@ -5,6 +5,7 @@
 The models are those of scripts/make-client-models.py, and `repeat_int32`, which is a plugin.
 """
 
+import asyncio
 import queue
 import sys
 import time
@@ -12,7 +13,9 @@ import uuid
 
 import numpy as np
 import tritonclient.grpc as grpcclient
+import tritonclient.grpc.aio as grpcaio
 import tritonclient.http as httpclient
+import tritonclient.http.aio as httpaio
 from checks import check, fails, run
 
 VALUES = [11, 7, 5, 3, 2, 0, 1]
@@ -95,6 +98,34 @@ def sequences_over_http(api):
 @check
 def sequences_over_grpc(api):
     one_at_a_time(grpcclient, api.grpc)
+
+
+@check
+def sequences_over_asyncio(api):
+    async def whole(client, module, model, first, sign, sequence):
+        answers = []
+        for value, options in requests(first, sign, sequence):
+            result = await client.infer(model, number(module, value), **options)
+            answers.append(int(result.as_numpy("OUTPUT")[0, 0]))
+        assert answers == expected(model, first, sign, sequence), (model, answers)
+
+    async def side_by_side(module, address):
+        async with module.InferenceServerClient(address) as client:
+            ids = [(("simple_sequence", "simple_dyna_sequence")[n % 2], n, 4000 + n) for n in range(8)]
+            ids += [("simple_string_dyna_sequence", n, str(5000 + n)) for n in range(4)]
+            await asyncio.gather(*(whole(client, module, model, n, -1, sequence) for model, n, sequence in ids))
+
+    for module, address in ((httpaio, api.addresses[0]), (grpcaio, api.addresses[1])):
+        asyncio.run(side_by_side(module, address))
+
+
+@check
+def a_client_for_each_request(api):
+    for module, address in ((httpclient, api.addresses[0]), (grpcclient, api.addresses[1])):
+        for sequence in range(50):
+            with module.InferenceServerClient(address) as client:
+                result = client.infer("simple_sequence", number(module, 3), sequence_id=6000 + sequence, sequence_start=True, sequence_end=True)
+                assert int(result.as_numpy("OUTPUT")[0, 0]) == 4
 
 
 @check
@@ -211,6 +242,18 @@ def images_are_classified(api):
     with api.stream() as stream:
         stream.client.async_stream_infer("colours", [image], outputs=wanted)
         assert np.array_equal(stream.next().as_numpy("fc6_1"), found)
+
+
+@check
+def an_ensemble_makes_classes_of_files(api):
+    files = np.array([[b"0.25"], [b"-3"]])
+    for module, client in ((httpclient, api.http), (grpcclient, api.grpc)):
+        taken = module.InferInput("INPUT", files.shape, "BYTES")
+        taken.set_data_from_numpy(files)
+        for count, wanted in ((1, [["blue"], ["red"]]), (3, [["blue", "green", "red"], ["red", "green", "blue"]])):
+            outputs = [module.InferRequestedOutput("OUTPUT", class_count=count)]
+            found = client.infer("preprocess_inception_ensemble", [taken], outputs=outputs).as_numpy("OUTPUT")
+            assert [[one.decode().split(":")[2] for one in row] for row in found] == wanted, found
 
 
 if __name__ == "__main__":

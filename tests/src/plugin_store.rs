@@ -14,6 +14,7 @@ pub fn shown(generation: u64, state: &RegistryState) -> String {
 }
 
 /// Random numbers that a seed gives again (splitmix64).
+#[derive(Debug)]
 pub struct Random(u64);
 
 impl Random {

@@ -27,9 +27,22 @@ pub const TRANSFORM: &str = r#"
 
 /// A preprocessor that answers with this name.
 pub fn named(name: &str) -> Vec<u8> {
-    let fields = format!(r#"(data (i32.const 1024) "{name}")"#);
+    answering(name, "", "")
+}
+
+/// The same, which calls itself this often before.
+pub fn recursive(name: &str, depth: u32) -> Vec<u8> {
+    let deep = "(func $deep (param i64) (result i64)
+        (if (result i64) (i64.eqz (local.get 0))
+            (then (i64.const 0))
+            (else (i64.add (call $deep (i64.sub (local.get 0) (i64.const 1))) (local.get 0)))))";
+    answering(name, deep, &format!("(drop (call $deep (i64.const {depth})))"))
+}
+
+fn answering(name: &str, functions: &str, before: &str) -> Vec<u8> {
+    let fields = format!(r#"(data (i32.const 1024) "{name}") {functions}"#);
     let body = format!(
-        "(i32.store8 (i32.const 256) (i32.const 0)) (i32.store8 (i32.const 260) (i32.const 1))
+        "{before} (i32.store8 (i32.const 256) (i32.const 0)) (i32.store8 (i32.const 260) (i32.const 1))
          (i32.store8 (i32.const 264) (i32.const 0)) (i32.store16 (i32.const 268) (i32.const 200))
          (i32.store (i32.const 272) (i32.const 16)) (i32.store (i32.const 276) (i32.const 10))
          (i32.store (i32.const 280) (i32.const 1024)) (i32.store (i32.const 284) (i32.const {}))

@@ -80,7 +80,7 @@ mod simulation;
 pub use batcher::{Batcher, INSTANCES_MAX, Step, Ticket};
 pub use entry::{Batch, ENTRY_ROWS_MAX, Entry, Expired, Lateness, Reason, Rejected, ShapeKey, TenantKey};
 pub use learn::Observed;
-pub use limiter::{Demand, Limiter, Permit, RUN_SHARE_MAX, User};
+pub use limiter::{Demand, Limiter, Permit, RUN_SHARE_MAX, RunShare, User};
 pub use policy::{
     Mode, PRIORITY_LEVELS_MAX, Policy, QUEUE_ENTRIES_DEFAULT, QUEUE_ENTRIES_MAX, QueuePolicy,
     TENANT_WEIGHT_MAX, TimeoutAction,

@@ -16,13 +16,47 @@ use crate::time::{Clock, Time};
 /// The largest share of a model; more mean this much, 0 means 1.
 pub const RUN_SHARE_MAX: u32 = 1000;
 
+/// A model's share of the time, against others': a weight, or a part of what one has that
+/// says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunShare {
+    weight: u32,
+    parts: u32,
+}
+
+impl RunShare {
+    /// So many times the time of one that says nothing.
+    #[must_use]
+    pub fn of(weight: u32) -> Self {
+        Self { weight: weight.clamp(1, RUN_SHARE_MAX), parts: 1 }
+    }
+
+    /// A priority of Triton's rate limiter: 1 is the highest, 2 has half of its chances, and
+    /// so on; 0 is 1. Triton counts runs, here it is their time.
+    #[must_use]
+    pub fn of_priority(priority: u32) -> Self {
+        Self { weight: 1, parts: priority.max(1) }
+    }
+
+    /// What a run costs that took so long.
+    fn cost(self, took: Duration) -> f64 {
+        took.as_secs_f64() * f64::from(self.parts) / f64::from(self.weight)
+    }
+}
+
+impl Default for RunShare {
+    fn default() -> Self {
+        Self::of(1)
+    }
+}
+
 /// What a model's runs take, by the names of resources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Demand {
     /// Units of each resource for one run. More than there are mean all of them.
     pub units: BTreeMap<Arc<str>, usize>,
-    /// The model's share of the time, against others'.
-    pub share: u32,
+    /// The model's share of the time.
+    pub share: RunShare,
 }
 
 /// Resources that runs of all models share.
@@ -252,10 +286,9 @@ impl fmt::Debug for Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(limiter) = &self.limiter else { return };
-        let took = limiter.clock.now().since(self.since).as_secs_f64();
+        let cost = self.demand.share.cost(limiter.clock.now().since(self.since));
         let mut state = limiter.lock();
-        let share = f64::from(self.demand.share.clamp(1, RUN_SHARE_MAX));
-        self.user.set_used(self.user.used() + took / share);
+        self.user.set_used(self.user.used() + cost);
         for (name, count) in &self.demand.units {
             if let Some(held) = state.held.get_mut(name) {
                 *held = held.saturating_sub(*count);
@@ -281,6 +314,10 @@ mod tests {
     }
 
     fn user(units: usize, share: u32) -> Arc<User> {
+        with(units, RunShare::of(share))
+    }
+
+    fn with(units: usize, share: RunShare) -> Arc<User> {
         let user = User::default();
         user.set(Demand { units: [("runs".into(), units)].into(), share });
         Arc::new(user)
@@ -351,6 +388,36 @@ mod tests {
         assert_eq!(order([(a, None), (b, None), (c, None)], &clock), [1, 2, 0]);
         let (past, later) = (Some(Time::START), Some(Time(Duration::from_secs(90))));
         assert_eq!(order([(a, past), (b, later), (c, None)], &clock), [0, 1, 2]);
+    }
+
+    /// A thousand times, whoever has been charged the least runs for a millisecond.
+    fn runs(users: &[Arc<User>]) -> Vec<usize> {
+        let clock = Arc::new(ManualClock::new());
+        let limiter = limiter(1, Arc::clone(&clock) as Arc<dyn Clock>);
+        let mut runs = vec![0; users.len()];
+        for _ in 0..1000 {
+            let least = (0..users.len()).min_by(|a, b| users[*a].used().total_cmp(&users[*b].used()));
+            let next = least.expect("there are users");
+            let permit = limiter.acquire(&users[next]);
+            clock.advance(Duration::from_millis(1));
+            drop(permit);
+            runs[next] += 1;
+        }
+        runs
+    }
+
+    #[test]
+    fn priority_two_has_half_the_time_of_priority_one_and_a_share_of_two_twice_as_much() {
+        let of_priority = |priority| with(1, RunShare::of_priority(priority));
+        let close = |runs: &[usize], wanted: &[usize]| {
+            runs.iter().zip(wanted).all(|(runs, wanted)| runs.abs_diff(*wanted) <= 3)
+        };
+        let by_priority = runs(&[of_priority(1), of_priority(2), of_priority(0), of_priority(4)]);
+        assert!(close(&by_priority, &[364, 182, 364, 91]), "{by_priority:?}");
+        let by_share = runs(&[user(1, 2), of_priority(1), user(1, 0)]);
+        assert!(close(&by_share, &[500, 250, 250]), "{by_share:?}");
+        // However low, everybody's turn comes.
+        assert!(runs(&[of_priority(1), of_priority(u32::MAX)])[1] > 0);
     }
 
     #[test]

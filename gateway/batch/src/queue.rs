@@ -52,12 +52,7 @@ impl<T> Queue<T> {
     /// An empty queue. Deadlines and delays are times of `clock`.
     #[must_use]
     pub fn new(policy: Policy, clock: Arc<dyn Clock>) -> Self {
-        let state = State {
-            batcher: Batcher::new(policy),
-            asleep: 0,
-            watch: None,
-            waking: false,
-        };
+        let state = State { batcher: Batcher::new(policy), asleep: 0, watch: None, waking: false };
         Self { state: Mutex::new(state), wake: Condvar::new(), clock, limit: None }
     }
 
@@ -204,12 +199,6 @@ impl<T> Queue<T> {
     /// Threads that wait for work in [`Queue::next`].
     pub fn idle(&self) -> usize {
         self.lock().asleep
-    }
-
-    /// An instance is gone, and its thread has not noticed yet.
-    #[cfg(test)]
-    pub(crate) fn abandon_unseen(&self, instance: usize) {
-        self.lock().batcher.abandon(instance);
     }
 
     /// When a sleeping thread will wake by itself, for tests that must not run

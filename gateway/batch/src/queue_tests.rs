@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     Admitted, Clock, Demand, Entry, Limiter, ManualClock, Mode, MonotonicClock, Observed, Policy, Queue,
-    Reason, Rejected, Time, User, Work,
+    Reason, Rejected, RunShare, Time, User, Work,
 };
 
 /// Much longer than anything here takes, also on a busy machine.
@@ -387,12 +387,12 @@ fn a_run_that_waits_for_its_permit_is_as_urgent_as_what_is_queued_meanwhile() {
     limiter.set([("runs".into(), 1)].into());
     let order = Arc::new(Mutex::new(Vec::new()));
     let busy = User::default();
-    busy.set(Demand { units: [("runs".into(), 1)].into(), share: 1 });
+    busy.set(Demand { units: [("runs".into(), 1)].into(), share: RunShare::default() });
     let running = limiter.acquire(&Arc::new(busy));
     let queues: Vec<_> = (0..2)
         .map(|number| {
             let user = Arc::new(User::default());
-            user.set(Demand { units: [("runs".into(), 1)].into(), share: 1 });
+            user.set(Demand { units: [("runs".into(), 1)].into(), share: RunShare::default() });
             let queue = Queue::new(policy(8, Duration::ZERO), Arc::clone(&clock) as Arc<dyn Clock>);
             let queue = Arc::new(queue.limited_by(Arc::clone(&limiter), user));
             let guard = queue.submit(entry(number)).expect("admitted");

@@ -80,6 +80,10 @@ pub struct PluginLimits {
     /// holds for them included. 2 GiB is 16 instances that use all they may, and far
     /// more than 64 ordinary ones. Exceeding it answers 502 `plugin_memory`.
     pub memory_total_bytes: usize,
+    /// Stack of one call's own code, one of [`crate::STACK_BYTES`]; it counts for none of the
+    /// above. 512 KiB is enough for every program that is not lost in recursion. Exceeding it
+    /// answers 502 `plugin_stack`.
+    pub stack_bytes: usize,
     /// How long one call may take, waiting for models and stores not counted.
     /// Hooks take microseconds to a few milliseconds; 100 ms is a hundred times
     /// that, so only a guest in a loop meets it. Exceeding it answers 504
@@ -126,6 +130,7 @@ impl Default for PluginLimits {
         Self {
             memory_bytes: 128 << 20,
             memory_total_bytes: 2 << 30,
+            stack_bytes: crate::STACK_BYTES_DEFAULT,
             call_timeout: Duration::from_millis(100),
             init_timeout: Duration::from_secs(1),
             concurrency: 64,

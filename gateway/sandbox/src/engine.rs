@@ -1,4 +1,4 @@
-//! What all plugins share: wasmtime's engine, its pool, the guests' threads.
+//! What all plugins share: wasmtime's engines, their pools, the guests' threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,10 +6,8 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
-use wasmtime::component::Linker;
 use wasmtime::{
-    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig,
-    WasmBacktraceDetails,
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails,
 };
 
 use crate::cache::Cache;
@@ -19,15 +17,7 @@ use crate::host::spans::SpanSink;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
 use crate::profile;
 use crate::spawn::GuestThreads;
-use crate::state::State;
-
-/// Stack that guest code may use. Enough for every program that is not lost in
-/// recursion; a guest that needs more gets 502 `plugin_stack`.
-const WASM_STACK_BYTES: usize = 512 << 10;
-
-/// The whole stack of a guest call: guest code, and host functions on top of
-/// it, which get the other half.
-const CALL_STACK_BYTES: usize = 1 << 20;
+use crate::stacks::{Engines, HOST_STACK_BYTES, Stacks};
 
 /// Memory kept with a free pool slot where the kernel can tell which pages were
 /// touched (`PAGEMAP_SCAN`, Linux 6.7): resetting them is then cheaper than
@@ -75,8 +65,7 @@ const INSTANCES_MAX: usize = 2000;
 
 /// See the module's description.
 pub(crate) struct Shared {
-    pub(crate) engine: Engine,
-    pub(crate) linker: Linker<State>,
+    pub(crate) stacks: Stacks,
     pub(crate) threads: GuestThreads,
     /// How long a guest runs before it yields.
     pub(crate) tick: Duration,
@@ -112,17 +101,13 @@ impl Shared {
             u32::try_from(count).map_err(|_| LoadError::Limits("instances_max does not fit".to_owned()))
         };
         let slots = places(config.instances_max + waiting_max + idle_max)?;
-        let engine = Engine::new(&engine_config(slots, config.memory_bytes_max))
-            .map_err(|error| LoadError::Io(format!("engine settings are refused: {error:#}")))?;
-        let mut linker = Linker::new(&engine);
-        crate::host::link(&mut linker).map_err(|error| LoadError::Io(format!("{error:#}")))?;
-        let cache = config.cache_dir.map(|dir| Cache::open(&dir, &engine)).transpose()?;
+        let stacks = Stacks::new(slots, config.memory_bytes_max)?;
+        let cache = config.cache_dir.map(|dir| Cache::open(&dir, stacks.engine())).transpose()?;
         let runtime = guest_runtime(config.guest_threads)?;
         let profiles = Arc::new(AtomicUsize::new(0));
-        start_ticker(engine.weak(), config.epoch_tick, Arc::clone(&profiles))?;
+        start_ticker(stacks.engines(), config.epoch_tick, Arc::clone(&profiles))?;
         Ok(Self {
-            engine,
-            linker,
+            stacks,
             threads: GuestThreads::new(runtime.handle().clone(), config.guest_threads),
             tick: config.epoch_tick,
             runtime: Some(runtime),
@@ -150,9 +135,13 @@ impl Drop for Shared {
     }
 }
 
-fn engine_config(slots: u32, memory_bytes_max: usize) -> Config {
+/// Settings of an engine that runs guests with so much stack.
+pub(crate) fn engine_config(slots: u32, memory_bytes_max: usize, stack_bytes: usize) -> Config {
     let mut config = base_config();
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(slots, memory_bytes_max)));
+    config
+        .max_wasm_stack(stack_bytes)
+        .async_stack_size(stack_bytes + HOST_STACK_BYTES)
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool_config(slots, memory_bytes_max)));
     config
 }
 
@@ -173,8 +162,6 @@ fn base_config() -> Config {
         // every call.
         .concurrency_support(false)
         .epoch_interruption(true)
-        .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(CALL_STACK_BYTES)
         .memory_init_cow(true)
         .force_memory_init_memfd(true)
         // Only for foreign debuggers, and slow to register.
@@ -226,12 +213,10 @@ fn guest_runtime(threads: usize) -> Result<Runtime, LoadError> {
         .map_err(|error| LoadError::Io(format!("guest threads cannot be started: {error}")))
 }
 
-/// Moves the epoch on, until the engine is gone.
-fn start_ticker(engine: EngineWeak, tick: Duration, profiles: Arc<AtomicUsize>) -> Result<(), LoadError> {
+/// Moves the epoch of all engines on, until the last of them is gone.
+fn start_ticker(engines: Engines, tick: Duration, profiles: Arc<AtomicUsize>) -> Result<(), LoadError> {
     let work = move || {
-        while let Some(engine) = engine.upgrade() {
-            engine.increment_epoch();
-            drop(engine);
+        while engines.increment_epochs() {
             let is_profiling = profiles.load(Ordering::Acquire) > 0;
             std::thread::sleep(if is_profiling { tick.min(profile::TICK) } else { tick });
         }

@@ -26,6 +26,7 @@ mod places;
 mod plugin;
 mod profile;
 mod spawn;
+mod stacks;
 mod state;
 mod types;
 pub mod verify;
@@ -46,6 +47,7 @@ pub use memory_store::MemoryStore;
 pub use parts::{Gone, Part, PartReceiver, PartSender, parts};
 pub use plugin::{Plugin, PluginInfo, PluginOptions};
 pub use spawn::GuestThreads;
+pub use stacks::{STACK_BYTES, STACK_BYTES_DEFAULT};
 pub use types::{
     Answer, CallContext, FAILURE_MESSAGE_BYTES_MAX, Failure, HttpAnswer, HttpBody, Parameter, ParameterValue,
     Prepared, RETRY_AFTER_SECONDS_MAX, Request, RouteCall,

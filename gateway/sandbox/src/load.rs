@@ -3,6 +3,7 @@
 use std::sync::{Arc, mpsc};
 
 use tokio::time::Instant;
+use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use crate::budget::Budget;
@@ -14,6 +15,7 @@ use crate::error::{CallError, LoadError};
 use crate::host;
 use crate::host::files::Files;
 use crate::plugin::{Inner, Plugin, PluginInfo, PluginOptions};
+use crate::stacks::Stack;
 use crate::types::CallContext;
 use crate::verify::{self, Trust};
 use crate::world::World;
@@ -37,13 +39,14 @@ pub(crate) fn load(shared: &Arc<Shared>, bytes: &[u8], options: PluginOptions) -
     check_limits(shared, &options)?;
     verify::check_kind(bytes, COMPONENT_BYTES_MAX)?;
     let digest = sha256(bytes);
-    let cached = shared.cache.as_ref().and_then(|cache| cache.load(&shared.engine, &digest));
+    let stack = shared.stacks.of(options.limits.stack_bytes)?;
+    let cached = shared.cache.as_ref().and_then(|cache| cache.load(&stack.engine, &digest));
     let code = match cached {
         Some(component) => Code::Cached(component),
         None if shared.compile_in_process => Code::Missing,
         None => return Err(LoadError::NotCompiled),
     };
-    finish(shared, bytes, &digest, code, options)
+    finish((shared, stack), bytes, &digest, code, options)
 }
 
 /// Loads a component with the code that was made for it.
@@ -55,11 +58,12 @@ pub(crate) fn load_verified(
 ) -> Result<Plugin, LoadError> {
     check_limits(shared, &options)?;
     verify::check_kind(bytes, COMPONENT_BYTES_MAX)?;
-    finish(shared, bytes, &sha256(bytes), Code::Verified(code), options)
+    let stack = shared.stacks.of(options.limits.stack_bytes)?;
+    finish((shared, stack), bytes, &sha256(bytes), Code::Verified(code), options)
 }
 
 fn finish(
-    shared: &Arc<Shared>,
+    (shared, stack): (&Arc<Shared>, Arc<Stack>),
     bytes: &[u8],
     digest: &Sha,
     code: Code<'_>,
@@ -71,8 +75,8 @@ fn finish(
     host::require_imports(&facts.imports, facts.world, &options.grants, options.wasi)?;
     facts.require_memory(options.limits.memory_bytes)?;
     let compiled_from_cache = matches!(code, Code::Cached(_));
-    let component = component(shared, bytes, digest, code)?;
-    let pre = shared.linker.instantiate_pre(&component).map_err(|error| {
+    let component = component(shared, &stack.engine, bytes, digest, code)?;
+    let pre = stack.linker.instantiate_pre(&component).map_err(|error| {
         LoadError::World(format!("an import has another type than the contract: {error:#}"))
     })?;
     let exports = Exports::find(version, &pre, &facts.exports)?;
@@ -89,7 +93,7 @@ fn finish(
         compiled_from_cache,
         facts: Arc::new(facts),
     };
-    let inner = Arc::new(Inner::new(Arc::clone(shared), options, info, pre, exports, files));
+    let inner = Arc::new(Inner::new((Arc::clone(shared), stack), options, info, pre, exports, files));
     if let Some(cache) = &shared.cache {
         cache.keep(digest, &inner.account);
     }
@@ -98,19 +102,25 @@ fn finish(
 }
 
 /// The component with its code, which the cache has from then on.
-fn component(shared: &Shared, bytes: &[u8], digest: &Sha, code: Code<'_>) -> Result<Component, LoadError> {
+fn component(
+    shared: &Shared,
+    engine: &Engine,
+    bytes: &[u8],
+    digest: &Sha,
+    code: Code<'_>,
+) -> Result<Component, LoadError> {
     let refused = |error| verify::refused_by_compiler(&error);
     match code {
         Code::Cached(component) => Ok(component),
         Code::Verified(code) => {
-            let component = deserialize_verified(&shared.engine, code).map_err(refused)?;
+            let component = deserialize_verified(engine, code).map_err(refused)?;
             if let Some(cache) = &shared.cache {
                 cache.store(code, digest);
             }
             Ok(component)
         }
         Code::Missing => {
-            let component = Component::from_binary(&shared.engine, bytes).map_err(refused)?;
+            let component = Component::from_binary(engine, bytes).map_err(refused)?;
             if let Some(cache) = &shared.cache {
                 match component.serialize() {
                     Ok(code) => cache.store(&code, digest),

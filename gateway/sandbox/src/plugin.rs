@@ -23,6 +23,7 @@ use crate::host::logging::LogSink;
 use crate::parts::PartSender;
 use crate::profile::{self, Profiling};
 use crate::spawn::Pace;
+use crate::stacks::Stack;
 use crate::state::State;
 use crate::types::{Answer, CallContext, Prepared, Request};
 use crate::verify::ComponentFacts;
@@ -89,6 +90,7 @@ pub struct Plugin(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) stack: Arc<Stack>,
     pub(crate) options: PluginOptions,
     pub(crate) info: PluginInfo,
     pub(crate) pre: InstancePre<State>,
@@ -231,7 +233,7 @@ fn mixed_up() -> CallError {
 
 impl Inner {
     pub(crate) fn new(
-        shared: Arc<Shared>,
+        (shared, stack): (Arc<Shared>, Arc<Stack>),
         options: PluginOptions,
         info: PluginInfo,
         pre: InstancePre<State>,
@@ -247,6 +249,7 @@ impl Inner {
         let profiling = Arc::default();
         Self {
             shared,
+            stack,
             options,
             info,
             pre,

@@ -119,7 +119,7 @@ impl<'a> Running<'a> {
         let running = Self { plugin, _place: place.ok_or(ProfileError::Busy)? };
         let component = plugin.pre.component().clone();
         let profiler =
-            GuestProfiler::new_component(&plugin.shared.engine, &plugin.options.name, TICK, component, [])
+            GuestProfiler::new_component(&plugin.stack.engine, &plugin.options.name, TICK, component, [])
                 .map_err(|error| ProfileError::Failed(format!("{error:#}")))?;
         let session = Session { profiler, samples_left: SAMPLES_MAX, time_left: SAMPLING_TIME_MAX };
         plugin.profiling.set(Some(session));

@@ -130,7 +130,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
         parts: None,
         pending: 0,
     };
-    let mut store = Store::new(&plugin.shared.engine, state);
+    let mut store = Store::new(&plugin.stack.engine, state);
     store.limiter(|state| &mut state.limiter);
     store.set_hostcall_fuel(limits.hostcall_bytes);
     store.set_max_component_handles(limits.resources);

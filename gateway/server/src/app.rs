@@ -179,7 +179,7 @@ impl Gateway {
         let repositories = Repositories::new(&builder, &catalog, &turns);
         let plugins = Plugins::new(builder, Arc::clone(&catalog), Arc::clone(&metrics), turns);
         let front_door = Door::predictions(Arc::clone(&catalog), Arc::clone(&metrics));
-        let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics));
+        let back_door = Door::admin(Arc::clone(&catalog), Arc::clone(&metrics), Arc::clone(&plugins));
         let front = Arc::new(Front {
             catalog: Arc::clone(&catalog),
             repositories: Arc::clone(&repositories),
@@ -297,6 +297,14 @@ impl Gateway {
         let mut text = format!("sluice {} serves\n", env!("CARGO_PKG_VERSION"));
         for (name, (what, url)) in &rows {
             let _ = writeln!(text, "  {name:name_width$}  {what:what_width$}  POST {url}");
+        }
+        if rows.is_empty() {
+            let _ = writeln!(
+                text,
+                "  nothing yet  {}://{}/v2",
+                scheme(self.config.server.tls.is_some()),
+                self.http
+            );
         }
         match self.grpc {
             Some(address) => {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// What went wrong. Each kind is one row of the error table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,6 +146,7 @@ pub struct Error {
     message: Cow<'static, str>,
     detail: Option<Box<str>>,
     retry_after_seconds: Option<u32>,
+    plugin: Option<Arc<str>>,
 }
 
 /// What a room of the request path gives.
@@ -153,7 +155,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error whose message is for the caller: no path, address or foreign data.
     pub fn new(kind: Kind, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, message: message.into(), detail: None, retry_after_seconds: None }
+        Self { kind, message: message.into(), detail: None, retry_after_seconds: None, plugin: None }
     }
 
     /// Adds what only the log should see.
@@ -168,6 +170,18 @@ impl Error {
     pub fn with_retry_after(mut self, seconds: Option<u32>) -> Self {
         self.retry_after_seconds = seconds;
         self
+    }
+
+    /// Says whose call failed.
+    #[must_use]
+    pub fn of_plugin(mut self, plugin: &Arc<str>) -> Self {
+        self.plugin = Some(Arc::clone(plugin));
+        self
+    }
+
+    /// The plugin whose call failed, if one's did.
+    pub fn plugin(&self) -> Option<&Arc<str>> {
+        self.plugin.as_ref()
     }
 
     /// Seconds after which the caller may try again, if not those of the table.

@@ -132,6 +132,44 @@ async fn an_ensemble_has_the_versions_that_its_folder_and_policy_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_ensemble_does_is_counted_for_the_version_that_was_asked_for() {
+    let joined = r#"
+[pipelines.mine]
+steps = [{ model = "classes", inputs = { INPUT0 = "X" }, outputs = { OUTPUT0 = "Y" } }]
+versions = [9, 2]
+[pipelines.outer]
+steps = [{ model = "mine", version = "2", inputs = { X = "IN" }, outputs = { Y = "OUT" } }]
+[telemetry]
+triton_metrics = true
+"#;
+    let gateway = Models::new(&["classes"]).serve(joined).await;
+    let client = &gateway.client;
+    let two_rows = json!({ "inputs": [{ "name": "X", "datatype": "FP32", "shape": [2, 4], "data": [0, 1, 2, 3, 4, 5, 6, 7] }] });
+    assert_eq!(client.infer("mine", &two_rows).await.ok()["model_version"], "9");
+    let path = "/v2/models/mine/versions/2/infer";
+    assert_eq!(client.post(path, two_rows.to_string()).await.ok()["model_version"], "2");
+    let outer = two_rows.to_string().replace("\"X\"", "\"IN\"");
+    assert_eq!(client.post("/v2/models/outer/infer", outer).await.ok()["model_version"], "1");
+
+    let stats = client.get("/v2/models/mine/stats").await.ok();
+    let counts = |one: &Value| {
+        json!([one["version"], one["inference_count"], one["inference_stats"]["success"]["count"]])
+    };
+    let all: Vec<Value> = stats["model_stats"].as_array().expect("a list").iter().map(counts).collect();
+    // One of the outer ensemble's too: that asks for version 2.
+    assert_eq!(all, [json!(["2", 4, 2]), json!(["9", 2, 1])]);
+    for (name, version, count) in [("mine", 2, 4.0), ("mine", 9, 2.0), ("outer", 1, 2.0)] {
+        let labels = format!(r#"model="{name}",version="{version}""#);
+        assert_eq!(gateway.metric("nv_inference_count", &labels).await, count, "{labels}");
+    }
+    let metrics = gateway.admin.get("/metrics").await;
+    assert!(!String::from_utf8_lossy(&metrics.body).contains(r#"model="mine",version="1""#));
+    let config = client.get("/v2/models/mine/versions/2/config").await.ok();
+    assert_eq!(config["version_policy"], json!({ "specific": { "versions": [2, 9] } }));
+    assert_eq!(client.get("/v2/models/mine/versions/1/config").await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_raw_body_is_read_as_the_version_that_is_asked_for_takes_it() {
     let models = Models::new(&[]);
     models.write("grown/config.pbtxt", "version_policy: { all { } }");

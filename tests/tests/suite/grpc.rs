@@ -187,9 +187,15 @@ async fn ids_versions_wanted_outputs_and_large_tensors_are_answered_as_over_http
     let refused = client.infer(request.clone()).await.expect_err("no such output");
     assert_eq!(refused.code(), Code::InvalidArgument);
     request.model_version = "7".to_owned();
-    let refused = client.infer(request).await.expect_err("no such version");
+    let refused = client.infer(request.clone()).await.expect_err("no such version");
     assert_eq!((refused.code(), code(refused.metadata())), (Code::NotFound, "not_found"));
     assert!(refused.message().starts_with("Request for unknown model"), "{}", refused.message());
+    for (version, words) in [("x", "version string 'x' (details: stol)"), ("-1", "specified '-1' ,")] {
+        request.model_version = version.to_owned();
+        let refused = client.infer(request.clone()).await.expect_err("no version");
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert!(refused.message().contains(words), "{}", refused.message());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

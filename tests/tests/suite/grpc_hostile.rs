@@ -116,6 +116,7 @@ async fn h12_broken_frames_and_messages_get_their_row_of_the_table() {
     let (status, headers) =
         call(&gateway, INFER, &[GRPC, ("grpc-encoding", "zstd")], framed(1, &message)).await;
     assert_eq!((status, &headers["x-sluice-code"]), (200, &"unsupported_media".parse().expect("ascii")));
+    assert_eq!(headers["grpc-accept-encoding"], "identity, gzip, deflate");
     let (_, headers) = call(&gateway, INFER, &[GRPC, ("grpc-encoding", "gzip")], framed(1, &message)).await;
     assert_eq!(headers["x-sluice-code"], "bad_request");
     assert_alive(&gateway).await;

@@ -1,6 +1,7 @@
 //! The suite, as one binary: each module is a promise kept.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+mod audit;
 mod auth;
 mod author;
 mod author_remote;
@@ -23,6 +24,7 @@ mod hostile;
 mod hostile_calls;
 mod hostile_crowd;
 mod hostile_uploads;
+mod killed_gateway;
 mod malformed;
 mod movies;
 mod oci;
@@ -42,6 +44,7 @@ mod settings;
 mod shared_memory;
 mod shared_memory_hostile;
 mod slow_peers;
+mod stacks;
 mod statistics;
 mod stores;
 mod streaming;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_sandbox::{CallError, Failure};
+use sluice_sandbox::{CallError, Failure, STACK_BYTES};
 use tokio::time::Instant;
 
 use crate::guest;
@@ -39,6 +39,30 @@ async fn endless_recursion_exhausts_the_stack_and_nothing_else() {
     for _ in 0..3 {
         assert_eq!(fault(&plugin).await, CallError::Stack);
     }
+}
+
+#[tokio::test]
+async fn a_recursion_goes_as_deep_as_the_plugins_own_stack() {
+    let fields = "(func $deep (param i64) (result i64)
+        (if (result i64) (i64.eqz (local.get 0))
+            (then (i64.const 0))
+            (else (i64.add (call $deep (i64.sub (local.get 0) (i64.const 1))) (local.get 0)))))";
+    let body = "(drop (call $deep (i64.const 10000))) (call $answer (local.get $data) (local.get $len))";
+    let component = guest::pipeline("", fields, body);
+    // One sandbox: two stacks live side by side.
+    let sandbox = sandbox();
+    let with = |stack_bytes| {
+        let mut options = options();
+        options.limits.stack_bytes = stack_bytes;
+        sandbox.load(&component, options)
+    };
+    let (small, large) = (with(STACK_BYTES[0]).unwrap(), with(STACK_BYTES[3]).unwrap());
+    for _ in 0..3 {
+        assert_eq!(ask(&small, "x").await.expect_err("too deep"), CallError::Stack);
+        assert_eq!(ask(&large, "deep").await.unwrap(), "deep");
+    }
+    let refused = with(STACK_BYTES[0] + 1).expect_err("no such size").to_string();
+    assert!(refused.contains("stack_bytes"), "{refused}");
 }
 
 #[tokio::test]

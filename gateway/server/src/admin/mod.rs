@@ -107,8 +107,9 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 /// Reloads the config now and says how it went: 200, or 422 with every problem.
-async fn reload(State(admin): State<Arc<Admin>>) -> Response {
+async fn reload(State(admin): State<Arc<Admin>>, asker: plugins::Asker) -> Response {
     let outcome = admin.reloader.reload().await;
+    admin.plugins.reloaded(&asker.0, &outcome).await;
     let status = match outcome {
         Outcome::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Outcome::Applied { .. } | Outcome::Unchanged => StatusCode::OK,

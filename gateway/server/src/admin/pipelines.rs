@@ -72,7 +72,7 @@ pub(super) async fn split(
     Path(pipeline): Path<String>,
     request: Request,
 ) -> Answer<impl IntoResponse> {
-    let SplitBody { plugin, weights } = json_of(request).await.map_err(|error| asker.refuse(error))?;
+    let SplitBody { plugin, weights } = json_of(request).await.map_err(|error| asker.refuse_unread(error))?;
     let weights = weights.into_iter().map(|(version, Weight(weight))| (version, weight)).collect();
     let done = admin.plugins.split(&asker.0, &pipeline, &plugin, weights).await;
     asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
@@ -97,7 +97,7 @@ pub(super) async fn end_split(
     Path(pipeline): Path<String>,
     query: Asked<Which>,
 ) -> Answer<impl IntoResponse> {
-    let plugin = which(query).map_err(|error| asker.refuse(error))?;
+    let plugin = which(query).map_err(|error| asker.refuse_unread(error))?;
     let done = admin.plugins.end_split(&asker.0, &pipeline, &plugin).await;
     asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
 }
@@ -123,7 +123,7 @@ pub(super) async fn shadow(
     request: Request,
 ) -> Answer<impl IntoResponse> {
     let ShadowBody { plugin, version, sample } =
-        json_of(request).await.map_err(|error| asker.refuse(error))?;
+        json_of(request).await.map_err(|error| asker.refuse_unread(error))?;
     let done = admin.plugins.shadow(&asker.0, &pipeline, &plugin, &version, sample).await;
     asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
 }
@@ -135,7 +135,7 @@ pub(super) async fn end_shadow(
     Path(pipeline): Path<String>,
     query: Asked<Which>,
 ) -> Answer<impl IntoResponse> {
-    let plugin = which(query).map_err(|error| asker.refuse(error))?;
+    let plugin = which(query).map_err(|error| asker.refuse_unread(error))?;
     let done = admin.plugins.end_shadow(&asker.0, &pipeline, &plugin).await;
     asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
 }

@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Admin;
-use crate::auth::Identity;
+use crate::auth::{Identity, Unwritten};
 use crate::catalog::plugins::view::VersionView;
 use crate::catalog::plugins::{Actor, Upload};
 use crate::error::{Error, Kind, Result};
@@ -67,17 +67,22 @@ const PROFILE_SECONDS: u64 = 5;
 pub(super) struct Refused {
     error: Error,
     request_id: Arc<str>,
+    /// Whether the lifecycle has not seen the request, and so has not written it down.
+    is_unwritten: bool,
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        let Self { error, request_id } = self;
+        let Self { error, request_id, is_unwritten } = self;
         if error.kind() == Kind::Internal {
             tracing::error!(%request_id, %error, detail = error.detail(), "admin request failed");
         }
         let mut response = wire_error::respond(&error, &request_id);
         if let Ok(id) = request_id.parse() {
             response.headers_mut().insert(REQUEST_ID, id);
+        }
+        if is_unwritten {
+            response.extensions_mut().insert(Unwritten(error.kind()));
         }
         response
     }
@@ -90,7 +95,12 @@ pub(super) struct Asker(pub(super) Actor);
 
 impl Asker {
     pub(super) fn refuse(&self, error: Error) -> Refused {
-        Refused { error, request_id: Arc::clone(&self.0.request_id) }
+        Refused { error, request_id: Arc::clone(&self.0.request_id), is_unwritten: false }
+    }
+
+    /// Refuses a request for what it says, before the lifecycle has seen it.
+    pub(super) fn refuse_unread(&self, error: Error) -> Refused {
+        Refused { is_unwritten: true, ..self.refuse(error) }
     }
 
     pub(super) fn answer<T: Serialize>(&self, outcome: Result<T>) -> Answer<Json<T>> {
@@ -108,7 +118,7 @@ impl FromRequestParts<Arc<Admin>> for Asker {
             None => {
                 // The door lets nobody pass without one.
                 let error = Error::new(Kind::Internal, "internal error").with_detail("no identity");
-                Err(Refused { error, request_id })
+                Err(Refused { error, request_id, is_unwritten: false })
             }
         }
     }
@@ -184,10 +194,11 @@ pub(super) async fn upload(
     request: Request,
 ) -> Answer<Response> {
     let refuse = |error| asker.refuse(error);
+    let unread = |error| asker.refuse_unread(error);
     let Query(query) = query
-        .map_err(|_| refuse(Error::new(Kind::BadRequest, "the query may hold owner and activate=true")))?;
+        .map_err(|_| unread(Error::new(Kind::BadRequest, "the query may hold owner and activate=true")))?;
     if let Some(owner) = &query.owner {
-        let wrong = |error| refuse(Error::new(Kind::BadRequest, format!("the owner: {error}")));
+        let wrong = |error| unread(Error::new(Kind::BadRequest, format!("the owner: {error}")));
         sluice_tensor::check_name(owner).map_err(wrong)?;
     }
     let limit = admin.catalog.snapshot().config.sandbox.plugin_bytes_max;
@@ -198,7 +209,7 @@ pub(super) async fn upload(
         Ok(signature) => signature,
         Err(error) => {
             refusal::discard_too_large(request).await;
-            return Err(refuse(error));
+            return Err(unread(error));
         }
     };
     let upload = Upload { plugin: plugin.clone(), version: version.clone(), owner: query.owner, signature };
@@ -289,7 +300,7 @@ pub(super) async fn activate(
 ) -> Answer<impl IntoResponse> {
     let allowed = admin.plugins.check_change(&asker.0, "activate", &plugin, &plugin).await;
     allowed.map_err(|error| asker.refuse(error))?;
-    let Activation { version } = json_of(request).await.map_err(|error| asker.refuse(error))?;
+    let Activation { version } = json_of(request).await.map_err(|error| asker.refuse_unread(error))?;
     let changed = admin.plugins.activate(&asker.0, &plugin, &version).await;
     asker.answer(changed.map(|changed| json!({ "plugin": plugin, "active": version, "changed": changed })))
 }
@@ -311,7 +322,7 @@ pub(super) async fn rollback(
 ) -> Answer<impl IntoResponse> {
     let allowed = admin.plugins.check_change(&asker.0, "rollback", &plugin, &plugin).await;
     allowed.map_err(|error| asker.refuse(error))?;
-    let Return { from } = json_or_nothing(request).await.map_err(|error| asker.refuse(error))?;
+    let Return { from } = json_or_nothing(request).await.map_err(|error| asker.refuse_unread(error))?;
     let active = admin.plugins.roll_back(&asker.0, &plugin, from).await;
     let view = |(active, changed)| json!({ "plugin": plugin, "active": active, "changed": changed });
     asker.answer(active.map(view))

@@ -17,9 +17,10 @@ use percent_encoding::percent_decode_str;
 use tower::{Layer, Service};
 
 use super::Identity;
-use super::door::Door;
+use super::door::{Door, TurnedAway};
+use super::knocks::{self, Knocking, Unwritten};
 use crate::config::Scope;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind};
 use crate::refusal;
 
 /// Who may use a route.
@@ -133,21 +134,24 @@ where
     H: Handler<T, S>,
     T: 'static,
 {
-    let check = |access| Check { door: Arc::clone(door), access };
+    let check = |access, change| Check { door: Arc::clone(door), access, change };
     routes
         .into_iter()
         .fold(Router::new(), |router, route| {
-            router.route(route.path, route.service.route_layer(check(route.access)))
+            let change = knocks::change(&route.method, route.path);
+            router.route(route.path, route.service.route_layer(check(route.access, change)))
         })
-        .fallback(other.layer(check(Access::Known)))
-        .method_not_allowed_fallback(Handler::<_, S>::layer(refusal::no_method, check(Access::Known)))
+        .fallback(other.layer(check(Access::Known, None)))
+        .method_not_allowed_fallback(Handler::<_, S>::layer(refusal::no_method, check(Access::Known, None)))
 }
 
-/// What every request of a route has to pass.
+/// The check of one route.
 #[derive(Clone)]
 struct Check {
     door: Arc<Door>,
     access: Access,
+    /// What the audit log calls it, if it changes something.
+    change: Option<Arc<str>>,
 }
 
 impl<S> Layer<S> for Check {
@@ -158,48 +162,81 @@ impl<S> Layer<S> for Check {
     }
 }
 
+impl Check {
+    fn let_in(&self, request: &Request) -> Result<Identity, TurnedAway> {
+        let (uri, headers) = (request.uri(), request.headers());
+        let identity = self.door.look(self.access, uri, headers, request.extensions().get())?;
+        // The router would refuse such a path in words of its own.
+        match percent_decode_str(uri.path()).decode_utf8() {
+            Ok(_) => Ok(identity),
+            Err(_) => {
+                let error = Error::new(Kind::BadRequest, "the path is not valid");
+                Err(TurnedAway { name: Some(identity.name), error })
+            }
+        }
+    }
+}
+
 /// Lets a request in as somebody, or answers it.
+///
+/// A service of its own and no function with what comes next: it runs for each request, and
+/// such a function's future and the service behind it are put on the heap each time.
 #[derive(Clone)]
 struct Enter<S> {
     check: Check,
     inner: S,
 }
 
-impl Check {
-    fn let_in(&self, request: &Request) -> Result<Identity> {
-        let (uri, headers) = (request.uri(), request.headers());
-        let identity = self.door.check(self.access, uri, headers, request.extensions().get())?;
-        // The router would refuse such a path in words of its own.
-        match percent_decode_str(uri.path()).decode_utf8() {
-            Ok(_) => Ok(identity),
-            Err(_) => Err(Error::new(Kind::BadRequest, "the path is not valid")),
-        }
-    }
-}
-
-/// A service of its own and no function with what comes next: it runs for each request, and
-/// such a function's future and the service behind it are put on the heap each time.
 impl<S> Service<Request> for Enter<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Either<S::Future, BoxFuture<'static, std::result::Result<Response, Infallible>>>;
+    type Future = Either<S::Future, BoxFuture<'static, Result<Response, Infallible>>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<std::result::Result<(), Infallible>> {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(cx)
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
+        let change = self.check.change.as_ref();
+        let knocking = change.and_then(|route| Knocking::new(&self.check.door, route, &request));
         match self.check.let_in(&request) {
             Ok(identity) => {
                 // Whatever works on the request has no need of the token, and cannot show it.
                 request.headers_mut().remove(AUTHORIZATION);
+                let name = Arc::clone(&identity.name);
                 request.extensions_mut().insert(identity);
-                Either::Left(self.inner.call(request))
+                let answer = self.inner.call(request);
+                match knocking {
+                    None => Either::Left(answer),
+                    Some(knocking) => Either::Right(Box::pin(written(answer, knocking, name))),
+                }
             }
-            Err(error) => Either::Right(Box::pin(refusal::respond(error, request).map(Ok))),
+            Err(turned_away) => Either::Right(Box::pin(refuse(turned_away, knocking, request).map(Ok))),
         }
     }
+}
+
+/// The answer to a change that was let in, once its refusal, if it is one, is written down.
+async fn written<E>(
+    answer: impl Future<Output = Result<Response, E>>,
+    knocking: Knocking,
+    name: Arc<str>,
+) -> Result<Response, E> {
+    let mut response = answer.await?;
+    if let Some(Unwritten(why)) = response.extensions_mut().remove::<Unwritten>() {
+        knocking.refused(Some(name), why).await;
+    }
+    Ok(response)
+}
+
+async fn refuse(turned_away: TurnedAway, knocking: Option<Knocking>, request: Request) -> Response {
+    let TurnedAway { name, error } = turned_away;
+    if let Some(knocking) = knocking {
+        knocking.refused(name, error.kind()).await;
+    }
+    refusal::respond(error, request).await
 }

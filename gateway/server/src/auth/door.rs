@@ -12,8 +12,9 @@ use http::{HeaderMap, Uri};
 
 use super::access::Access;
 use super::peers::Peers;
-use super::{Connection, Identity, browser, forbidden, token};
+use super::{Connection, Identity, browser, forbidden, knocks, token};
 use crate::catalog::Catalog;
+use crate::catalog::plugins::Plugins;
 use crate::config::{self, Config, ModelControl, Scope};
 use crate::error::{Error, Kind, Result};
 use crate::observe::Metrics;
@@ -34,11 +35,23 @@ enum Shown<'a> {
 
 /// Which listener it stands in front of.
 enum Place {
-    /// Bad tokens are limited for each peer.
-    Admin(Peers),
+    /// Bad tokens are limited for each peer, and changes that are refused are written down.
+    Admin { peers: Peers, audit: Arc<Plugins> },
     /// They are not: behind a balancer all callers have one address, and one with a bad
     /// token would keep out the others.
     Predictions,
+}
+
+/// Who may not, as far as their token says who they are, and why not.
+pub(super) struct TurnedAway {
+    pub(super) name: Option<Arc<str>>,
+    pub(super) error: Error,
+}
+
+impl From<Error> for TurnedAway {
+    fn from(error: Error) -> Self {
+        Self { name: None, error }
+    }
 }
 
 /// The check of one listener. Tokens come from the configuration that is served, so a
@@ -51,8 +64,8 @@ pub struct Door {
 
 impl Door {
     /// The admin listener's.
-    pub fn admin(catalog: Arc<Catalog>, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { catalog, metrics, place: Place::Admin(Peers::new()) })
+    pub fn admin(catalog: Arc<Catalog>, metrics: Arc<Metrics>, audit: Arc<Plugins>) -> Arc<Self> {
+        Arc::new(Self { catalog, metrics, place: Place::Admin { peers: Peers::new(), audit } })
     }
 
     /// The prediction listener's.
@@ -73,6 +86,17 @@ impl Door {
         headers: &HeaderMap,
         connection: Option<&Connection>,
     ) -> Result<Identity> {
+        self.look(access, uri, headers, connection).map_err(|turned| turned.error)
+    }
+
+    /// The same, and who it was that may not.
+    pub(super) fn look(
+        &self,
+        access: Access,
+        uri: &Uri,
+        headers: &HeaderMap,
+        connection: Option<&Connection>,
+    ) -> std::result::Result<Identity, TurnedAway> {
         let snapshot = self.catalog.snapshot();
         let config = &snapshot.config;
         let shown = shown(uri, headers);
@@ -92,7 +116,15 @@ impl Door {
         }
         self.metrics.rejected("forbidden");
         tracing::debug!(token = &*identity.name, "forbidden");
-        Err(forbidden())
+        Err(TurnedAway { name: Some(identity.name), error: forbidden() })
+    }
+
+    /// Who writes down changes that were refused, where they are.
+    pub(super) fn audit(&self) -> Option<&Arc<Plugins>> {
+        match &self.place {
+            Place::Admin { audit, .. } => Some(audit),
+            Place::Predictions => None,
+        }
     }
 
     /// Who somebody without a token is, where none is needed.
@@ -100,8 +132,10 @@ impl Door {
         let server = &config.server;
         match (&self.place, access) {
             (_, Access::Public) => Some(Identity::anonymous()),
-            (Place::Admin(_), Access::Metrics) if server.metrics_without_token => Some(Identity::anonymous()),
-            (Place::Admin(_), _) if server.admin_without_tokens && shown == Shown::Nothing => {
+            (Place::Admin { .. }, Access::Metrics) if server.metrics_without_token => {
+                Some(Identity::anonymous())
+            }
+            (Place::Admin { .. }, _) if server.admin_without_tokens && shown == Shown::Nothing => {
                 Some(Identity::loopback())
             }
             // Where requests load nothing, everybody who may predict is told so.
@@ -114,7 +148,7 @@ impl Door {
 
     fn authenticate(&self, config: &Config, shown: Shown<'_>, peer: Option<IpAddr>) -> Result<Identity> {
         let limited = match (&self.place, peer) {
-            (Place::Admin(peers), Some(peer)) => Some((peers, peer)),
+            (Place::Admin { peers, .. }, Some(peer)) => Some((peers, peer)),
             _ => None,
         };
         if limited.is_some_and(|(peers, peer)| !peers.may_try(peer)) {
@@ -194,6 +228,11 @@ pub(crate) async fn no_browser(State(door): State<Arc<Door>>, request: Request, 
         Ok(()) => next.run(request).await,
         Err(error) => {
             door.metrics.rejected("browser");
+            // Which route it would have been nobody has looked up yet.
+            let method = knocks::change(request.method(), "");
+            if let Some(knock) = method.and_then(|method| knocks::Knocking::new(&door, &method, &request)) {
+                knock.turned_away(knocks::BROWSER.into(), error.kind()).await;
+            }
             refusal::respond(error, request).await
         }
     }

@@ -8,6 +8,7 @@ mod access;
 mod browser;
 mod door;
 mod identity;
+mod knocks;
 mod local;
 mod peers;
 pub mod tls;
@@ -19,6 +20,7 @@ pub use access::{Access, Route, router};
 pub use door::Door;
 pub(crate) use door::no_browser;
 pub use identity::{Identity, forbidden};
+pub use knocks::Unwritten;
 pub use local::check_local;
 
 /// The connection that a request came over: an extension of every request.

@@ -8,7 +8,9 @@ use sluice_tensor::{Dim, Signature, TensorSpec};
 
 use super::Model;
 use super::exposed::check_labels;
+use crate::config::defaults::MODEL_VERSION;
 use crate::config::{self, DeclaredTensor, EnsembleOutput, Labels};
+use crate::observe::Statistics;
 
 /// A checked ensemble.
 pub struct Ensemble {
@@ -20,7 +22,23 @@ pub struct Ensemble {
     pub max_batch_size: usize,
     /// Its steps; each can run when its inputs are there.
     pub steps: Vec<Step>,
+    /// Its versions, ascending; at least one. All run alike: what differs is who counts.
+    pub(super) versions: Vec<EnsembleVersion>,
 }
+
+/// A version of an ensemble.
+pub struct EnsembleVersion {
+    /// As clients name it.
+    pub version: Arc<str>,
+    /// What Triton's statistics extension shows of it.
+    pub statistics: Arc<Statistics>,
+}
+
+/// Finds what stands under a name, or a version of it.
+type Find<'a> = &'a dyn Fn(&str, Option<&str>) -> Option<Target>;
+
+/// Finds what is counted for a version of a name.
+pub(super) type Count<'a> = &'a dyn Fn(&Arc<str>, &str) -> Arc<Statistics>;
 
 /// Ensembles by their names.
 pub(super) type Joined = BTreeMap<Arc<str>, Arc<Ensemble>>;
@@ -29,6 +47,8 @@ pub(super) type Joined = BTreeMap<Arc<str>, Arc<Ensemble>>;
 pub struct Step {
     /// What runs.
     pub target: Target,
+    /// The version of it that is asked for, if one is.
+    pub version: Option<Arc<str>>,
     /// For each input of the model, in its order, the ensemble's tensor.
     pub inputs: Vec<(Arc<str>, Arc<str>)>,
     /// The outputs of the model that are used, each with the ensemble's name of it.
@@ -92,6 +112,12 @@ impl Ensemble {
         self.steps.iter().all(|step| step.target.is_ready())
     }
 
+    /// A version of it that is served; the latest if none is named.
+    pub fn version(&self, version: Option<&str>) -> &EnsembleVersion {
+        let named = version.and_then(|version| self.versions.iter().find(|one| *one.version == *version));
+        named.unwrap_or_else(|| &self.versions[self.versions.len() - 1])
+    }
+
     /// The names of an output's classes: its own, or those of the model that gives it.
     pub fn labels(&self, output: &str) -> Option<&Labels> {
         self.config.labels.get(output).or_else(|| {
@@ -106,9 +132,11 @@ impl Ensemble {
     ///
     /// # Errors
     /// A model that is not served, tensors that do not fit, or that nothing gives.
-    pub(super) fn new(
+    fn new(
+        name: &Arc<str>,
         config: &Arc<config::Ensemble>,
-        find: &dyn Fn(&str, Option<&str>) -> Option<Target>,
+        find: Find<'_>,
+        count: Count<'_>,
     ) -> Result<Self, String> {
         let mut targets = Vec::with_capacity(config.steps.len());
         for step in &config.steps {
@@ -135,7 +163,12 @@ impl Ensemble {
         let inputs = names.iter().filter_map(|name| Some(wires.get(name)?.spec.clone())).collect();
         let signature = Signature { inputs, outputs };
         check_labels(config.labels.keys(), &signature)?;
-        Ok(Self { config: Arc::clone(config), signature, max_batch_size, steps })
+        let numbers = config.versions.iter().map(String::as_str);
+        let numbers = numbers.chain(config.versions.is_empty().then_some(MODEL_VERSION));
+        let version =
+            |number: &str| EnsembleVersion { version: number.into(), statistics: count(name, number) };
+        let versions = numbers.map(version).collect();
+        Ok(Self { config: Arc::clone(config), signature, max_batch_size, steps, versions })
     }
 }
 
@@ -249,7 +282,8 @@ fn join(step: &config::Step, target: Target, wires: &mut BTreeMap<Arc<str>, Wire
     let outputs = step.outputs.iter().map(|(output, name)| (Arc::clone(output), Arc::clone(name))).collect();
     let is_first =
         inputs.iter().all(|(_, name)| wires.get(name).is_some_and(|wire| wire.from == "the caller"));
-    Ok(Step { target, inputs, outputs, is_first })
+    let version = step.version.as_deref().map(Arc::from);
+    Ok(Step { target, version, inputs, outputs, is_first })
 }
 
 /// Every step must be able to run: a circle of steps never could.
@@ -309,7 +343,8 @@ fn declared(tensor: &DeclaredTensor, has_batch: bool) -> TensorSpec {
 /// comes with the reason.
 pub(super) fn join_all(
     configs: &BTreeMap<Arc<str>, Arc<config::Ensemble>>,
-    find: &dyn Fn(&str, Option<&str>) -> Option<Target>,
+    find: Find<'_>,
+    count: Count<'_>,
 ) -> (Joined, BTreeMap<Arc<str>, String>) {
     let mut joined: BTreeMap<Arc<str>, Arc<Ensemble>> = BTreeMap::new();
     loop {
@@ -320,10 +355,12 @@ pub(super) fn join_all(
                 continue;
             }
             let inside = |model: &str, version: Option<&str>| {
-                let ensemble = joined.get(model).map(|ensemble| Target::Ensemble(Arc::clone(ensemble)));
-                ensemble.or_else(|| find(model, version))
+                let Some(ensemble) = joined.get(model) else { return find(model, version) };
+                let is_it =
+                    version.is_none_or(|version| *ensemble.version(Some(version)).version == *version);
+                is_it.then(|| Target::Ensemble(Arc::clone(ensemble)))
             };
-            match Ensemble::new(config, &inside) {
+            match Ensemble::new(name, config, &inside, count) {
                 Ok(ensemble) => drop(joined.insert(Arc::clone(name), Arc::new(ensemble))),
                 Err(what) => drop(failed.insert(Arc::clone(name), what)),
             }

@@ -239,7 +239,7 @@ impl Model {
             }
             _ => self.run_exposed(inputs, call).await,
         };
-        counted.finished(outcome.as_ref().map(drop).map_err(|error| failure(error.kind())));
+        counted.finished(outcome.as_ref().map(drop).map_err(|error| Failure::of(error.kind())));
         outcome
     }
 
@@ -420,20 +420,6 @@ fn policy(config: &config::Model, batching: &Batching) -> Policy {
     match &config.sequence {
         Some(_) => sequence::policy_of_runs(config),
         None => scheduling::policy(config.max_batch_size, batching),
-    }
-}
-
-/// What the statistics call it.
-fn failure(kind: Kind) -> Failure {
-    match kind {
-        Kind::Engine => Failure::Backend,
-        Kind::QueueFull
-        | Kind::QueueTimeout
-        | Kind::TenantLimit
-        | Kind::Deadline
-        | Kind::Draining
-        | Kind::ModelUnavailable => Failure::Rejected,
-        _ => Failure::Other,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The statistics of what is served, as both protocols show them.
 
-use super::Snapshot;
+use super::{Pipeline, Snapshot};
 use crate::error::{Error, Kind, Result};
 use crate::observe::ModelStatistics;
 
@@ -11,8 +11,11 @@ impl Snapshot {
     /// # Errors
     /// [`Kind::NotFound`] for a name or version that is not served.
     pub fn statistics(&self, name: &str, version: &str) -> Result<Vec<ModelStatistics>> {
-        let pipelines =
-            self.pipelines.iter().map(|(name, one)| (name, one.version(), &**one.metrics.statistics()));
+        let of_pipeline = |(name, one)| {
+            let versions = Pipeline::counted(one).into_iter();
+            versions.map(move |(version, statistics)| (name, version, statistics))
+        };
+        let pipelines = self.pipelines.iter().map(|(name, one)| (name, &**one)).flat_map(of_pipeline);
         let models = self.all_models().map(|one| (one.name(), &*one.config().version, &**one.statistics()));
         let all = pipelines.chain(models);
         let mut found: Vec<ModelStatistics> = all

@@ -4,29 +4,32 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Ensemble, Model, Pipeline, Snapshot, Stages};
+use crate::config::defaults::MODEL_VERSION;
 use crate::error::{Error, Kind, Result};
-
-/// The version of a pipeline that says nothing else.
-const PIPELINE_VERSION: &str = "1";
+use crate::observe::Statistics;
 
 impl Pipeline {
-    /// Its versions, ascending. Only an ensemble of a repository can have others than `1`.
-    pub fn versions(&self) -> Vec<&str> {
+    /// Its versions, ascending, with what is counted for each. Only an ensemble can have others
+    /// than `1`.
+    pub(super) fn counted(&self) -> Vec<(&str, &Statistics)> {
         match &self.stages {
-            Stages::Ensemble(ensemble) if !ensemble.config.versions.is_empty() => {
-                ensemble.config.versions.iter().map(String::as_str).collect()
+            Stages::Ensemble(ensemble) => {
+                ensemble.versions.iter().map(|one| (&*one.version, &*one.statistics)).collect()
             }
-            _ => vec![PIPELINE_VERSION],
+            _ => vec![(MODEL_VERSION, self.metrics.statistics())],
         }
+    }
+
+    /// Its versions, ascending.
+    pub fn versions(&self) -> Vec<&str> {
+        self.counted().into_iter().map(|(version, _)| version).collect()
     }
 
     /// Its latest version.
     pub fn version(&self) -> &str {
         match &self.stages {
-            Stages::Ensemble(ensemble) => {
-                ensemble.config.versions.last().map_or(PIPELINE_VERSION, String::as_str)
-            }
-            _ => PIPELINE_VERSION,
+            Stages::Ensemble(ensemble) => &ensemble.version(None).version,
+            _ => MODEL_VERSION,
         }
     }
 }
@@ -78,7 +81,7 @@ impl Snapshot {
         let Some(pipeline) = self.pipelines.get(name) else {
             return self.model(name, version).map(|model| model.triton_config());
         };
-        if version.is_some_and(|version| !version.is_empty() && version != PIPELINE_VERSION) {
+        if version.is_some_and(|version| !version.is_empty() && !pipeline.versions().contains(&version)) {
             return Err(unknown(name, version));
         }
         Ok(super::repository::piped::completed(name, pipeline))

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sluice_batch::{Batch, Entry, Expired, Lateness, Observed, Queue, Work};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::model::Caller;
 use super::outbox::{Outbox, Turn};
 use crate::error::{Error, Kind, Result};
-use crate::observe::{ModelMetrics, Phases, Statistics, Trace, Waiting};
+use crate::observe::{self, ModelMetrics, Phases, Statistics, Trace, Waiting};
 
 /// One request's rows in a model's queue; or a batch of sequences, which is several requests.
 pub(super) struct Job {
@@ -235,7 +235,9 @@ impl Worker {
                 self.refuse(&mut turn, jobs, error)
             }
             Err(Failure::Engine(error)) => {
-                tracing::warn!(%error, "batch failed, its members run apart");
+                if observe::is_failure_written(Some(&self.model_name), "batch_failed") {
+                    tracing::warn!(model = %self.model_name, %error, "batch failed, its members run apart");
+                }
                 self.run_apart(&mut turn, jobs, &watch.interrupt)
             }
         }
@@ -313,7 +315,9 @@ impl Worker {
             }
             _ => Error::new(Kind::Engine, format!("model '{name}' failed to run")),
         };
-        tracing::warn!(model = %name, %error, "run failed");
+        if observe::is_failure_written(Some(name), "run_failed") {
+            tracing::warn!(model = %name, %error, "run failed");
+        }
         answer.with_detail(error.to_string())
     }
 }

@@ -246,6 +246,11 @@ pub const PERMIT_WAIT: Duration = Duration::from_secs(1);
 pub const HOSTCALL_BYTES: u64 = 65 * MIB;
 /// Bounds of the above.
 pub const HOSTCALL_BYTES_RANGE: RangeInclusive<u64> = 64 * KIB..=GIB;
+/// Stack of one call's own code; exceeding it is answered 502. Enough for every program that
+/// is not lost in recursion.
+pub const STACK_BYTES: usize = sluice_sandbox::STACK_BYTES_DEFAULT;
+/// What the above may be.
+pub const STACK_BYTES_ALLOWED: [usize; sluice_sandbox::STACK_BYTES.len()] = sluice_sandbox::STACK_BYTES;
 /// Bytes that one call may log; the rest is dropped and counted. 8 KiB is some 100
 /// lines, and at 1,000 calls a second already 8 MB/s.
 pub const LOG_BYTES: u64 = 8 * KIB;

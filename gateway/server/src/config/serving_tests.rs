@@ -85,6 +85,15 @@ fn steps_make_a_pipeline_and_a_repository_needs_no_file() {
     let config = folder.load(&text("outputs = [\"b\"]")).expect("is fine");
     let PipelineKind::Ensemble(ensemble) = &config.pipelines["p"].kind else { panic!("an ensemble") };
     assert_eq!((ensemble.steps.len(), ensemble.outputs.len()), (1, 1));
+    let config = folder.load(&text("versions = [4, 3]")).expect("is fine");
+    let PipelineKind::Ensemble(ensemble) = &config.pipelines["p"].kind else { panic!("an ensemble") };
+    assert_eq!(ensemble.versions, ["3", "4"]);
+    for wrong in ["[0]", "[1, 1]"] {
+        let problems = folder.problems(&text(&format!("versions = {wrong}")));
+        assert!(problems[0].contains("pipelines.p.versions: must be different"), "{problems:?}");
+    }
+    let staged = "[models.m]\nfile = \"m.onnx\"\n[pipelines.p]\nmodel = \"m\"\nversions = [1]\n";
+    assert!(folder.problems(staged)[0].contains("is for pipelines of steps"));
     assert_eq!(folder.problems(&text("model = \"m\"\non_failure = \"fail\"")).len(), 2);
     assert!(
         folder.problems(&text("").replace("model = \"m\"", "model = \"n\""))[0].contains("no model is named")

@@ -5,6 +5,7 @@
 //! Triton writes the text form of Prometheus, where counters may have any name. In OpenMetrics
 //! a counter ends in `_total`, so these are of the type `unknown`; Prometheus treats both alike.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, PoisonError};
 
@@ -17,9 +18,7 @@ use super::machine::Machine;
 use super::metrics::{Family, Metrics};
 use super::model_statistics::ModelStatistics;
 use super::statistics::Statistics;
-
-/// The version of everything that has none.
-const PIPELINE_VERSION: &str = "1";
+use crate::config::defaults::MODEL_VERSION;
 
 const FAILURES: Family =
     counter("nv_inference_request_failure", "Number of failed inference requests, by reason");
@@ -85,23 +84,10 @@ fn micros(nanoseconds: u64) -> u64 {
 struct Served {
     name: Arc<str>,
     version: Arc<str>,
-    statistics: Counters,
-}
-
-/// Whose statistics they are.
-enum Counters {
-    Model(Arc<Statistics>),
-    Pipeline(Arc<super::metrics::PipelineMetrics>),
+    statistics: Arc<Statistics>,
 }
 
 impl Served {
-    fn statistics(&self) -> &Statistics {
-        match &self.statistics {
-            Counters::Model(statistics) => statistics,
-            Counters::Pipeline(pipeline) => pipeline.statistics(),
-        }
-    }
-
     fn labels(&self) -> [(&'static str, &str); 2] {
         [("model", &*self.name), ("version", &*self.version)]
     }
@@ -116,7 +102,7 @@ impl Collector for TritonMetrics {
         let out = &mut encoder;
         let served = self.served();
         let read: Vec<ModelStatistics> =
-            served.iter().map(|one| one.statistics().read(&one.name, &one.version)).collect();
+            served.iter().map(|one| one.statistics.read(&one.name, &one.version)).collect();
         for (name, value) in &ROWS {
             let mut lines = family(out, name)?;
             for (one, read) in served.iter().zip(&read) {
@@ -126,17 +112,17 @@ impl Collector for TritonMetrics {
         let mut lines = family(out, &FAILURES)?;
         for one in &served {
             let [model, version] = one.labels();
-            for (reason, count) in one.statistics().failed() {
+            for (reason, count) in one.statistics.failed() {
                 labelled(&mut lines, &[model, version, ("reason", reason)])?.encode_gauge(&count)?;
             }
         }
         let mut lines = family(out, &PENDING)?;
         for one in &served {
-            labelled(&mut lines, &one.labels())?.encode_gauge(&one.statistics().waiting())?;
+            labelled(&mut lines, &one.labels())?.encode_gauge(&one.statistics.waiting())?;
         }
         let mut lines = family(out, &LOAD)?;
-        for one in served.iter().filter(|one| matches!(one.statistics, Counters::Model(_))) {
-            let seconds = one.statistics().load_time().as_secs_f64();
+        for one in served.iter().filter(|one| !one.statistics.load_time().is_zero()) {
+            let seconds = one.statistics.load_time().as_secs_f64();
             labelled(&mut lines, &one.labels())?.encode_gauge(&seconds)?;
         }
         let machine = Machine::now();
@@ -153,19 +139,22 @@ impl Collector for TritonMetrics {
 }
 
 impl TritonMetrics {
-    /// Versions of models that are loaded, and pipelines.
+    /// Versions of models and ensembles that are loaded, and the pipelines that have none.
     fn served(&self) -> Vec<Served> {
         let named = self.0.named.read().unwrap_or_else(PoisonError::into_inner);
-        let pipelines = named.pipelines.iter().filter(|(name, _)| !named.models.contains_key(*name));
-        let pipelines = pipelines.map(|(name, pipeline)| Served {
-            name: Arc::clone(name),
-            version: PIPELINE_VERSION.into(),
-            statistics: Counters::Pipeline(Arc::clone(pipeline)),
-        });
-        let models = named.statistics.iter().filter_map(|((name, version), statistics)| {
-            let statistics = Counters::Model(statistics.upgrade()?);
+        let versions = named.statistics.iter().filter_map(|((name, version), statistics)| {
+            let statistics = statistics.upgrade()?;
             Some(Served { name: Arc::clone(name), version: Arc::clone(version), statistics })
         });
-        pipelines.chain(models).collect()
+        let mut served: Vec<Served> = versions.collect();
+        let known: BTreeSet<Arc<str>> = served.iter().map(|one| Arc::clone(&one.name)).collect();
+        let has_none = |name: &Arc<str>| !named.models.contains_key(name) && !known.contains(name);
+        let pipelines = named.pipelines.iter().filter(|(name, _)| has_none(name));
+        served.extend(pipelines.map(|(name, pipeline)| Served {
+            name: Arc::clone(name),
+            version: MODEL_VERSION.into(),
+            statistics: Arc::clone(pipeline.statistics()),
+        }));
+        served
     }
 }

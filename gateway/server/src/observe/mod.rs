@@ -21,6 +21,7 @@ mod model_statistics;
 mod pipeline_metrics;
 mod plugin_spans;
 mod process;
+mod repeats;
 mod request_trace;
 mod statistics;
 mod trace_file;
@@ -46,6 +47,7 @@ pub use model_statistics::{
     ResponseStatistics,
 };
 pub use plugin_spans::PluginSpans;
+pub use repeats::is_failure_written;
 pub use request_trace::{Change, Trace, TraceChange, TraceSettings, Tracer};
 pub use statistics::{Counted, Failure, PartOutcome, Phases, Statistics, Waiting};
 pub use traces::{FLUSH_TIMEOUT, SpanCounters, check_endpoint, set_parent, trace_id};

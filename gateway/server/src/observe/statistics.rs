@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::error::Kind;
+
 use super::model_statistics::{
     BatchStatistics, DurationStatistics, InferenceStatistics, ModelStatistics, PartStatistics,
     ResponseStatistics,
@@ -43,6 +45,20 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// What a failure of this kind counts as.
+    pub fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Engine => Self::Backend,
+            Kind::QueueFull
+            | Kind::QueueTimeout
+            | Kind::TenantLimit
+            | Kind::Deadline
+            | Kind::Draining
+            | Kind::ModelUnavailable => Self::Rejected,
+            _ => Self::Other,
+        }
+    }
+
     pub(super) const ALL: [(Self, &'static str); 4] = [
         (Self::Rejected, "REJECTED"),
         (Self::Cancelled, "CANCELED"),

@@ -3,31 +3,55 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use sluice_tensor::{NamedTensor, Tensor};
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::{Call, check};
 use crate::catalog::{Ensemble, Step, Target};
 use crate::error::{Error, Kind, Result};
+use crate::observe::{Failure, Phases};
 
-/// Checks the inputs and runs every step. The outputs are in the ensemble's order.
+/// Checks the inputs and runs every step, as the version that is asked for, which counts it.
+/// The outputs are in the ensemble's order.
 ///
 /// # Errors
 /// [`Kind::BadShape`] for inputs that do not fit the ensemble or its first models; whatever
 /// a model fails with.
-pub(super) fn run<'a>(
+pub(super) async fn run(
+    name: &str,
+    ensemble: &Ensemble,
+    version: Option<&str>,
+    call: &Call,
+    mut inputs: Vec<NamedTensor>,
+) -> Result<Vec<NamedTensor>> {
+    let checked = ensemble.signature.check_inputs(name, &mut inputs, ensemble.max_batch_size);
+    let rows = checked.map_err(|error| Error::new(Kind::BadShape, error.to_string()))?;
+    let statistics = &ensemble.version(version).statistics;
+    let counted = statistics.request(call.deadline);
+    let started = Instant::now();
+    let outcome = run_steps(name, ensemble, call, inputs).await;
+    if outcome.is_ok() {
+        // Its steps wait and compute; of the ensemble there is only the whole of it.
+        let phases = Phases { infer: started.elapsed(), ..Phases::default() };
+        statistics.executed(1, rows, Duration::ZERO, phases);
+    }
+    counted.finished(outcome.as_ref().map(drop).map_err(|error| Failure::of(error.kind())));
+    outcome
+}
+
+/// Runs every step with inputs that fit.
+fn run_steps<'a>(
     name: &'a str,
     ensemble: &'a Ensemble,
     call: &'a Call,
-    mut inputs: Vec<NamedTensor>,
+    inputs: Vec<NamedTensor>,
 ) -> BoxFuture<'a, Result<Vec<NamedTensor>>> {
     Box::pin(async move {
-        let rows_max = ensemble.max_batch_size;
-        let checked = ensemble.signature.check_inputs(name, &mut inputs, rows_max);
-        checked.map_err(|error| Error::new(Kind::BadShape, error.to_string()))?;
         let mut known: BTreeMap<Arc<str>, Tensor> =
             inputs.into_iter().map(|input| (input.name, input.tensor)).collect();
         let mut waiting: Vec<&Step> = ensemble.steps.iter().collect();
@@ -72,7 +96,7 @@ async fn run_step(
     inputs: Vec<NamedTensor>,
 ) -> Result<Vec<(Arc<str>, Tensor)>> {
     let outcome = match &step.target {
-        Target::Ensemble(ensemble) => run(name, ensemble, call, inputs).await,
+        Target::Ensemble(ensemble) => run(name, ensemble, step.version.as_deref(), call, inputs).await,
         Target::Model(model) => {
             let span = tracing::debug_span!("infer", model = &**model.name());
             let work = async { model.infer(check(model, inputs)?, call).await };

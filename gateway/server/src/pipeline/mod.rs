@@ -102,7 +102,8 @@ async fn run_beside_guests(
     };
     let (own, call) = (Arc::clone(pipeline), call.clone());
     // Made once where it stays: it is large, and goes from hand to hand.
-    let work = Box::pin(async move { run_pipeline(&own, &call, request, parts, coming).await }.in_current_span());
+    let work =
+        Box::pin(async move { run_pipeline(&own, &call, request, parts, coming).await }.in_current_span());
     match pipeline.threads.run(work).await {
         Ok(answer) => answer,
         Err(error) => Err(Error::new(Kind::Internal, "internal error").with_detail(error.to_string())),
@@ -162,7 +163,8 @@ async fn run_stages(
     let (pre, model, post) = match &pipeline.stages {
         Stages::Staged { pre, model, post } => (pre, model, post),
         Stages::Ensemble(joined) => {
-            let outputs = ensemble::run(&pipeline.name, joined, call, tensors_of(request)?).await?;
+            let (name, version) = (&pipeline.name, call.version.as_deref());
+            let outputs = ensemble::run(name, joined, version, call, tensors_of(request)?).await?;
             return Ok(Some(Answer::Tensors(outputs)));
         }
         Stages::Whole { .. } => return handle(pipeline, call, request, versions, parts).await,
@@ -335,7 +337,7 @@ async fn timed<T>(
         if failed {
             plugin.log.failure(&call.request_id, hook::outcome(&error), &error.to_string());
         }
-        let error = hook::to_error(&error, &plugin.name, &plugin.version);
+        let error = hook::to_error(&error, &plugin.name, &plugin.version).of_plugin(&plugin.name);
         Failed { error, stage: failed.then_some(stage) }
     })
 }

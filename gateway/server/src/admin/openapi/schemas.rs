@@ -225,6 +225,7 @@ fn limits() -> Value {
     object(json!({
         "memory_bytes": count(),
         "memory_total_bytes": count(),
+        "stack_bytes": count(),
         "call_timeout_ms": count(),
         "init_timeout_ms": count(),
         "concurrency": count(),

@@ -468,6 +468,7 @@ pub(in crate::catalog) fn options(
         answer_bytes_max: config.answer_bytes_max,
         resources: config.resources,
         memory_total_bytes: config.memory_total_bytes,
+        stack_bytes: config.stack_bytes,
     };
     PluginOptions {
         name: Arc::clone(&config.name),

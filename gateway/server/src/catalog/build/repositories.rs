@@ -112,7 +112,8 @@ impl Build<'_> {
             let model = of_versions.or_else(|| models.get(name).filter(is_it));
             model.map(|model| Target::Model(Arc::clone(model)))
         };
-        let (joined, failed) = join_all(&configs, &find);
+        let (joined, failed) =
+            join_all(&configs, &find, &|name, version| self.builder.metrics.statistics(name, version));
         for (name, what) in failed {
             let Some(entry) = all.entries.get_mut(&name) else {
                 self.problems.push(Problem::new(format!("pipelines.{name}"), what));

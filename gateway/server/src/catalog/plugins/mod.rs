@@ -16,11 +16,13 @@
 //! | `traffic` | splits and shadows |
 //! | `bake` | watches new versions, and takes back those that fail |
 //! | `refusals` | what was refused, in the audit log |
+//! | `knocks` | the same of what no handler has seen, and reloads |
 //! | `now` | what is under way, for operators |
 //! | `view` | what the admin API shows |
 
 mod actor;
 mod bake;
+mod knocks;
 mod moves;
 mod now;
 mod refusals;
@@ -34,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 pub use actor::Actor;
+pub use knocks::Knock;
 pub use upload::{Upload, Uploaded};
 
 use tokio::sync::Semaphore;
@@ -67,6 +70,8 @@ pub struct Plugins {
     /// Who loads versions, by the names of tokens.
     loading: Mutex<BTreeMap<Arc<str>, Arc<Semaphore>>>,
     refusals: Refusals,
+    /// Of those who did not get past the door.
+    turned_away: Refusals,
 }
 
 /// What is to be changed.
@@ -128,7 +133,8 @@ impl Plugins {
             baking: Mutex::default(),
             taken_back: Mutex::default(),
             loading: Mutex::default(),
-            refusals: Refusals::default(),
+            refusals: Refusals::of_tokens(),
+            turned_away: Refusals::at_the_door(),
         })
     }
 

@@ -12,21 +12,32 @@ use super::{Actor, Plugins, panicked};
 use crate::error::{Error, Result};
 use crate::wire_error::wire_error;
 
-/// Refusals of one token that are written at once. A person who tries things does not come
-/// near it; a script that goes on trying does, and then the log has the point already.
-const AT_ONCE: u32 = 60;
+/// How many refusals are written of one key: a token, or a token and a route.
+pub(super) struct Pace {
+    /// So many at once.
+    at_once: u32,
+    /// Time until one more.
+    next: Duration,
+    /// Keys that are counted; whoever was quiet longest makes room.
+    keys_max: usize,
+}
 
-/// Time until one more is written. At this pace one token takes a day and more to fill the
-/// ten thousand lines that are kept.
-const PACE: Duration = Duration::from_secs(10);
+/// Refusals of one token. A person who tries things does not come near the sixty; a script
+/// that goes on trying does, and then the log has the point already. At this pace one token
+/// takes a day and more to fill the ten thousand lines that are kept. The tokens come from
+/// the configuration, so there are not many.
+const OF_A_TOKEN: Pace = Pace { at_once: 60, next: Duration::from_secs(10), keys_max: 1_024 };
 
-/// Tokens whose refusals are counted. The names come from the configuration, so there are
-/// not many; a configuration with more forgets who was quiet longest.
-const TOKENS_MAX: usize = 1_024;
+/// Refusals at the door, of one token (or of all who have none) on one route. The tenth says
+/// nothing that the first did not, and strangers must not push out of the log what others
+/// did: on all fourteen routes together, two thousand lines a day.
+const AT_THE_DOOR: Pace = Pace { at_once: 10, next: Duration::from_mins(10), keys_max: 4_096 };
 
-/// How many refusals of each token may still be written.
-#[derive(Default)]
-pub(super) struct Refusals(Mutex<BTreeMap<Arc<str>, Allowance>>);
+/// How many refusals of each key may still be written.
+pub(super) struct Refusals {
+    pace: Pace,
+    keys: Mutex<BTreeMap<Arc<str>, Allowance>>,
+}
 
 struct Allowance {
     left: f64,
@@ -36,19 +47,30 @@ struct Allowance {
 }
 
 impl Refusals {
-    /// Whether one more of this token is written: then how many before it were not.
-    fn admit(&self, token: &Arc<str>, now: Instant) -> Option<u64> {
-        let mut tokens = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if tokens.len() >= TOKENS_MAX && !tokens.contains_key(token) {
-            let quiet = tokens.iter().min_by_key(|(_, allowance)| allowance.at).map(|(name, _)| name.clone());
+    /// Of tokens that were let in.
+    pub(super) fn of_tokens() -> Self {
+        Self { pace: OF_A_TOKEN, keys: Mutex::default() }
+    }
+
+    /// Of whoever was not.
+    pub(super) fn at_the_door() -> Self {
+        Self { pace: AT_THE_DOOR, keys: Mutex::default() }
+    }
+
+    /// Whether one more of this key is written: then how many before it were not.
+    pub(super) fn admit(&self, key: &Arc<str>, now: Instant) -> Option<u64> {
+        let Pace { at_once, next, keys_max } = self.pace;
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        if keys.len() >= keys_max && !keys.contains_key(key) {
+            let quiet = keys.iter().min_by_key(|(_, allowance)| allowance.at).map(|(name, _)| name.clone());
             if let Some(quiet) = quiet {
-                tokens.remove(&quiet);
+                keys.remove(&quiet);
             }
         }
-        let full = Allowance { left: f64::from(AT_ONCE), at: now, unwritten: 0 };
-        let allowance = tokens.entry(Arc::clone(token)).or_insert(full);
-        let grown = now.saturating_duration_since(allowance.at).as_secs_f64() / PACE.as_secs_f64();
-        allowance.left = (allowance.left + grown).min(f64::from(AT_ONCE));
+        let full = Allowance { left: f64::from(at_once), at: now, unwritten: 0 };
+        let allowance = keys.entry(Arc::clone(key)).or_insert(full);
+        let grown = now.saturating_duration_since(allowance.at).as_secs_f64() / next.as_secs_f64();
+        allowance.left = (allowance.left + grown).min(f64::from(at_once));
         allowance.at = now;
         if allowance.left < 1.0 {
             allowance.unwritten += 1;
@@ -57,6 +79,11 @@ impl Refusals {
         allowance.left -= 1.0;
         Some(std::mem::take(&mut allowance.unwritten))
     }
+}
+
+/// What a line says of those before it that are missing.
+pub(super) fn unwritten_before(count: u64) -> Option<String> {
+    (count > 0).then(|| format!("{count} refusals before this one are not written"))
 }
 
 impl Plugins {
@@ -78,7 +105,7 @@ impl Plugins {
     /// Writes down that somebody tried, and what came of it.
     fn note_attempt(&self, store: &Store, actor: &Actor, action: &'static str, target: &str, outcome: &str) {
         let Some(unwritten) = self.refusals.admit(&actor.identity.name, Instant::now()) else { return };
-        let from = (unwritten > 0).then(|| format!("{unwritten} refusals before this one are not written"));
+        let from = unwritten_before(unwritten);
         if let Err(error) = store.note(actor.audit(action, target, from, None, outcome)) {
             tracing::error!(%error, "a refusal could not be written to the audit log");
         }
@@ -153,12 +180,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobodys_refusals_push_out_what_others_did() {
-        let refusals = Refusals::default();
+        let refusals = Refusals::of_tokens();
         let (flood, other): (Arc<str>, Arc<str>) = ("flood".into(), "other".into());
         let written = (0..10_000).filter(|_| refusals.admit(&flood, Instant::now()).is_some()).count();
         assert_eq!(written, 60, "of ten thousand at once");
         assert_eq!(refusals.admit(&other, Instant::now()), Some(0), "another token has its own");
-        tokio::time::advance(PACE).await;
+        tokio::time::advance(OF_A_TOKEN.next).await;
         assert_eq!(refusals.admit(&flood, Instant::now()), Some(9_940), "the next one tells of the others");
         assert_eq!(refusals.admit(&flood, Instant::now()), None);
     }

@@ -100,6 +100,8 @@ pub struct LimitsView {
     pub memory_bytes: usize,
     /// Memory of all instances.
     pub memory_total_bytes: usize,
+    /// Stack of one call's own code.
+    pub stack_bytes: usize,
     /// Time of one call.
     pub call_timeout_ms: u128,
     /// Time of the trial.
@@ -434,6 +436,7 @@ fn limits(config: &config::Plugin) -> LimitsView {
     LimitsView {
         memory_bytes: config.memory_bytes,
         memory_total_bytes: config.memory_total_bytes,
+        stack_bytes: config.stack_bytes,
         call_timeout_ms: config.call_timeout.as_millis(),
         init_timeout_ms: config.init_timeout.as_millis(),
         concurrency: config.concurrency,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_batch::{Mode, PRIORITY_LEVELS_MAX, QueuePolicy, TimeoutAction};
+use sluice_batch::{Mode, PRIORITY_LEVELS_MAX, QueuePolicy, RunShare, TimeoutAction};
 
 use crate::config::triton::{self, DynamicBatching, InstanceGroup};
-use crate::config::{self, BatchWeight, Batching, defaults as d};
+use crate::config::{BatchWeight, Batching, defaults as d};
 
 /// Requests that may wait where Triton's default is any number: more than the gateway lets
 /// in at a time.
@@ -25,6 +25,7 @@ pub(super) fn batching(
     asked: Option<&DynamicBatching>,
     rows_max: usize,
     resources: BTreeMap<Arc<str>, usize>,
+    run_share: RunShare,
 ) -> Result<Batching, String> {
     let default = DynamicBatching::default();
     let asked = asked.unwrap_or(&default);
@@ -65,7 +66,7 @@ pub(super) fn batching(
         weight: BatchWeight::Rows,
         max_batch_weight: 0,
         resources,
-        run_share: 1,
+        run_share,
         tenants: BTreeMap::new(),
     })
 }
@@ -77,27 +78,33 @@ pub(super) fn batching(
 /// Groups that differ, or more than there is.
 pub(super) fn resources(
     groups: &[InstanceGroup],
-    engine: &config::Engine,
+    there: &BTreeMap<Arc<str>, usize>,
 ) -> Result<BTreeMap<Arc<str>, usize>, String> {
     let mut resources = BTreeMap::new();
     let Some(first) = groups.first() else { return Ok(resources) };
-    if groups.iter().any(|group| group.rate_limiter.resources != first.rate_limiter.resources) {
+    if groups.iter().any(|group| group.rate_limiter != first.rate_limiter) {
         return Err("instance_group.rate_limiter differs among groups: give all of them the same".to_owned());
     }
     for asked in &first.rate_limiter.resources {
-        let Some((name, there)) = engine.resources.get_key_value(asked.name.as_str()) else {
+        let Some((name, bound)) = there.get_key_value(asked.name.as_str()) else {
             tracing::info!(resource = asked.name, "no [engine.resources] bounds a model's resource");
             continue;
         };
         let count = usize::try_from(asked.count.max(1)).unwrap_or(usize::MAX);
-        if count > *there {
+        if count > *bound {
             return Err(format!(
-                "instance_group.rate_limiter.resources has {count} of '{name}', and [engine.resources] {there}"
+                "instance_group.rate_limiter.resources has {count} of '{name}', and [engine.resources] {bound}"
             ));
         }
         resources.insert(Arc::clone(name), count);
     }
     Ok(resources)
+}
+
+/// The share of the time of a model's runs, where they wait for others': its groups, which do
+/// not differ, say it as a priority.
+pub(super) fn run_share(groups: &[InstanceGroup]) -> RunShare {
+    groups.first().map_or_else(RunShare::default, |group| RunShare::of_priority(group.rate_limiter.priority))
 }
 
 fn fault(field: &str, is: impl std::fmt::Display, most: impl std::fmt::Display) -> String {
@@ -156,7 +163,18 @@ mod tests {
 
     fn of(text: &str) -> Result<Batching, String> {
         let parsed = parse_text(&format!("dynamic_batching {{ {text} }}")).expect(text);
-        batching(parsed.config.dynamic_batching.as_ref(), 8, BTreeMap::new())
+        batching(parsed.config.dynamic_batching.as_ref(), 8, BTreeMap::new(), RunShare::default())
+    }
+
+    #[test]
+    fn the_priority_of_instances_is_the_models_share() {
+        let of = |text: &str| run_share(&parse_text(text).expect(text).config.instance_group);
+        assert_eq!(of("instance_group { rate_limiter { priority: 3 } }"), RunShare::of_priority(3));
+        assert_eq!(of("instance_group { count: 2 }"), RunShare::default());
+        assert_eq!(of(""), RunShare::default());
+        let differ = "instance_group [{ rate_limiter { priority: 3 } }, { rate_limiter { priority: 1 } }]";
+        let groups = parse_text(differ).expect("valid").config.instance_group;
+        assert!(resources(&groups, &BTreeMap::new()).expect_err("differ").contains("differs"));
     }
 
     #[test]

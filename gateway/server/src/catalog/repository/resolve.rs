@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use sluice_tensor::TENSOR_BYTES_MAX;
 
+use super::batching::{batching, resources, run_share};
 use super::layout::Folder;
 use super::overrides::FileOverrides;
 use crate::catalog::files;
@@ -140,7 +141,8 @@ fn template(origin: &Origin<'_>, folder: &Folder, config: &ModelConfig) -> Resul
     let threads = config.parameters.get("intra_op_thread_count").map(|it| it.string_value.parse());
     let threads = threads.transpose().map_err(|_| "parameters.intra_op_thread_count is not a number")?;
     let instances = instances(config)?;
-    let resources = super::batching::resources(&config.instance_group, origin.engine)?;
+    let groups = &config.instance_group;
+    let (resources, run_share) = (resources(groups, &origin.engine.resources)?, run_share(groups));
     let asked = config.sequence_batching.as_ref();
     let sequence =
         asked.map(|asked| super::sequence::sequence(asked, folder, most_rows, instances)).transpose()?;
@@ -154,7 +156,7 @@ fn template(origin: &Origin<'_>, folder: &Folder, config: &ModelConfig) -> Resul
         spinning: origin.engine.spinning,
         max_batch_size: most_rows,
         response_cache: config.response_cache.is_some_and(|cache| cache.enable),
-        batching: super::batching::batching(config.dynamic_batching.as_ref(), most_rows, resources)?,
+        batching: batching(config.dynamic_batching.as_ref(), most_rows, resources, run_share)?,
         padding: None,
         sequence,
         presentation: Presentation {

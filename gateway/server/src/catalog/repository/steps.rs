@@ -70,6 +70,15 @@ pub(in crate::catalog) fn composing(folder: &Folder, source: &Source) -> Vec<Arc
     steps.into_iter().take(STEPS_MAX).map(|step| step.model_name.into()).collect()
 }
 
+/// What Triton calls the choice of its versions, where no `config.pbtxt` says it.
+fn version_policy(config: &config::Ensemble) -> Value {
+    let numbers: Vec<u64> = config.versions.iter().filter_map(|version| version.parse().ok()).collect();
+    match config.repository.is_some() || numbers.is_empty() {
+        true => json!({ "latest": { "num_versions": 1 } }),
+        false => json!({ "specific": { "versions": numbers } }),
+    }
+}
+
 /// The configuration of an ensemble as Triton shows it.
 pub(in crate::catalog) fn completed(name: &str, ensemble: &Ensemble) -> Value {
     let mut set = ensemble.config.triton.as_deref().cloned().unwrap_or_default();
@@ -84,7 +93,7 @@ pub(in crate::catalog) fn completed(name: &str, ensemble: &Ensemble) -> Value {
     let fill = [
         ("name", json!(name)),
         ("platform", json!("ensemble")),
-        ("version_policy", json!({ "latest": { "num_versions": 1 } })),
+        ("version_policy", version_policy(&ensemble.config)),
         ("optimization", json!({})),
         ("max_batch_size", json!(ensemble.max_batch_size)),
         ("input", super::resolve::tensors(&ensemble.signature.inputs, has_batch)),

@@ -35,6 +35,15 @@ enum Failure {
     Gone(Error),
 }
 
+/// What came of a member: for its sequence, and for its caller.
+struct Landed {
+    outcome: Outcome<State>,
+    reply: oneshot::Sender<Answer>,
+    answer: Answer,
+}
+
+type Answer = Result<Vec<NamedTensor>>;
+
 impl Lane {
     pub(super) fn spawn(self) -> io::Result<()> {
         // Linux shows the first 15 bytes of a thread's name.
@@ -44,17 +53,24 @@ impl Lane {
 
     fn work(self) {
         while let Some(flight) = self.sequences.next(self.number) {
-            let (outcomes, is_gone) = self.fly(flight);
+            let (landed, is_gone) = self.fly(flight);
+            let split = |one: Landed| (one.outcome, (one.reply, one.answer));
+            let (outcomes, answers): (Vec<_>, Vec<_>) = landed.into_iter().map(split).unzip();
             self.sequences.finish(self.number, outcomes);
             if is_gone {
                 tracing::warn!(model = %self.model, lane = self.number, "sequences end: their instance is gone");
                 self.sequences.abandon(self.number);
             }
+            // Whoever has an answer finds its sequence as the answer says it is.
+            for (reply, answer) in answers {
+                // The caller may have left meanwhile: its sequence goes on all the same.
+                let _ = reply.send(answer);
+            }
         }
     }
 
-    /// Runs a batch. Gives an outcome for each member, and whether the instance is gone.
-    fn fly(&self, flight: Flight<Key, Request, State>) -> (Vec<Outcome<State>>, bool) {
+    /// Runs a batch. Gives what came of each member, and whether the instance is gone.
+    fn fly(&self, flight: Flight<Key, Request, State>) -> (Vec<Landed>, bool) {
         let Flight { rows, mut members } = flight;
         members.iter_mut().for_each(|member| member.payload.waiting = None);
         let failed = match self.run(rows, &members) {
@@ -80,22 +96,17 @@ impl Lane {
         }
     }
 
-    fn fly_apart(
-        &self,
-        rows: usize,
-        members: Vec<Member<Key, Request, State>>,
-    ) -> (Vec<Outcome<State>>, bool) {
+    fn fly_apart(&self, rows: usize, members: Vec<Member<Key, Request, State>>) -> (Vec<Landed>, bool) {
         let mut is_gone = false;
-        let outcomes =
-            members.into_iter().map(|member| match self.run(rows, std::slice::from_ref(&member)) {
-                Ok(outputs) => self.land(member, &outputs),
-                Err(Failure::Run(error)) => refuse(member, &error),
-                Err(Failure::Gone(error)) => {
-                    is_gone = true;
-                    refuse(member, &error)
-                }
-            });
-        (outcomes.collect(), is_gone)
+        let landed = members.into_iter().map(|member| match self.run(rows, std::slice::from_ref(&member)) {
+            Ok(outputs) => self.land(member, &outputs),
+            Err(Failure::Run(error)) => refuse(member, &error),
+            Err(Failure::Gone(error)) => {
+                is_gone = true;
+                refuse(member, &error)
+            }
+        });
+        (landed.collect(), is_gone)
     }
 
     /// Has the instance run the members in one batch, and waits for the outputs.
@@ -154,34 +165,31 @@ impl Lane {
         }
     }
 
-    /// Answers a member with its part of the outputs.
-    fn land(&self, member: Member<Key, Request, State>, outputs: &[NamedTensor]) -> Outcome<State> {
-        match self.plan.scatter(outputs, member.row) {
+    /// Cuts a member's part out of the outputs.
+    fn land(&self, member: Member<Key, Request, State>, outputs: &[NamedTensor]) -> Landed {
+        let (outcome, answer) = match self.plan.scatter(outputs, member.row) {
             Ok((seen, state)) => {
                 if let Some(trace) = &member.payload.trace {
                     trace.tensors("TENSOR_BACKEND_OUTPUT", &seen);
                 }
-                // The caller may have left meanwhile: its sequence goes on all the same.
-                let _ = member.payload.reply.send(Ok(seen));
-                Outcome::Ran(state)
+                (Outcome::Ran(state), Ok(seen))
             }
             Err(Unfit::TooLarge { bytes, max }) => {
                 let (model, id) = (&self.model, &member.payload.shown_id);
                 let message = format!(
                     "sequence {id} of model '{model}' has ended: its state has {bytes} bytes, {max} are allowed"
                 );
-                let _ = member.payload.reply.send(Err(Error::new(Kind::TooLarge, message)));
-                Outcome::Ended(EndedBy::State)
+                (Outcome::Ended(EndedBy::State), Err(Error::new(Kind::TooLarge, message)))
             }
             Err(Unfit::Wrong(what)) => {
                 let message = format!("model '{}' failed to run", self.model);
-                refuse(member, &Error::new(Kind::Engine, message).with_detail(what))
+                (Outcome::Failed, Err(Error::new(Kind::Engine, message).with_detail(what)))
             }
-        }
+        };
+        Landed { outcome, reply: member.payload.reply, answer }
     }
 }
 
-fn refuse(member: Member<Key, Request, State>, error: &Error) -> Outcome<State> {
-    let _ = member.payload.reply.send(Err(error.clone()));
-    Outcome::Failed
+fn refuse(member: Member<Key, Request, State>, error: &Error) -> Landed {
+    Landed { outcome: Outcome::Failed, reply: member.payload.reply, answer: Err(error.clone()) }
 }

@@ -96,7 +96,6 @@ mod tests {
             "input { allow_ragged_batch: true }",
             "instance_group { gpus: 0 }",
             "model_operations { op_library_filename: \"a.so\" }",
-            "instance_group { rate_limiter { priority: 2 } }",
             "model_repository_agents { agents { } }",
             "max_batch_size: -1",
             "instance_group { passive: true }",

@@ -23,8 +23,6 @@ struct Refused {
 enum When {
     /// Anything but false, zero or empty.
     Set,
-    /// A number above this.
-    Above(u64),
     /// Another text than one of these.
     NotOneOf(&'static [&'static str]),
 }
@@ -71,11 +69,6 @@ const REFUSED: &[Refused] = &[
     Refused { path: "instance_group.secondary_devices", when: When::Set, advice: DEVICES },
     Refused { path: "instance_group.profile", when: When::Set, advice: "profiles are TensorRT's: remove it" },
     Refused { path: "instance_group.passive", when: When::Set, advice: "every instance runs: remove it" },
-    Refused {
-        path: "instance_group.rate_limiter.priority",
-        when: When::Above(1),
-        advice: "models have shares of the time instead ([models.X.batching] run_share in our own file): remove it",
-    },
     Refused {
         path: "optimization.execution_accelerators.cpu_execution_accelerator",
         when: When::Set,
@@ -134,7 +127,6 @@ pub(super) fn check(set: &Map<String, Json>) -> Verdict {
         visit(set, rule.path, &mut |value| {
             let is_refused = match rule.when {
                 When::Set => !is_empty(value),
-                When::Above(most) => value.as_u64().is_some_and(|number| number > most),
                 When::NotOneOf(allowed) => value.as_str().is_some_and(|text| !allowed.contains(&text)),
             };
             if is_refused && found.is_none() {

@@ -177,6 +177,8 @@ pub struct InstanceGroup {
 pub struct RateLimiter {
     /// Named resources.
     pub resources: Vec<Resource>,
+    /// 1 is the highest, 2 has half of its chances; 0 is 1.
+    pub priority: u32,
 }
 
 /// Units of a resource.

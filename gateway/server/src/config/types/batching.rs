@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use sluice_batch::{Mode, QueuePolicy};
+use sluice_batch::{Mode, QueuePolicy, RunShare};
 
 /// How a model's requests are batched, beside its largest batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -38,7 +38,7 @@ pub struct Batching {
     /// Units of resources, by name, that a run takes.
     pub resources: BTreeMap<Arc<str>, usize>,
     /// The model's share of the time, where runs of models wait for each other.
-    pub run_share: u32,
+    pub run_share: RunShare,
     /// Shares of tenants that do not have the share 1.
     pub tenants: BTreeMap<Arc<str>, u32>,
 }

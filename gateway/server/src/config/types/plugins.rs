@@ -48,6 +48,8 @@ pub struct Plugin {
     pub concurrency: usize,
     /// Memory of all its instances together, in bytes.
     pub memory_total_bytes: usize,
+    /// Stack of one call's own code, in bytes.
+    pub stack_bytes: usize,
     /// Stores it may use.
     pub stores: Vec<Arc<str>>,
     /// Models it may call.
@@ -89,6 +91,7 @@ impl super::Config {
             reuse: 1,
             memory_bytes: bytes(d::PLUGIN_MEMORY).min(self.sandbox.memory_bytes_max),
             memory_total_bytes: bytes(d::PLUGIN_MEMORY_TOTAL),
+            stack_bytes: d::STACK_BYTES,
             call_timeout: d::CALL_TIMEOUT,
             init_timeout: d::INIT_TIMEOUT,
             host_wait_max: d::HOST_WAIT,

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_batch::{Mode, PRIORITY_LEVELS_MAX, QueuePolicy, RUN_SHARE_MAX, TENANT_WEIGHT_MAX, TimeoutAction};
+use sluice_batch::{
+    Mode, PRIORITY_LEVELS_MAX, QueuePolicy, RUN_SHARE_MAX, RunShare, TENANT_WEIGHT_MAX, TimeoutAction,
+};
 
 use super::super::checker::{At, Checker};
 use super::super::defaults as d;
@@ -51,7 +53,13 @@ pub(super) fn batching(
         weight: file.weight.unwrap_or_default(),
         max_batch_weight: weight_max,
         resources: demanded(check, at, &file.resources, engine),
-        run_share: check.number(at, "run_share", file.run_share, 1, &(1..=u64::from(RUN_SHARE_MAX))),
+        run_share: RunShare::of(check.number(
+            at,
+            "run_share",
+            file.run_share,
+            1,
+            &(1..=u64::from(RUN_SHARE_MAX)),
+        )),
         tenants: tenants(check, at, &file.tenants),
     }
 }

@@ -1,6 +1,6 @@
 //! Pipelines of steps: models joined by the names of tensors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::super::checker::{At, Checker};
@@ -54,9 +54,21 @@ pub(super) fn ensemble(
         inputs: tensors(check, at, "inputs", &file.inputs),
         outputs,
         labels: labels(check, at, &file.labels),
+        versions: versions(check, at, &file.versions),
         steps,
         ..Ensemble::default()
     })))
+}
+
+/// The versions that it has, ascending.
+fn versions(check: &mut Checker<'_>, at: At<'_>, file: &[u64]) -> Vec<String> {
+    let numbers: BTreeSet<u64> = file.iter().copied().collect();
+    if file.len() > d::VERSIONS_MAX {
+        check.problem(at, "versions", format!("has more than {} entries", d::VERSIONS_MAX));
+    } else if numbers.len() < file.len() || numbers.contains(&0) {
+        check.problem(at, "versions", "must be different numbers from 1, of which the highest is the latest");
+    }
+    numbers.iter().take(d::VERSIONS_MAX).map(u64::to_string).collect()
 }
 
 fn step(check: &mut Checker<'_>, at: At<'_>, step: &StepFile, models: &Named<Model>) -> Option<Step> {

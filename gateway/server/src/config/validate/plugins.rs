@@ -58,6 +58,7 @@ pub(super) fn plugin(
         resources: check.number(at, "resources", file.resources, d::RESOURCES, &d::COUNT_RANGE),
         concurrency: check.number(at, "concurrency", file.concurrency, d::CONCURRENCY, &d::COUNT_RANGE),
         memory_total_bytes: numbers.memory_total_bytes,
+        stack_bytes: stack(check, at, file.stack_bytes),
         stores: check.references(at, "stores", &file.stores, "store", stores),
         models: check.models(at, "models", &file.models, models),
         http_hosts: http_hosts(check, at, &file.http_hosts),
@@ -70,6 +71,17 @@ pub(super) fn plugin(
         require_signature: file.require_signature.unwrap_or(sandbox.require_signature),
         name,
     }
+}
+
+/// Not any size: each is an engine of its own.
+fn stack(check: &mut Checker<'_>, at: At<'_>, value: Option<u64>) -> usize {
+    let Some(value) = value else { return d::STACK_BYTES };
+    let found = d::STACK_BYTES_ALLOWED.into_iter().find(|bytes| u64::try_from(*bytes) == Ok(value));
+    found.unwrap_or_else(|| {
+        let allowed = d::STACK_BYTES_ALLOWED.map(|bytes| bytes.to_string()).join(", ");
+        check.problem(at, "stack_bytes", format!("must be one of {allowed}"));
+        d::STACK_BYTES
+    })
 }
 
 /// Limits that are counted.
@@ -208,6 +220,7 @@ pub(super) fn pipeline(
         ("outputs", !file.outputs.is_empty()),
         ("max_batch_size", file.max_batch_size.is_some()),
         ("labels", !file.labels.is_empty()),
+        ("versions", !file.versions.is_empty()),
     ];
     for (key, _) in of_steps.iter().filter(|(_, is_set)| *is_set) {
         check.problem(at, key, "is for pipelines of steps");

@@ -12,7 +12,11 @@ use crate::ingress::compression::PACKED_BYTES_MIN;
 /// How the messages of a request or of an answer are compressed, if they are.
 pub(super) const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-const ACCEPTED: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+/// How messages of the other side may be compressed.
+pub(super) const ACCEPTED: HeaderName = HeaderName::from_static("grpc-accept-encoding");
+
+/// What is said to whoever compresses otherwise.
+pub(super) const SERVED: HeaderValue = HeaderValue::from_static("identity, gzip, deflate");
 
 impl Compression {
     /// What a request says of its messages.

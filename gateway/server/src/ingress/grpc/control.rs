@@ -135,7 +135,27 @@ pub(super) fn check_version(snapshot: &Snapshot, model: &str, version: &str) -> 
     match version {
         "" if snapshot.serves(model) => Ok(()),
         "" => Err(served::unknown(model)),
-        version => served::check_version(snapshot, model, version),
+        version => served::check_version(snapshot, model, version).map_err(|error| {
+            let are_numbers = snapshot.versions_of(model).iter().all(|one| one.parse::<u64>().is_ok());
+            let what = no_number(version).filter(|_| snapshot.serves(model) && are_numbers);
+            what.map_or(error, |what| Error::new(Kind::BadRequest, what))
+        }),
+    }
+}
+
+/// What is wrong with a version that can be none, where all are numbers. NVIDIA's examples look
+/// for the words.
+fn no_number(version: &str) -> Option<String> {
+    let shown = served::shown(version);
+    match version.parse::<i64>() {
+        Ok(number) if number >= 0 => None,
+        Ok(_) => Some(format!(
+            "invalid model version specified '{shown}' , version should be an integral value > 0"
+        )),
+        Err(_) => Some(format!(
+            "failed to get model version from specified version string '{shown}' (details: stol), version should \
+             be an integral value > 0"
+        )),
     }
 }
 

@@ -12,11 +12,11 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::compress::{Compression, ENCODING};
+use super::compress::{self, Compression, ENCODING};
 use super::encode::Pieces;
 use super::status;
 use crate::admission::Room;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::observe::Trace;
 use crate::pipeline::ShadowRun;
 
@@ -107,6 +107,9 @@ impl Reply {
     pub(super) fn error(error: &Error) -> Response<Self> {
         let mut response = Self::respond(Pieces::new(), Then::Nothing, None);
         response.headers_mut().extend(status::failed(error));
+        if error.kind() == Kind::UnsupportedMedia {
+            response.headers_mut().insert(compress::ACCEPTED, compress::SERVED);
+        }
         response
     }
 

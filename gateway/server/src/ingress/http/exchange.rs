@@ -103,31 +103,31 @@ where
     // Futures stay where they are made: moving one copies all that it will ever hold.
     let inside = std::pin::pin!(
         async {
-        // The permit lives until the answer is made, so that a drain waits for it.
-        if let Err(error) = body::check_length(request.headers(), front.limits.body_bytes_max) {
-            refusal::discard_too_large(request).await;
-            return Err(error);
+            // The permit lives until the answer is made, so that a drain waits for it.
+            if let Err(error) = body::check_length(request.headers(), front.limits.body_bytes_max) {
+                refusal::discard_too_large(request).await;
+                return Err(error);
+            }
+            if !snapshot.serves(target) {
+                refusal::discard_request(request).await;
+                return Err(served::unknown(target));
+            }
+            let overloaded = |_: &Error| front.metrics.rejected("overloaded");
+            let arriving = front.admission.arrive().inspect_err(overloaded)?;
+            let admitted = admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request).await?;
+            let permit = arriving.enter().inspect_err(overloaded)?;
+            let mut in_flight = front.metrics.request_in_flight(0);
+            if let Some(trace) = &call_trace {
+                trace.event_at("HTTP_RECV_START", arrived);
+                trace.event("HTTP_RECV_END");
+            }
+            let mut admitted = admitted;
+            admitted.call.trace = call_trace;
+            in_flight.set_bytes(admitted.body.len());
+            // What is answered in parts stays inside until the last of them is out.
+            let encoded = Box::pin(work(admitted)).await?;
+            Ok((encoded, Inside { _permit: permit, _in_flight: in_flight }))
         }
-        if !snapshot.serves(target) {
-            refusal::discard_request(request).await;
-            return Err(served::unknown(target));
-        }
-        let overloaded = |_: &Error| front.metrics.rejected("overloaded");
-        let arriving = front.admission.arrive().inspect_err(overloaded)?;
-        let admitted = admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request).await?;
-        let permit = arriving.enter().inspect_err(overloaded)?;
-        let mut in_flight = front.metrics.request_in_flight(0);
-        if let Some(trace) = &call_trace {
-            trace.event_at("HTTP_RECV_START", arrived);
-            trace.event("HTTP_RECV_END");
-        }
-        let mut admitted = admitted;
-        admitted.call.trace = call_trace;
-        in_flight.set_bytes(admitted.body.len());
-        // What is answered in parts stays inside until the last of them is out.
-        let encoded = Box::pin(work(admitted)).await?;
-        Ok((encoded, Inside { _permit: permit, _in_flight: in_flight }))
-    }
         .instrument(span.clone())
     );
     let outcome = AssertUnwindSafe(inside).catch_unwind().await;
@@ -198,7 +198,7 @@ pub(in crate::ingress) fn log(error: &Error, row: wire_error::WireError, request
     let detail = error.detail().unwrap_or("");
     if row.fault == wire_error::Fault::Caller {
         tracing::debug!(request_id, code = row.code, error = %error, detail, "request refused");
-    } else {
+    } else if observe::is_failure_written(error.plugin(), row.code) {
         tracing::warn!(request_id, code = row.code, fault = row.fault.as_str(), error = %error, detail, "request failed");
     }
 }

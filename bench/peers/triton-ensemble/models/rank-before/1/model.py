@@ -1,0 +1,3 @@
+"""See stages.py."""
+
+from stages import Before as TritonPythonModel  # noqa: F401

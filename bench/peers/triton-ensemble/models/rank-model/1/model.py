@@ -1,0 +1,3 @@
+"""See stages.py."""
+
+from stages import Model as TritonPythonModel  # noqa: F401

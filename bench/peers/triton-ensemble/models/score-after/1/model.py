@@ -1,0 +1,3 @@
+"""See stages.py."""
+
+from stages import After as TritonPythonModel  # noqa: F401

@@ -1,0 +1,3 @@
+"""See whole.py."""
+
+from whole import TritonPythonModel  # noqa: F401
