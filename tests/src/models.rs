@@ -1,8 +1,48 @@
-//! Triton model repositories that a test may change.
+//! Models of tests: Triton repositories that may be changed, and echoes of every data type.
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use crate::{gateway, repository};
+
+/// Two elements of each data type: in JSON if it can carry them, and packed.
+pub const TYPES: [(&str, Option<&str>, &[u8]); 14] = [
+    ("BOOL", Some("[true,false]"), &[1, 0]),
+    ("UINT8", Some("[0,255]"), &[0, 255]),
+    ("UINT16", Some("[1,65535]"), &[1, 0, 255, 255]),
+    ("UINT32", Some("[1,4294967295]"), &[1, 0, 0, 0, 255, 255, 255, 255]),
+    (
+        "UINT64",
+        Some("[1,18446744073709551615]"),
+        &[1, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255],
+    ),
+    ("INT8", Some("[-1,127]"), &[255, 127]),
+    ("INT16", Some("[-2,1]"), &[254, 255, 1, 0]),
+    ("INT32", Some("[-2,1]"), &[254, 255, 255, 255, 1, 0, 0, 0]),
+    ("INT64", Some("[-2,1]"), &[254, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0]),
+    ("FP16", Some("[0.5,-1.5]"), &[0, 56, 0, 190]),
+    ("BF16", Some("[1.0,-2.0]"), &[128, 63, 0, 192]),
+    ("FP32", Some("[1.0,-2.5]"), &[0, 0, 128, 63, 0, 0, 32, 192]),
+    ("FP64", Some("[1.0,-2.0]"), &[0, 0, 0, 0, 0, 0, 240, 63, 0, 0, 0, 0, 0, 0, 0, 192]),
+    ("BYTES", None, &[2, 0, 0, 0, 255, 0, 0, 0, 0, 0]),
+];
+
+/// Models that echo two elements, one for each of [`TYPES`] and called like it in small
+/// letters: the configuration. Their programs go into the folder.
+pub fn echoes(folder: &Path) -> String {
+    let one = |dtype: &str| {
+        let name = dtype.to_lowercase();
+        let program = json!({
+            "inputs": [{ "name": "x", "dtype": dtype, "dims": [-1, 2] }],
+            "outputs": [{ "name": "y", "rule": "echo", "from": "x" }],
+        });
+        let file = folder.join(format!("{name}.sim.json"));
+        std::fs::write(&file, program.to_string()).expect("written");
+        format!("[models.{name}]\nengine = \"sim\"\nfile = {file:?}\nmax_batch_size = 8\n")
+    };
+    TYPES.iter().map(|(dtype, ..)| one(dtype)).collect()
+}
 
 /// A folder of the repository that a real Triton was recorded with.
 pub fn recorded(model: &str) -> PathBuf {

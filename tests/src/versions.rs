@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use http::Method;
+use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
-use crate::client::Client;
+use crate::client::{Client, Reply};
 use crate::guest;
 
 /// A pipeline whose plugin is both ends of it, in a gateway with a state directory.
@@ -23,6 +24,24 @@ pub const TRANSFORM: &str = r#"
     pre = "both"
     model = "wide"
     post = "both"
+"#;
+
+/// A pipeline whose plugin has no version yet, in a gateway with a state directory.
+pub const UPLOADS: &str = r#"
+    [state]
+    dir = "state"
+    [models.wide]
+    engine = "sim"
+    file = "{repo}/tests/models/wide.sim.json"
+    max_batch_size = 16
+    [plugins.echo]
+    owner = "team-a"
+    call_timeout_ms = 5000
+    bake_ms = 60000
+    bake_calls_min = 10
+    [pipelines.echo]
+    pre = "echo"
+    model = "wide"
 "#;
 
 /// A preprocessor that answers with this name.
@@ -133,6 +152,23 @@ pub async fn until<F: Future<Output = bool>>(is_so: impl Fn() -> F) {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("it did not come to be so");
+}
+
+/// Uploads a version.
+pub async fn upload(admin: &Client, plugin: &str, version: &str, component: &[u8]) -> Reply {
+    let path = format!("/admin/v1/plugins/{plugin}/versions/{version}");
+    admin.try_send(Method::PUT, &path, &[], component.to_vec()).await.expect("an answer")
+}
+
+/// Activates a version.
+pub async fn activate(admin: &Client, plugin: &str, version: &str) -> Reply {
+    let path = format!("/admin/v1/plugins/{plugin}/activate");
+    admin.post(&path, json!({ "version": version }).to_string()).await
+}
+
+/// Shows a plugin with its versions.
+pub async fn show(admin: &Client, plugin: &str) -> Value {
+    admin.get(&format!("/admin/v1/plugins/{plugin}")).await.ok()
 }
 
 /// Sends all of an upload but its last byte, and closes the connection.

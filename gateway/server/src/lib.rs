@@ -16,6 +16,8 @@ pub mod ingress;
 pub mod lifecycle;
 pub mod observe;
 pub mod oci;
+#[cfg(test)]
+mod openapi_references;
 pub mod pipeline;
 pub mod refusal;
 pub mod services;

@@ -10,41 +10,11 @@ use http::Method;
 use serde_json::{Value, json};
 use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
-
-/// Two elements of each data type: in JSON if it can carry them, and packed.
-pub(crate) const TYPES: [(&str, Option<&str>, &[u8]); 14] = [
-    ("BOOL", Some("[true,false]"), &[1, 0]),
-    ("UINT8", Some("[0,255]"), &[0, 255]),
-    ("UINT16", Some("[1,65535]"), &[1, 0, 255, 255]),
-    ("UINT32", Some("[1,4294967295]"), &[1, 0, 0, 0, 255, 255, 255, 255]),
-    (
-        "UINT64",
-        Some("[1,18446744073709551615]"),
-        &[1, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255],
-    ),
-    ("INT8", Some("[-1,127]"), &[255, 127]),
-    ("INT16", Some("[-2,1]"), &[254, 255, 1, 0]),
-    ("INT32", Some("[-2,1]"), &[254, 255, 255, 255, 1, 0, 0, 0]),
-    ("INT64", Some("[-2,1]"), &[254, 255, 255, 255, 255, 255, 255, 255, 1, 0, 0, 0, 0, 0, 0, 0]),
-    ("FP16", Some("[0.5,-1.5]"), &[0, 56, 0, 190]),
-    ("BF16", Some("[1.0,-2.0]"), &[128, 63, 0, 192]),
-    ("FP32", Some("[1.0,-2.5]"), &[0, 0, 128, 63, 0, 0, 32, 192]),
-    ("FP64", Some("[1.0,-2.0]"), &[0, 0, 0, 0, 0, 0, 240, 63, 0, 0, 0, 0, 0, 0, 0, 192]),
-    ("BYTES", None, &[2, 0, 0, 0, 255, 0, 0, 0, 0, 0]),
-];
+use sluice_tests::models::{self, TYPES};
 
 async fn start(folder: &tempfile::TempDir) -> Running {
     let mut config = String::from("[server.limits]\nbody_bytes_max = 100_000\n");
-    for (dtype, ..) in TYPES {
-        let name = dtype.to_lowercase();
-        let program = json!({
-            "inputs": [{ "name": "x", "dtype": dtype, "dims": [-1, 2] }],
-            "outputs": [{ "name": "y", "rule": "echo", "from": "x" }],
-        });
-        let file = folder.path().join(format!("{name}.sim.json"));
-        std::fs::write(&file, program.to_string()).expect("written");
-        config += &format!("[models.{name}]\nengine = \"sim\"\nfile = {file:?}\nmax_batch_size = 8\n");
-    }
+    config += &models::echoes(folder.path());
     config +=
         "[models.add]\nengine = \"sim\"\nfile = \"{repo}/tests/models/add.sim.json\"\nmax_batch_size = 8\n";
     gateway::start(&config).await

@@ -58,6 +58,7 @@ async fn a6_browsers_and_foreign_hosts_are_refused_on_every_path() {
         }
         for headers in ["", "host: localhost\r\nhost: localhost\r\n"] {
             assert_eq!(status(admin, &get(path, headers)).await, 400, "{path} {headers}");
+            assert_eq!(status(gateway.client.address(), &get(path, headers)).await, 400, "{path} {headers}");
         }
     }
     let preflight = "OPTIONS /admin/v1/reload HTTP/1.1\r\nconnection: close\r\nhost: localhost\r\n\

@@ -12,46 +12,18 @@ use sluice::auth::token::NewToken;
 use sluice::oci::Digest;
 use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
-use sluice_tests::versions::{self, named};
+use sluice_tests::versions::{self, UPLOADS, activate, named, show, upload};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 
-/// A pipeline whose plugin has no version yet, in a gateway with a state directory.
-const UPLOADS: &str = r#"
-    [state]
-    dir = "state"
-    [models.wide]
-    engine = "sim"
-    file = "{repo}/tests/models/wide.sim.json"
-    max_batch_size = 16
-    [plugins.echo]
-    owner = "team-a"
-    call_timeout_ms = 5000
-    bake_ms = 60000
-    bake_calls_min = 10
-    [pipelines.echo]
-    pre = "echo"
-    model = "wide"
-"#;
-
-async fn upload(admin: &Client, plugin: &str, version: &str, component: &[u8]) {
-    let path = format!("/admin/v1/plugins/{plugin}/versions/{version}");
-    let reply = admin.try_send(Method::PUT, &path, &[], component.to_vec()).await.expect("an answer");
+async fn uploaded(admin: &Client, plugin: &str, version: &str, component: &[u8]) {
+    let reply = upload(admin, plugin, version, component).await;
     assert_eq!(reply.status, 201, "{:?}", reply.body);
-}
-
-async fn activate(admin: &Client, plugin: &str, version: &str) -> Reply {
-    let path = format!("/admin/v1/plugins/{plugin}/activate");
-    admin.post(&path, json!({ "version": version }).to_string()).await
 }
 
 async fn roll_back(admin: &Client, plugin: &str, body: &Value) -> Value {
     admin.post(&format!("/admin/v1/plugins/{plugin}/rollback"), body.to_string()).await.ok()
-}
-
-async fn show(admin: &Client, plugin: &str) -> Value {
-    admin.get(&format!("/admin/v1/plugins/{plugin}")).await.ok()
 }
 
 fn version<'a>(plugin: &'a Value, version: &str) -> &'a Value {
@@ -116,7 +88,7 @@ async fn slow_registry(component: Vec<u8>, delay: Duration) -> (String, Arc<Atom
 async fn a_change_waits_for_no_registry_and_no_reload_undoes_it_whoever_leaves() {
     let gateway = gateway::start(UPLOADS).await;
     for name in ["one", "two"] {
-        upload(&gateway.admin, "echo", name, &named(name)).await;
+        uploaded(&gateway.admin, "echo", name, &named(name)).await;
     }
     activate(&gateway.admin, "echo", "one").await.ok();
     let (reference, asked) = slow_registry(named("slow"), Duration::from_secs(5)).await;
@@ -149,8 +121,8 @@ async fn a_change_waits_for_no_registry_and_no_reload_undoes_it_whoever_leaves()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_activation_whose_caller_leaves_is_watched_like_any_other() {
     let gateway = gateway::start(UPLOADS).await;
-    upload(&gateway.admin, "echo", "good", &named("good")).await;
-    upload(&gateway.admin, "echo", "bad", &versions::trapping()).await;
+    uploaded(&gateway.admin, "echo", "good", &named("good")).await;
+    uploaded(&gateway.admin, "echo", "bad", &versions::trapping()).await;
     let body = json!({ "version": "bad" }).to_string();
     let mut taken_back = 0;
     for wait_us in (0..10).map(|number| number * 400) {
@@ -178,7 +150,7 @@ async fn an_activation_whose_caller_leaves_is_watched_like_any_other() {
 async fn what_gets_traffic_is_watched_again_after_a_restart_also_in_splits() {
     let gateway = gateway::start(UPLOADS).await;
     for name in ["1", "2", "3"] {
-        upload(&gateway.admin, "echo", name, &named(name)).await;
+        uploaded(&gateway.admin, "echo", name, &named(name)).await;
     }
     activate(&gateway.admin, "echo", "1").await.ok();
     let weights = json!({"plugin": "echo", "weights": {"1": 1, "2": 1, "3": 0}}).to_string();
@@ -197,7 +169,7 @@ async fn what_gets_traffic_is_watched_again_after_a_restart_also_in_splits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_cannot_be_taken_back_says_so_and_is_tried_again() {
     let gateway = gateway::start(UPLOADS).await;
-    upload(&gateway.admin, "echo", "bad", &versions::trapping()).await;
+    uploaded(&gateway.admin, "echo", "bad", &versions::trapping()).await;
     activate(&gateway.admin, "echo", "bad").await.ok();
     for _ in 0..12 {
         gateway.client.predict("echo", &json!({})).await;
@@ -212,7 +184,7 @@ async fn a_version_that_cannot_be_taken_back_says_so_and_is_tried_again() {
     let status = gateway.admin.get("/admin/v1/status").await.ok();
     assert_eq!(status["baking"][0]["problem"], json!(problem));
     // With something else in its place it can go.
-    upload(&gateway.admin, "echo", "good", &named("good")).await;
+    uploaded(&gateway.admin, "echo", "good", &named("good")).await;
     activate(&gateway.admin, "echo", "good").await.ok();
     versions::until(|| async { version(&show(&gateway.admin, "echo").await, "bad")["state"] == "failed" })
         .await;
@@ -228,7 +200,7 @@ async fn a_version_that_cannot_be_taken_back_says_so_and_is_tried_again() {
 async fn a_rollback_that_is_asked_for_twice_goes_back_once() {
     let gateway = gateway::start(UPLOADS).await;
     for name in ["1", "2", "3"] {
-        upload(&gateway.admin, "echo", name, &named(name)).await;
+        uploaded(&gateway.admin, "echo", name, &named(name)).await;
         activate(&gateway.admin, "echo", name).await.ok();
     }
     let from = json!({ "from": "3" });
@@ -237,7 +209,7 @@ async fn a_rollback_that_is_asked_for_twice_goes_back_once() {
     assert_eq!((&first["active"], &first["changed"]), (&json!("2"), &json!(true)));
     assert_eq!((&again["active"], &again["changed"]), (&json!("2"), &json!(false)));
     // The gateway takes a version back, and so does a person who saw the errors.
-    upload(&gateway.admin, "echo", "bad", &versions::trapping()).await;
+    uploaded(&gateway.admin, "echo", "bad", &versions::trapping()).await;
     activate(&gateway.admin, "echo", "bad").await.ok();
     for _ in 0..12 {
         gateway.client.predict("echo", &json!({})).await;
@@ -344,7 +316,7 @@ async fn every_attempt_at_anothers_plugin_leaves_an_audit_line() {
 async fn what_the_configuration_does_not_name_is_kept_and_not_loaded() {
     let gateway = gateway::start(UPLOADS).await;
     for name in ["1", "2"] {
-        upload(&gateway.admin, "later", name, &named(name)).await;
+        uploaded(&gateway.admin, "later", name, &named(name)).await;
         activate(&gateway.admin, "later", name).await.ok();
     }
     let plugin = show(&gateway.admin, "later").await;

@@ -9,37 +9,10 @@ use http::Method;
 use serde_json::{Value, json};
 use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
-use sluice_tests::versions::{self, named};
-
-/// A pipeline whose plugin has no version yet, in a gateway with a state directory.
-const UPLOADS: &str = r#"
-    [state]
-    dir = "state"
-    [models.wide]
-    engine = "sim"
-    file = "{repo}/tests/models/wide.sim.json"
-    max_batch_size = 16
-    [plugins.echo]
-    owner = "team-a"
-    call_timeout_ms = 5000
-    bake_ms = 60000
-    bake_calls_min = 10
-    [pipelines.echo]
-    pre = "echo"
-    model = "wide"
-"#;
-
-async fn upload(admin: &Client, plugin: &str, version: &str, component: &[u8]) -> Reply {
-    let path = format!("/admin/v1/plugins/{plugin}/versions/{version}");
-    admin.try_send(Method::PUT, &path, &[], component.to_vec()).await.expect("an answer")
-}
+use sluice_tests::versions::{self, UPLOADS, activate, named, show, upload};
 
 async fn post(admin: &Client, path: &str, body: &Value) -> Reply {
     admin.post(path, body.to_string()).await
-}
-
-async fn activate(admin: &Client, plugin: &str, version: &str) -> Reply {
-    post(admin, &format!("/admin/v1/plugins/{plugin}/activate"), &json!({ "version": version })).await
 }
 
 async fn put(admin: &Client, path: &str, body: &Value) -> Reply {
@@ -53,10 +26,6 @@ async fn served(gateway: &Running, key: &str) -> String {
     let reply = sent.expect("an answer");
     assert_eq!(reply.status, 200, "{:?}", reply.body);
     String::from_utf8(reply.body.to_vec()).expect("text")
-}
-
-async fn show(gateway: &Running, plugin: &str) -> Value {
-    gateway.admin.get(&format!("/admin/v1/plugins/{plugin}")).await.ok()
 }
 
 fn state(plugin: &Value, version: &str) -> String {
@@ -87,13 +56,13 @@ async fn a_version_is_uploaded_activated_rolled_back_retired_and_removed() {
     assert_eq!(in_use.expect("an answer").code(), "in_use");
     let back = post(&gateway.admin, "/admin/v1/plugins/echo/rollback", &json!({})).await.ok();
     assert_eq!((&back["active"], served(&gateway, "k").await.as_str()), (&json!("1"), "1"));
-    versions::until(|| async { state(&show(&gateway, "echo").await, "2") == "ready" }).await;
+    versions::until(|| async { state(&show(&gateway.admin, "echo").await, "2") == "ready" }).await;
     let retired = post(&gateway.admin, "/admin/v1/plugins/echo/versions/2/retire", &json!({})).await.ok();
     assert_eq!(retired["state"], "retired");
     assert_eq!(activate(&gateway.admin, "echo", "2").await.status, 409, "a retired version stays out");
     let gone = gateway.admin.try_send(Method::DELETE, "/admin/v1/plugins/echo/versions/2", &[], "").await;
     assert_eq!(gone.expect("an answer").status, 204);
-    assert_eq!(state(&show(&gateway, "echo").await, "2"), "absent");
+    assert_eq!(state(&show(&gateway.admin, "echo").await, "2"), "absent");
     let audit = gateway.admin.get("/admin/v1/audit").await.ok();
     let actions: Vec<&str> =
         audit["entries"].as_array().expect("a list").iter().filter_map(|it| it["action"].as_str()).collect();
@@ -263,9 +232,9 @@ async fn a_version_that_fails_is_taken_back_by_itself() {
         let reply = gateway.client.predict("echo", &json!({})).await;
         assert!(reply.status == 502 || reply.status == 200, "{:?}", reply.body);
     }
-    versions::until(|| async { show(&gateway, "echo").await["active"] == "good" }).await;
+    versions::until(|| async { show(&gateway.admin, "echo").await["active"] == "good" }).await;
     assert_eq!(served(&gateway, "k").await, "good");
-    let plugin = show(&gateway, "echo").await;
+    let plugin = show(&gateway.admin, "echo").await;
     assert_eq!(state(&plugin, "bad"), "failed");
     let reason = plugin["versions"].as_array().expect("a list").iter().find(|it| it["version"] == "bad");
     assert!(reason.expect("there")["reason"].as_str().expect("text").contains("calls failed"));
@@ -322,7 +291,7 @@ async fn a_refused_component_leaves_a_reason_code_an_audit_line_and_nothing_else
     let reply = upload(&gateway.admin, "echo", "1", &import).await;
     assert_eq!((reply.status.as_u16(), reply.code().as_str()), (422, "forbidden_import"));
     assert!(reply.json()["error"].as_str().expect("text").contains("wasi:keyvalue"));
-    assert_eq!(state(&show(&gateway, "echo").await, "1"), "absent");
+    assert_eq!(state(&show(&gateway.admin, "echo").await, "1"), "absent");
     assert!(gateway.state_files("blobs").is_empty() && gateway.state_files("tmp").is_empty());
     let audit = gateway.admin.get("/admin/v1/audit").await.ok();
     let outcomes: Vec<&str> =
@@ -351,7 +320,7 @@ async fn p23_an_upload_that_breaks_off_leaves_nothing() {
     let component = named("1");
     versions::break_off(&gateway.admin, "/admin/v1/plugins/echo/versions/1", &component).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(state(&show(&gateway, "echo").await, "1"), "absent");
+    assert_eq!(state(&show(&gateway.admin, "echo").await, "1"), "absent");
     assert!(gateway.state_files("blobs").is_empty() && gateway.state_files("tmp").is_empty());
     assert_eq!(upload(&gateway.admin, "echo", "1", &component).await.status, 201);
 }

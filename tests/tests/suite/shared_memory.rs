@@ -18,9 +18,8 @@ use sluice_tests::grpc::inference::{
     SystemSharedMemoryUnregisterResponse,
 };
 use sluice_tests::grpc::{Grpc, STREAM, input};
+use sluice_tests::models::{self, TYPES};
 use tonic::{Code, Request};
-
-use crate::binary::TYPES;
 
 const ON: &str = "[server.shared_memory]\nenabled = true\n";
 
@@ -60,16 +59,7 @@ impl Drop for Memory {
 /// A gateway with shared memory and an echo for each data type.
 pub(crate) async fn start(folder: &tempfile::TempDir, more: &str) -> Running {
     let mut config = format!("{ON}{more}");
-    for (dtype, ..) in TYPES {
-        let name = dtype.to_lowercase();
-        let program = json!({
-            "inputs": [{ "name": "x", "dtype": dtype, "dims": [-1, 2] }],
-            "outputs": [{ "name": "y", "rule": "echo", "from": "x" }],
-        });
-        let file = folder.path().join(format!("{name}.sim.json"));
-        std::fs::write(&file, program.to_string()).expect("written");
-        config += &format!("[models.{name}]\nengine = \"sim\"\nfile = {file:?}\nmax_batch_size = 8\n");
-    }
+    config += &models::echoes(folder.path());
     config +=
         "[models.add]\nengine = \"sim\"\nfile = \"{repo}/tests/models/add.sim.json\"\nmax_batch_size = 8\n";
     config += "[models.slow]\nengine = \"sim\"\nfile = \"{repo}/tests/models/slow.sim.json\"\n";

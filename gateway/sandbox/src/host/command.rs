@@ -1,22 +1,17 @@
 //! `wasi:cli/run`: programs, which know nothing of this gateway. The request's body is
 //! their standard input, what they write to standard output is the answer.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::io::AsyncWrite;
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::bindings::exports::wasi::cli::run::GuestIndices;
 use wasmtime_wasi::p2::pipe::MemoryInputPipe;
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use super::program_output::StreamedOutput;
-use super::wasi::check_permit;
+use super::written::Sink;
 use crate::call;
 use crate::config::PluginLimits;
 use crate::error::{CallError, HostFault, LoadError};
@@ -24,9 +19,6 @@ use crate::held::{Buffer, HostMemory};
 use crate::parts::PartSender;
 use crate::state::State;
 use crate::types::{Answer, Failure, HttpAnswer, Request};
-
-/// Most bytes that a program may write to its output at once.
-const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// What a program that cannot take tensors answers to them.
 const UNSUPPORTED_MEDIA_TYPE: u16 = 415;
@@ -66,7 +58,7 @@ pub(crate) async fn run(
         let output = Output::new(state.hostcall_bytes, state.limiter.host());
         store.data_mut().connect(input, output.clone());
         ended(store, exported, program).await?;
-        return Ok(Some(Answer::Body(answer(output.take()))));
+        return Ok(Some(Answer::Body(answer(output.finish()))));
     };
     let output = StreamedOutput::new(parts, Arc::clone(&store.data().budget), limits);
     store.data_mut().connect(input, output.clone());
@@ -114,7 +106,7 @@ fn answer(data: Bytes) -> HttpAnswer {
 
 /// Standard output, collected.
 #[derive(Clone)]
-pub(crate) struct Output {
+struct Output {
     bytes_max: usize,
     memory: Arc<HostMemory>,
     /// Shared by all streams that the program opens on it.
@@ -127,68 +119,20 @@ impl Output {
         Self { bytes_max, memory: Arc::clone(memory), written }
     }
 
-    fn take(&self) -> Bytes {
+    fn finish(&self) -> Bytes {
         let empty = Buffer::new(&self.memory);
         std::mem::replace(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner), empty).freeze()
     }
+}
 
+impl Sink for Output {
     /// Takes all of the bytes, or none and says so.
-    fn collect(&self, bytes: &[u8]) -> Result<(), HostFault> {
+    fn take(&self, bytes: &[u8]) -> Result<(), HostFault> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes.len() > self.bytes_max.saturating_sub(written.len()) {
             return Err(HostFault::Output(format!("answer is above {} bytes", self.bytes_max)));
         }
         written.extend(bytes)
-    }
-}
-
-impl IsTerminal for Output {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for Output {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-impl OutputStream for Output {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        check_permit(&bytes, WRITE_BYTES_MAX)?;
-        self.collect(&bytes).map_err(|fault| StreamError::Trap(fault.into()))
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(WRITE_BYTES_MAX)
-    }
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for Output {
-    async fn ready(&mut self) {}
-}
-
-impl AsyncWrite for Output {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Poll::Ready(self.collect(bytes).map(|()| bytes.len()).map_err(std::io::Error::other))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -209,9 +153,9 @@ mod tests {
     fn output_above_the_limit_is_refused_whole() {
         let account = Arc::new(crate::account::Account::new(100));
         let output = Output::new(5, &Arc::new(HostMemory::new(100, account)));
-        output.collect(b"abc").expect("fits");
-        assert!(output.collect(b"def").is_err());
-        output.collect(b"de").expect("fits");
-        assert_eq!(output.take(), "abcde");
+        output.take(b"abc").expect("fits");
+        assert!(output.take(b"def").is_err());
+        output.take(b"de").expect("fits");
+        assert_eq!(output.finish(), "abcde");
     }
 }

@@ -22,6 +22,7 @@ mod program_output;
 pub(crate) mod spans;
 pub(crate) mod tensors;
 pub(crate) mod wasi;
+mod written;
 
 use wasmtime::component::{HasSelf, Linker};
 

@@ -3,16 +3,11 @@
 //! WASI asks how much may be written before it writes, so a program whose caller is slow
 //! waits in its own write, off its budget.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWrite;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+use bytes::BytesMut;
 
-use super::wasi::check_permit;
+use super::written::Sink;
 use crate::budget::Budget;
 use crate::config::PluginLimits;
 use crate::error::HostFault;
@@ -88,17 +83,6 @@ impl StreamedOutput {
         }
     }
 
-    /// Takes bytes, and sends what there is if there is room for it.
-    fn take(&self, bytes: &[u8]) -> Result<(), HostFault> {
-        let mut unsent = self.unsent();
-        unsent.bytes = unsent.bytes.saturating_add(bytes.len());
-        if unsent.bytes > self.bytes_max {
-            return Err(HostFault::Output(format!("the parts are more than {} bytes", self.bytes_max)));
-        }
-        unsent.data.extend_from_slice(bytes);
-        self.send_now(&mut unsent)
-    }
-
     fn send_now(&self, unsent: &mut Unsent) -> Result<(), HostFault> {
         if unsent.data.is_empty() {
             return Ok(());
@@ -131,60 +115,32 @@ impl StreamedOutput {
     }
 }
 
-impl IsTerminal for StreamedOutput {
-    fn is_terminal(&self) -> bool {
-        false
-    }
-}
-
-impl StdoutStream for StreamedOutput {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(self.clone())
-    }
-}
-
-impl OutputStream for StreamedOutput {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        // So no more than one permit's bytes ever wait here.
-        check_permit(&bytes, UNSENT_BYTES_MAX.saturating_sub(self.unsent().data.len()))?;
-        self.take(&bytes).map_err(|fault| StreamError::Trap(fault.into()))
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
+impl Sink for StreamedOutput {
+    /// Takes bytes, and sends what there is if there is room for it.
+    fn take(&self, bytes: &[u8]) -> Result<(), HostFault> {
         let mut unsent = self.unsent();
-        self.send_now(&mut unsent).map_err(|fault| StreamError::Trap(fault.into()))
+        unsent.bytes = unsent.bytes.saturating_add(bytes.len());
+        if unsent.bytes > self.bytes_max {
+            return Err(HostFault::Output(format!("the parts are more than {} bytes", self.bytes_max)));
+        }
+        unsent.data.extend_from_slice(bytes);
+        self.send_now(&mut unsent)
     }
 
-    fn check_write(&mut self) -> StreamResult<usize> {
+    /// So no more than one permit's bytes ever wait here.
+    fn room(&self) -> Result<usize, HostFault> {
         let mut unsent = self.unsent();
-        self.send_now(&mut unsent).map_err(|fault| StreamError::Trap(fault.into()))?;
+        self.send_now(&mut unsent)?;
         Ok(UNSENT_BYTES_MAX.saturating_sub(unsent.data.len()))
     }
-}
 
-#[wasmtime_wasi::async_trait]
-impl Pollable for StreamedOutput {
-    async fn ready(&mut self) {
+    fn flush(&self) -> Result<(), HostFault> {
+        self.send_now(&mut self.unsent())
+    }
+
+    async fn ready(&self) {
         // A caller that has gone ends the program from outside.
         let _ = self.drain().await;
-    }
-}
-
-impl AsyncWrite for StreamedOutput {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Poll::Ready(self.take(bytes).map(|()| bytes.len()).map_err(std::io::Error::other))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -199,12 +155,12 @@ mod tests {
     async fn a_program_waits_for_its_reader_and_loses_nothing() {
         let (sender, mut receiver) = parts();
         let budget = Arc::new(Budget::start(Duration::from_secs(1)));
-        let mut output = StreamedOutput::new(sender, budget, &PluginLimits::default());
+        let output = StreamedOutput::new(sender, budget, &PluginLimits::default());
         let mut written = 0_usize;
-        while let Ok(room @ 1..) = output.check_write() {
+        while let Ok(room @ 1..) = output.room() {
             let chunk = vec![b'x'; room.min(50_000)];
             written += chunk.len();
-            output.write(Bytes::from(chunk)).expect("below the limit");
+            output.take(&chunk).expect("below the limit");
         }
         assert!(written < 1 << 20, "bounded: {written}");
         assert!(tokio::time::timeout(Duration::from_millis(20), output.ready()).await.is_err());

@@ -3,17 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use sluice_sandbox::{
-    Answer, CallContext, CallError, Grants, Inference, InferenceError, PluginOptions, Sandbox, SandboxConfig,
-    WasiPolicy,
-};
-use sluice_tensor::{NamedTensor, Signature};
+use sluice_sandbox::{Answer, CallError, Grants, PluginOptions, Sandbox, SandboxConfig, WasiPolicy};
 use tokio::time::Instant;
 
 use crate::capabilities::{ANSWER_TENSOR, INFERENCE, WRITER};
 use crate::guest;
-use crate::support::{ask, body, config, context, dist, options, sandbox};
+use crate::support::{Echo, ask, body, config, context, dist, options, sandbox};
 
 /// How long anything here may take that is not to take time at all: the machine may be
 /// busy, and nothing is optimised.
@@ -126,30 +121,12 @@ async fn no_more_elements_are_ranked_than_anybody_shows() {
     assert!(matches!(&error, CallError::Output(message) if message.contains("65536")), "{error:?}");
 }
 
-/// Gives back what it gets.
-struct Echo;
-
-#[async_trait]
-impl Inference for Echo {
-    fn signature(&self, _: &str) -> Option<Signature> {
-        Some(Signature::default())
-    }
-
-    async fn infer(
-        &self,
-        _: &CallContext,
-        _: &str,
-        inputs: Vec<NamedTensor>,
-    ) -> Result<Vec<NamedTensor>, InferenceError> {
-        Ok(inputs)
-    }
-}
-
 fn with_echo(call_timeout: Duration) -> PluginOptions {
     let mut options = options();
     options.limits.memory_bytes = 8 << 20;
     options.limits.call_timeout = call_timeout;
-    options.grants = Grants { inference: Some(Arc::new(Echo)), ..Grants::default() };
+    options.grants =
+        Grants { inference: Some(Arc::new(Echo(|| std::future::ready(())))), ..Grants::default() };
     options
 }
 
@@ -219,8 +196,11 @@ async fn what_a_program_prints_is_the_plugins_memory_before_it_is_an_answer() {
     options.wasi = WasiPolicy::Empty;
     options.limits.call_timeout = PATIENCE;
     options.limits.memory_bytes = 8 << 20;
-    options.grants =
-        Grants { inference: Some(Arc::new(Echo)), arguments: vec!["flood".to_owned()], ..Grants::default() };
+    options.grants = Grants {
+        inference: Some(Arc::new(Echo(|| std::future::ready(())))),
+        arguments: vec!["flood".to_owned()],
+        ..Grants::default()
+    };
     let plugin = sandbox().load(&dist("nn_command"), options).unwrap();
     assert_eq!(ask(&plugin, "x").await, Err(CallError::Memory));
     let usage = plugin.usage();

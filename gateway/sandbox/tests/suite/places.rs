@@ -3,17 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use sluice_sandbox::{
-    CallContext, CallError, Grants, Inference, InferenceError, PluginOptions, Sandbox, SandboxConfig,
-};
-use sluice_tensor::{NamedTensor, Signature};
+use sluice_sandbox::{CallError, Grants, Inference, PluginOptions, Sandbox, SandboxConfig};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::time::timeout;
 
 use crate::capabilities::{INFERENCE, INPUT, OUTPUT};
 use crate::guest;
-use crate::support::{ask, context_within, options};
+use crate::support::{Echo, ask, context_within, options};
 
 /// Far more than anything here takes, far less than a deadlock.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -42,32 +38,22 @@ fn with(models: Arc<dyn Inference>, concurrency: usize) -> PluginOptions {
     options
 }
 
-/// A batch that runs once it has this many members.
-struct Batch(Barrier);
-
-#[async_trait]
-impl Inference for Batch {
-    fn signature(&self, _: &str) -> Option<Signature> {
-        Some(Signature::default())
-    }
-
-    async fn infer(
-        &self,
-        _: &CallContext,
-        _: &str,
-        inputs: Vec<NamedTensor>,
-    ) -> Result<Vec<NamedTensor>, InferenceError> {
-        self.0.wait().await;
-        Ok(inputs)
-    }
+/// A model whose batch runs once it has this many members.
+fn batch(members: usize) -> Arc<dyn Inference> {
+    let barrier = Arc::new(Barrier::new(members));
+    Arc::new(Echo(move || {
+        let barrier = Arc::clone(&barrier);
+        async move {
+            barrier.wait().await;
+        }
+    }))
 }
 
 #[tokio::test]
 async fn as_many_guests_as_there_are_places_meet_in_one_batch() {
     // Each pool has as many places to wait as to run.
     for (instances_max, guests) in [(1, 2), (2, 3), (2, 4)] {
-        let batch = Arc::new(Batch(Barrier::new(guests)));
-        let plugin = sandbox_of(instances_max).load(&asker(), with(batch, guests)).unwrap();
+        let plugin = sandbox_of(instances_max).load(&asker(), with(batch(guests), guests)).unwrap();
         for round in 0..5 {
             let calls: Vec<_> = (0..guests)
                 .map(|_| {
@@ -85,31 +71,22 @@ async fn as_many_guests_as_there_are_places_meet_in_one_batch() {
 }
 
 /// A model that answers when it is let.
-struct Gate(Semaphore);
-
-#[async_trait]
-impl Inference for Gate {
-    fn signature(&self, _: &str) -> Option<Signature> {
-        Some(Signature::default())
-    }
-
-    async fn infer(
-        &self,
-        _: &CallContext,
-        _: &str,
-        inputs: Vec<NamedTensor>,
-    ) -> Result<Vec<NamedTensor>, InferenceError> {
-        let _passed = self.0.acquire().await.unwrap();
-        Ok(inputs)
-    }
+fn gated() -> (Arc<Semaphore>, Arc<dyn Inference>) {
+    let gate = Arc::new(Semaphore::new(0));
+    let own = Arc::clone(&gate);
+    let model = Echo(move || {
+        let gate = Arc::clone(&own);
+        async move { drop(gate.acquire().await.unwrap()) }
+    });
+    (gate, Arc::new(model))
 }
 
 #[tokio::test]
 async fn a_guest_that_waits_keeps_no_other_plugin_from_running() {
-    let gate = Arc::new(Gate(Semaphore::new(0)));
+    let (gate, model) = gated();
     let sandbox = sandbox_of(1);
-    let waiting = sandbox.load(&asker(), with(Arc::<Gate>::clone(&gate), 4)).unwrap();
-    let other = sandbox.load(&echo(), with(Arc::<Gate>::clone(&gate), 4)).unwrap();
+    let waiting = sandbox.load(&asker(), with(Arc::clone(&model), 4)).unwrap();
+    let other = sandbox.load(&echo(), with(model, 4)).unwrap();
     let parked = waiting.clone();
     let parked = tokio::spawn(async move { ask(&parked, "rows").await });
     while waiting.calls_in_flight() == 0 {
@@ -119,15 +96,15 @@ async fn a_guest_that_waits_keeps_no_other_plugin_from_running() {
         assert_eq!(ask(&other, "fine").await.unwrap(), "fine", "the only running place is held");
     }
     assert!(!parked.is_finished());
-    gate.0.add_permits(1);
+    gate.add_permits(1);
     assert_eq!(timeout(PATIENCE, parked).await.unwrap().unwrap().unwrap(), "rows");
 }
 
 #[tokio::test]
 async fn waiting_guests_are_bounded_too_and_all_places_come_back() {
-    let gate = Arc::new(Gate(Semaphore::new(0)));
+    let (gate, model) = gated();
     let sandbox = sandbox_of(1);
-    let plugin = sandbox.load(&asker(), with(Arc::<Gate>::clone(&gate), 10)).unwrap();
+    let plugin = sandbox.load(&asker(), with(model, 10)).unwrap();
     // One waits in the waiting place, one in the running place, and there is no third.
     let calls: Vec<_> = (0..2)
         .map(|_| {
@@ -142,7 +119,7 @@ async fn waiting_guests_are_bounded_too_and_all_places_come_back() {
     assert_eq!(ask(&plugin, "rows").await, Err(CallError::Overloaded));
     // Cancelled while parked: the places come back.
     calls.iter().for_each(tokio::task::JoinHandle::abort);
-    gate.0.add_permits(1);
+    gate.add_permits(1);
     let call = plugin.handle(context_within(PATIENCE), crate::support::body("rows"));
     call.await.expect("a place is free again");
     assert_eq!(ask(&plugin, "rows").await.unwrap(), "rows");

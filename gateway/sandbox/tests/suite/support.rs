@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use sluice_sandbox::{
-    Answer, CallContext, CallError, Grants, HttpBody, LogLevel, LogSink, Plugin, PluginLimits, PluginOptions,
-    Request, Sandbox, SandboxConfig, WasiPolicy,
+    Answer, CallContext, CallError, Grants, HttpBody, Inference, InferenceError, LogLevel, LogSink, Plugin,
+    PluginLimits, PluginOptions, Request, Sandbox, SandboxConfig, WasiPolicy,
 };
+use sluice_tensor::{NamedTensor, Signature};
 use tokio::time::Instant;
 
 /// The budget of a call in tests: long enough for a slow machine.
@@ -80,6 +82,30 @@ pub(crate) fn context_within(time: Duration) -> CallContext {
         route: None,
         deadline: Instant::now() + time,
         span: tracing::Span::none(),
+    }
+}
+
+/// A model that answers with its inputs, when what this makes for each call is done.
+pub(crate) struct Echo<F>(pub(crate) F);
+
+#[async_trait]
+impl<F, W> Inference for Echo<F>
+where
+    F: Fn() -> W + Send + Sync,
+    W: Future<Output = ()> + Send,
+{
+    fn signature(&self, _: &str) -> Option<Signature> {
+        Some(Signature::default())
+    }
+
+    async fn infer(
+        &self,
+        _: &CallContext,
+        _: &str,
+        inputs: Vec<NamedTensor>,
+    ) -> Result<Vec<NamedTensor>, InferenceError> {
+        (self.0)().await;
+        Ok(inputs)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::Admin;
@@ -75,7 +75,7 @@ pub(super) async fn split(
     let SplitBody { plugin, weights } = json_of(request).await.map_err(|error| asker.refuse_unread(error))?;
     let weights = weights.into_iter().map(|(version, Weight(weight))| (version, weight)).collect();
     let done = admin.plugins.split(&asker.0, &pipeline, &plugin, weights).await;
-    asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
+    changed(&admin, &asker, &pipeline, done)
 }
 
 /// Which plugin of the pipeline is meant.
@@ -99,7 +99,7 @@ pub(super) async fn end_split(
 ) -> Answer<impl IntoResponse> {
     let plugin = which(query).map_err(|error| asker.refuse_unread(error))?;
     let done = admin.plugins.end_split(&asker.0, &pipeline, &plugin).await;
-    asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
+    changed(&admin, &asker, &pipeline, done)
 }
 
 #[derive(Deserialize)]
@@ -125,7 +125,7 @@ pub(super) async fn shadow(
     let ShadowBody { plugin, version, sample } =
         json_of(request).await.map_err(|error| asker.refuse_unread(error))?;
     let done = admin.plugins.shadow(&asker.0, &pipeline, &plugin, &version, sample).await;
-    asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
+    changed(&admin, &asker, &pipeline, done)
 }
 
 /// `DELETE /admin/v1/pipelines/{pipeline}/shadow?plugin=`.
@@ -137,10 +137,18 @@ pub(super) async fn end_shadow(
 ) -> Answer<impl IntoResponse> {
     let plugin = which(query).map_err(|error| asker.refuse_unread(error))?;
     let done = admin.plugins.end_shadow(&asker.0, &pipeline, &plugin).await;
-    asker.answer(done.and_then(|()| view_of(&admin, &asker, &pipeline)))
+    changed(&admin, &asker, &pipeline, done)
 }
 
-fn view_of(admin: &Admin, asker: &Asker, pipeline: &str) -> Result<impl Serialize + use<>> {
-    let found = admin.plugins.pipelines(&asker.0).into_iter().find(|view| view.pipeline == pipeline);
-    found.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no pipeline '{pipeline}'")))
+/// Shows the pipeline as it is now, if it was changed.
+fn changed(
+    admin: &Admin,
+    asker: &Asker,
+    pipeline: &str,
+    done: Result<()>,
+) -> Answer<impl IntoResponse + use<>> {
+    let unknown = || Error::new(Kind::NotFound, format!("there is no pipeline '{pipeline}'"));
+    let views = || admin.plugins.pipelines(&asker.0).into_iter();
+    let shown = done.and_then(|()| views().find(|view| view.pipeline == pipeline).ok_or_else(unknown));
+    asker.answer(shown)
 }

@@ -162,11 +162,7 @@ fn begin(
     request: InferRequest,
 ) -> Result<(Request, Asked)> {
     let InferRequest { version, id, inputs, wishes, outputs } = request;
-    match &version {
-        Some(version) => served::check_version(snapshot, target, version)?,
-        None if !snapshot.serves(target) => return Err(served::unknown(target)),
-        None => {}
-    }
+    served::check(snapshot, target, version.as_deref())?;
     check_names(&inputs, &outputs)?;
     if let Some(timeout) = wishes.timeout {
         call.shorten_deadline(timeout);

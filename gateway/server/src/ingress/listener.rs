@@ -14,7 +14,7 @@ use axum::body::Body;
 use axum::response::Response;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use http::header::{ALLOW, CONNECTION};
+use http::header::{ALLOW, CONNECTION, HOST};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -388,8 +388,15 @@ fn for_a_proxy(request: &Request<Incoming>) -> Option<Error> {
         return Some(Error::new(Kind::MethodNotAllowed, "this method is not served"));
     }
     // HTTP/2 always has the host in its URI.
-    let is_absolute = request.version() < Version::HTTP_2 && uri.authority().is_some();
-    is_absolute.then(|| Error::new(Kind::BadRequest, "ask by path, not by a whole URI"))
+    if request.version() >= Version::HTTP_2 {
+        return None;
+    }
+    if uri.authority().is_some() {
+        return Some(Error::new(Kind::BadRequest, "ask by path, not by a whole URI"));
+    }
+    let hosts = request.headers().get_all(HOST).iter().count();
+    let is_one = hosts == 1 || (hosts == 0 && request.version() < Version::HTTP_11);
+    (!is_one).then(|| Error::new(Kind::BadRequest, "a request has one header `host`"))
 }
 
 /// The same for gRPC: no HTTP/1, and more on the way at a time, because its messages are

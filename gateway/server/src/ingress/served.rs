@@ -19,17 +19,17 @@ pub fn unknown(name: &str) -> Error {
     Error::new(Kind::NotFound, format!("Request for unknown model: '{}' is not found", shown(name)))
 }
 
-/// Whether that version of the name is served.
+/// Whether a name is served, by that version if one is named.
 ///
 /// # Errors
 /// [`Kind::NotFound`].
-pub fn check_version(snapshot: &Snapshot, name: &str, version: &str) -> Result<()> {
+pub fn check(snapshot: &Snapshot, name: &str, version: Option<&str>) -> Result<()> {
     if !snapshot.serves(name) {
         return Err(unknown(name));
     }
-    if snapshot.versions_of(name).contains(&version) {
+    let Some(version) = version.filter(|version| !snapshot.versions_of(name).contains(version)) else {
         return Ok(());
-    }
+    };
     let version = shown(version);
     Err(Error::new(
         Kind::NotFound,

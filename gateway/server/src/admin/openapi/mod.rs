@@ -142,6 +142,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::openapi_references::references;
 
     #[test]
     fn the_document_and_the_table_name_the_same_routes() {
@@ -163,20 +164,7 @@ mod tests {
         let found = routes().into_iter().filter_map(|route| paths::of(&route.method, route.path));
         let unique: BTreeSet<_> = found.map(|operation| operation.id).collect();
         assert_eq!(unique.len(), described);
-        let mut seen = 0;
-        let mut open = vec![&document];
-        while let Some(value) = open.pop() {
-            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
-                let pointer = reference.strip_prefix('#').expect("local");
-                assert!(document.pointer(pointer).is_some(), "{reference}");
-                seen += 1;
-            }
-            match value {
-                Value::Object(map) => open.extend(map.values()),
-                Value::Array(items) => open.extend(items),
-                _ => {}
-            }
-        }
+        let seen = references(&document);
         assert!(seen > 100, "{seen} references");
     }
 

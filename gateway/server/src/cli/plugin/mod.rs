@@ -9,6 +9,7 @@ mod logs;
 mod ls;
 mod new;
 mod oci;
+mod place;
 mod profile;
 mod push;
 mod rollback;

@@ -2,20 +2,16 @@
 //! answered, and its answers are compared.
 
 use clap::Args;
-use http::Method;
-use serde_json::json;
+use serde_json::Map;
 
+use super::place::Place;
 use crate::cli::outcome::{Failure, Outcome};
-use crate::cli::remote::{Client, ServerArguments, name, show};
+use crate::cli::remote::name;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
-    /// The pipeline.
-    #[arg(value_name = "PIPELINE")]
-    pipeline: String,
-    /// The plugin of it that has the version.
-    #[arg(value_name = "PLUGIN")]
-    plugin: String,
+    #[command(flatten)]
+    place: Place,
     /// The version to try.
     #[arg(value_name = "VERSION", required_unless_present = "clear")]
     version: Option<String>,
@@ -25,25 +21,18 @@ pub(in crate::cli) struct Arguments {
     /// End it.
     #[arg(long, conflicts_with = "version")]
     clear: bool,
-    #[command(flatten)]
-    server: ServerArguments,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
-    let pipeline = name("pipeline", &arguments.pipeline)?;
-    let path = format!("/admin/v1/pipelines/{pipeline}/shadow");
-    let plugin = name("plugin", &arguments.plugin)?;
-    if arguments.clear {
-        let client = Client::new(&arguments.server)?;
-        let path = format!("{path}?plugin={plugin}");
-        let answer = client.send(client.request(Method::DELETE, &path)).await?.json()?;
-        return show(&arguments.server, &answer, |_| format!("{pipeline} has no shadow any more\n"));
+pub(super) async fn run(Arguments { place, version, sample, clear }: &Arguments) -> Outcome {
+    let Place { pipeline, plugin, .. } = place;
+    if *clear {
+        return place.end("shadow", format!("{pipeline} has no shadow any more\n")).await;
     }
-    let version = name("version", arguments.version.as_deref().unwrap_or_default())?;
-    if !(0.0..=1.0).contains(&arguments.sample) {
+    let version = name("version", version.as_deref().unwrap_or_default())?;
+    if !(0.0..=1.0).contains(sample) {
         return Err(Failure::usage("--sample is a share from 0 to 1"));
     }
-    let body = json!({ "plugin": plugin, "version": version, "sample": arguments.sample });
-    let answer = Client::new(&arguments.server)?.change(Method::PUT, &path, &body).await?;
-    show(&arguments.server, &answer, |_| format!("{plugin} {version} shadows {pipeline}\n"))
+    let body =
+        Map::from_iter([("version".to_owned(), version.into()), ("sample".to_owned(), (*sample).into())]);
+    place.put("shadow", body, format!("{plugin} {version} shadows {pipeline}\n")).await
 }

@@ -1,46 +1,32 @@
 //! `sluice plugin split`: a pipeline's requests divided between versions of a plugin.
 
 use clap::Args;
-use http::Method;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use super::place::Place;
 use crate::cli::outcome::{Failure, Outcome};
-use crate::cli::remote::{Client, ServerArguments, name, show};
+use crate::cli::remote::name;
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Arguments {
-    /// The pipeline.
-    #[arg(value_name = "PIPELINE")]
-    pipeline: String,
-    /// The plugin of it that has the versions.
-    #[arg(value_name = "PLUGIN")]
-    plugin: String,
+    #[command(flatten)]
+    place: Place,
     /// Weights: 1=90 2=10. A request's key (x-sluice-key, else its id) decides.
     #[arg(value_name = "VERSION=WEIGHT", required_unless_present = "clear")]
     weights: Vec<String>,
     /// End the split: the active version gets every request.
     #[arg(long, conflicts_with = "weights")]
     clear: bool,
-    #[command(flatten)]
-    server: ServerArguments,
 }
 
-pub(super) async fn run(arguments: &Arguments) -> Outcome {
-    let pipeline = name("pipeline", &arguments.pipeline)?;
-    let path = format!("/admin/v1/pipelines/{pipeline}/split");
-    let plugin = name("plugin", &arguments.plugin)?;
-    if arguments.clear {
-        let client = Client::new(&arguments.server)?;
-        let path = format!("{path}?plugin={plugin}");
-        let answer = client.send(client.request(Method::DELETE, &path)).await?.json()?;
-        return show(&arguments.server, &answer, |_| format!("{pipeline} is not split any more\n"));
+pub(super) async fn run(Arguments { place, weights: given, clear }: &Arguments) -> Outcome {
+    let Place { pipeline, plugin, .. } = place;
+    if *clear {
+        return place.end("split", format!("{pipeline} is not split any more\n")).await;
     }
-    let weights = weights(&arguments.weights)?;
-    let body = json!({ "plugin": plugin, "weights": weights });
-    let answer = Client::new(&arguments.server)?.change(Method::PUT, &path, &body).await?;
-    show(&arguments.server, &answer, |_| {
-        format!("{pipeline} is split between versions of {plugin}: {}\n", arguments.weights.join(", "))
-    })
+    let body = Map::from_iter([("weights".to_owned(), weights(given)?.into())]);
+    let done = format!("{pipeline} is split between versions of {plugin}: {}\n", given.join(", "));
+    place.put("split", body, done).await
 }
 
 fn weights(given: &[String]) -> Outcome<Map<String, Value>> {
@@ -60,6 +46,8 @@ fn weights(given: &[String]) -> Outcome<Map<String, Value>> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

@@ -45,7 +45,7 @@ pub(super) async fn answer(
         Call::ModelMetadata => {
             let (model, version) = (text("name"), text("version"));
             check_version(&snapshot, model, version)?;
-            metadata::describe(&snapshot, model, Some(version)).ok_or_else(|| served::unknown(model))?
+            metadata::describe(&snapshot, model, some(version))?
         }
         Call::Statistics => {
             let statistics = snapshot.statistics(text("name"), text("version"))?;
@@ -132,15 +132,11 @@ fn choices(map: &Value) -> Map<String, Value> {
 /// # Errors
 /// [`Kind::NotFound`].
 pub(super) fn check_version(snapshot: &Snapshot, model: &str, version: &str) -> Result<()> {
-    match version {
-        "" if snapshot.serves(model) => Ok(()),
-        "" => Err(served::unknown(model)),
-        version => served::check_version(snapshot, model, version).map_err(|error| {
-            let are_numbers = snapshot.versions_of(model).iter().all(|one| one.parse::<u64>().is_ok());
-            let what = no_number(version).filter(|_| snapshot.serves(model) && are_numbers);
-            what.map_or(error, |what| Error::new(Kind::BadRequest, what))
-        }),
-    }
+    served::check(snapshot, model, some(version)).map_err(|error| {
+        let are_numbers = snapshot.versions_of(model).iter().all(|one| one.parse::<u64>().is_ok());
+        let what = no_number(version).filter(|_| snapshot.serves(model) && are_numbers);
+        what.map_or(error, |what| Error::new(Kind::BadRequest, what))
+    })
 }
 
 /// What is wrong with a version that can be none, where all are numbers. NVIDIA's examples look

@@ -53,11 +53,7 @@ pub(super) fn raw_request(
     version: Option<&str>,
     body: Bytes,
 ) -> Result<InferRequest> {
-    match version {
-        Some(version) => served::check_version(snapshot, target, version)?,
-        None if !snapshot.serves(target) => return Err(served::unknown(target)),
-        None => {}
-    }
+    served::check(snapshot, target, version)?;
     let input = match snapshot.asked(target, version) {
         // The plugin takes any body.
         None => bytes_of_one(BODY_TENSOR.into(), &[1], &body)?,

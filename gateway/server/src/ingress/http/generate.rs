@@ -13,7 +13,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::CONTENT_TYPE;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use sluice_sandbox::{Answer, HttpBody, Request};
 use sluice_tensor::{Dim, NamedTensor, TensorSpec};
@@ -21,7 +20,7 @@ use sluice_tensor::{Dim, NamedTensor, TensorSpec};
 use super::exchange::{self, Admitted, Encoded};
 use super::framing::{Framing, Whose};
 use super::parts::Outgoing;
-use super::{Front, body, sse};
+use super::{Front, Named, body, sse};
 use crate::admission::Room;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
@@ -37,18 +36,10 @@ const KEYS_MAX: usize = 128;
 /// A request.
 type Keys<'a> = Keyed<'a, KEYS_MAX>;
 
-/// What a path names.
-#[derive(Deserialize)]
-pub(super) struct Target {
-    model: String,
-    #[serde(default)]
-    version: Option<String>,
-}
-
 /// `POST /v2/models/{model}[/versions/{version}]/generate`.
 pub(super) async fn one(
     State(front): State<Arc<Front>>,
-    Path(target): Path<Target>,
+    Path(target): Path<Named>,
     request: axum::extract::Request,
 ) -> Response {
     let depth_max = front.limits.json_depth_max;
@@ -58,14 +49,14 @@ pub(super) async fn one(
 /// `POST /v2/models/{model}[/versions/{version}]/generate_stream`.
 pub(super) async fn stream(
     State(front): State<Arc<Front>>,
-    Path(target): Path<Target>,
+    Path(target): Path<Named>,
     request: axum::extract::Request,
 ) -> Response {
     let depth_max = front.limits.json_depth_max;
     exchange::predict(front, &target.model, request, |admitted| events(&target, admitted, depth_max)).await
 }
 
-async fn whole(target: &Target, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
+async fn whole(target: &Named, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
     let Admitted { snapshot, mut call, headers, body, mut memory } = admitted;
     let (request, whose) = decode(&snapshot, target, &mut call, body, depth_max, &mut memory.room)?;
     let predicted = pipeline::predict(&snapshot, &target.model, &call, request).await?;
@@ -74,7 +65,7 @@ async fn whole(target: &Target, admitted: Admitted, depth_max: usize) -> Result<
     Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow: predicted.shadow })
 }
 
-async fn events(target: &Target, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
+async fn events(target: &Named, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
     let Admitted { snapshot, mut call, body, mut memory, .. } = admitted;
     let (request, whose) = decode(&snapshot, target, &mut call, body, depth_max, &mut memory.room)?;
     match pipeline::predict_stream(&snapshot, &target.model, &call, request).await? {
@@ -104,17 +95,13 @@ fn encode(whose: &Whose, predicted: &Predicted) -> Result<Bytes> {
 /// be.
 fn decode(
     snapshot: &Snapshot,
-    Target { model: name, version }: &Target,
+    Named { model: name, version }: &Named,
     call: &mut Call,
     body: Bytes,
     depth_max: usize,
     room: &mut Room,
 ) -> Result<(Request, Whose)> {
-    match version {
-        Some(version) => served::check_version(snapshot, name, version)?,
-        None if !snapshot.serves(name) => return Err(served::unknown(name)),
-        None => {}
-    }
+    served::check(snapshot, name, version.as_deref())?;
     tensor_json::check_depth(&body, depth_max)?;
     let bad = |error: serde_json::Error| Error::new(Kind::BadJson, format!("bad JSON: {error}"));
     let keys: Keys<'_> = serde_json::from_slice(&body).map_err(bad)?;

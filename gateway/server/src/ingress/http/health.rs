@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::json;
 
-use super::Front;
+use super::{Front, Named};
 use crate::error::{Error, Kind};
 use crate::ingress::served;
 use crate::wire_error::respond;
@@ -28,25 +28,16 @@ pub(super) async fn ready(State(front): State<Arc<Front>>) -> Response {
     state(front.is_ready(), json!({}))
 }
 
-/// One model or pipeline can answer.
-pub(super) async fn model_ready(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    let snapshot = front.catalog.snapshot();
-    if !snapshot.serves(&model) {
-        return respond(&served::unknown(&model), "");
-    }
-    state(snapshot.is_ready(&model) && front.is_serving(), json!({ "name": model }))
-}
-
-/// The same for one version.
-pub(super) async fn model_version_ready(
+/// One model or pipeline can answer, or one version of it.
+pub(super) async fn model_ready(
     State(front): State<Arc<Front>>,
-    Path((model, version)): Path<(String, String)>,
+    Path(Named { model, version }): Path<Named>,
 ) -> Response {
     let snapshot = front.catalog.snapshot();
-    if let Err(error) = served::check_version(&snapshot, &model, &version) {
+    if let Err(error) = served::check(&snapshot, &model, version.as_deref()) {
         return respond(&error, "");
     }
-    let is_ready = served::is_ready(&snapshot, &model, Some(&version)) && front.is_serving();
+    let is_ready = served::is_ready(&snapshot, &model, version.as_deref()) && front.is_serving();
     state(is_ready, json!({ "name": model }))
 }
 

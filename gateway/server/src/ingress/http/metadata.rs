@@ -8,9 +8,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use sluice_tensor::TensorSpec;
 
-use super::Front;
+use super::{Front, Named};
 use crate::catalog::{Model, Snapshot, Stages, engine_name};
-use crate::ingress::served::{check_version, unknown};
+use crate::error::Result;
+use crate::ingress::served;
 use crate::wire_error::respond;
 
 /// `GET /v2`.
@@ -48,29 +49,22 @@ pub(super) async fn v1_list(State(front): State<Arc<Front>>) -> Response {
     Json(json!({ "models": names })).into_response()
 }
 
-/// `GET /v2/models/{model}`.
-pub(super) async fn model(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    match describe(&front.catalog.snapshot(), &model, None) {
-        Some(body) => Json(body).into_response(),
-        None => respond(&unknown(&model), ""),
-    }
-}
-
-/// `GET /v2/models/{model}/versions/{version}`.
-pub(super) async fn model_version(
+/// `GET /v2/models/{model}[/versions/{version}]`.
+pub(super) async fn model(
     State(front): State<Arc<Front>>,
-    Path((name, version)): Path<(String, String)>,
+    Path(Named { model, version }): Path<Named>,
 ) -> Response {
     let snapshot = front.catalog.snapshot();
-    match check_version(&snapshot, &name, &version).map(|()| describe(&snapshot, &name, Some(&version))) {
-        Ok(Some(body)) => Json(body).into_response(),
-        Ok(None) => respond(&unknown(&name), ""),
-        Err(error) => respond(&error, ""),
-    }
+    let described = served::check(&snapshot, &model, version.as_deref())
+        .and_then(|()| describe(&snapshot, &model, version.as_deref()));
+    described.map_or_else(|error| respond(&error, ""), |body| Json(body).into_response())
 }
 
 /// The metadata of what is served under a name, or of a version of it.
-pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str, version: Option<&str>) -> Option<Value> {
+///
+/// # Errors
+/// [`Kind::NotFound`](crate::error::Kind::NotFound).
+pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str, version: Option<&str>) -> Result<Value> {
     let body = || vec![json!({ "name": "body", "datatype": "BYTES", "shape": [1] })];
     let (platform, inputs, outputs) = match snapshot.pipelines.get(name).map(|pipeline| &pipeline.stages) {
         Some(Stages::Whole { .. }) => ("sluice-pipeline".to_owned(), body(), body()),
@@ -84,12 +78,12 @@ pub(in crate::ingress) fn describe(snapshot: &Snapshot, name: &str, version: Opt
             ("sluice-pipeline".to_owned(), inputs, outputs)
         }
         None => {
-            let model = snapshot.model(name, version).ok()?;
+            let model = snapshot.model(name, version)?;
             (platform(model), specs(&model.signature().inputs), specs(&model.signature().outputs))
         }
     };
     let versions = snapshot.versions_of(name);
-    Some(
+    Ok(
         json!({ "name": name, "versions": versions, "platform": platform, "inputs": inputs, "outputs": outputs }),
     )
 }

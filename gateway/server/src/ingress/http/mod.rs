@@ -25,6 +25,7 @@ mod v2;
 use std::sync::Arc;
 
 use axum::Router;
+use serde::Deserialize;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
@@ -70,6 +71,13 @@ impl Front {
     }
 }
 
+/// What a path names: a model or pipeline, or one version of it.
+#[derive(Deserialize)]
+struct Named {
+    model: String,
+    version: Option<String>,
+}
+
 /// The table of the prediction listener's routes.
 pub fn routes() -> Vec<Route<Arc<Front>>> {
     [v2_routes(), extension_routes(), memory_routes(), v1_routes()].into_iter().flatten().collect()
@@ -89,21 +97,21 @@ fn v2_routes() -> Vec<Route<Arc<Front>>> {
             "/v2/models/{model}/versions/{version}",
             Predict,
             "metadata of a version",
-            metadata::model_version,
+            metadata::model,
         ),
         Route::get("/v2/models/{model}/ready", Predict, "whether it can be served", health::model_ready),
         Route::get(
             "/v2/models/{model}/versions/{version}/ready",
             Predict,
             "whether that version can be served",
-            health::model_version_ready,
+            health::model_ready,
         ),
         Route::post("/v2/models/{model}/infer", Predict, "a prediction", v2::infer),
         Route::post(
             "/v2/models/{model}/versions/{version}/infer",
             Predict,
             "a prediction by that version",
-            v2::infer_version,
+            v2::infer,
         ),
     ]
 }
@@ -118,21 +126,21 @@ fn extension_routes() -> Vec<Route<Arc<Front>>> {
             "/v2/models/{model}/versions/{version}/stats",
             Predict,
             "statistics of a version",
-            statistics::version,
+            statistics::model,
         ),
         Route::get("/v2/models/{model}/config", Predict, "its configuration", repository::config),
         Route::get(
             "/v2/models/{model}/versions/{version}/config",
             Predict,
             "the configuration of that version",
-            repository::config_version,
+            repository::config,
         ),
         Route::post("/v2/repository/index", Predict, "what there is to serve", repository::index),
         Route::post(
             "/v2/repository/{repository}/index",
             Predict,
             "the same of one repository",
-            repository::index_of_repository,
+            repository::index,
         ),
         Route::post("/v2/repository/models/{model}/load", Models, "loads a model", repository::load),
         Route::post("/v2/repository/models/{model}/unload", Models, "unloads a model", repository::unload),
@@ -156,13 +164,13 @@ fn extension_routes() -> Vec<Route<Arc<Front>>> {
             "/v2/models/{model}/trace/setting",
             Predict,
             "which of its requests are traced",
-            settings::trace_of_model,
+            settings::trace,
         ),
         Route::post(
             "/v2/models/{model}/trace/setting",
             Settings,
             "changes which of its requests are traced",
-            settings::change_trace_of_model,
+            settings::change_trace,
         ),
         Route::get("/v2/logging", Predict, "which log lines are written", settings::log),
         Route::post("/v2/logging", Settings, "changes which log lines are written", settings::change_log),
@@ -184,7 +192,7 @@ fn memory_routes() -> Vec<Route<Arc<Front>>> {
             "/v2/systemsharedmemory/region/{region}/status",
             Predict,
             "one of the caller's regions",
-            shared_memory::region_status,
+            shared_memory::status,
         ),
         Route::post(
             "/v2/systemsharedmemory/region/{region}/register",
@@ -196,7 +204,7 @@ fn memory_routes() -> Vec<Route<Arc<Front>>> {
             "/v2/systemsharedmemory/region/{region}/unregister",
             Predict,
             "forgets a region",
-            shared_memory::unregister_region,
+            shared_memory::unregister,
         ),
         Route::post(
             "/v2/systemsharedmemory/unregister",
@@ -214,7 +222,7 @@ fn memory_routes() -> Vec<Route<Arc<Front>>> {
             "/v2/cudasharedmemory/region/{region}/status",
             Predict,
             "no region of CUDA shared memory is there",
-            shared_memory::cuda_region_status,
+            shared_memory::cuda_status,
         ),
         Route::post(
             "/v2/cudasharedmemory/region/{region}/register",

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::{Front, body};
+use super::{Front, Named, body};
 use crate::admission::{Permit, Room};
 use crate::catalog::repository::{IndexEntry, LoadParameters};
 use crate::error::{Error, Kind, Result};
@@ -47,18 +47,24 @@ struct ControlRequest {
     parameters: Map<String, Value>,
 }
 
-/// `POST /v2/repository/index`.
-pub(super) async fn index(State(front): State<Arc<Front>>, request: Request) -> Response {
-    answer(request, |request| async move { index_of(&front, None, request).await }).await
+/// One repository, or all.
+#[derive(Deserialize)]
+pub(super) struct Which {
+    repository: Option<String>,
 }
 
-/// `POST /v2/repository/{repository}/index`.
-pub(super) async fn index_of_repository(
+/// `POST /v2/repository[/{repository}]/index`.
+pub(super) async fn index(
     State(front): State<Arc<Front>>,
-    Path(repository): Path<String>,
+    Path(Which { repository }): Path<Which>,
     request: Request,
 ) -> Response {
-    answer(request, |request| async move { index_of(&front, Some(&repository), request).await }).await
+    answer(request, |request| async move {
+        let asked: IndexRequest = read(&front, request, CONTROL_BYTES_MAX).await?;
+        let rows = front.repositories.index(repository.as_deref(), asked.ready).await?;
+        Ok(Json(Value::Array(rows.iter().map(row).collect())).into_response())
+    })
+    .await
 }
 
 /// `POST /v2/repository/models/{model}/load`.
@@ -90,21 +96,12 @@ pub(super) async fn unload(
     .await
 }
 
-/// `GET /v2/models/{model}/config`.
-pub(super) async fn config(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    config_of(&front, &model, None)
-}
-
-/// `GET /v2/models/{model}/versions/{version}/config`.
-pub(super) async fn config_version(
+/// `GET /v2/models/{model}[/versions/{version}]/config`.
+pub(super) async fn config(
     State(front): State<Arc<Front>>,
-    Path((model, version)): Path<(String, String)>,
+    Path(Named { model, version }): Path<Named>,
 ) -> Response {
-    config_of(&front, &model, Some(&version))
-}
-
-fn config_of(front: &Front, model: &str, version: Option<&str>) -> Response {
-    match front.catalog.snapshot().triton_config(model, version) {
+    match front.catalog.snapshot().triton_config(&model, version.as_deref()) {
         Ok(config) => Json(config).into_response(),
         Err(error) => respond(&error, ""),
     }
@@ -122,12 +119,6 @@ where
             respond(&error, &id)
         }
     }
-}
-
-async fn index_of(front: &Front, repository: Option<&str>, request: Request) -> Result<Response> {
-    let asked: IndexRequest = read(front, request, CONTROL_BYTES_MAX).await?;
-    let rows = front.repositories.index(repository, asked.ready).await?;
-    Ok(Json(Value::Array(rows.iter().map(row).collect())).into_response())
 }
 
 pub(in crate::ingress) fn row(entry: &IndexEntry) -> Value {

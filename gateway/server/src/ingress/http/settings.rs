@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::Front;
@@ -61,45 +62,29 @@ pub(super) async fn read(front: &Front, request: Request) -> Result<Map<String, 
     })
 }
 
-/// `GET /v2/trace/setting`.
-pub(super) async fn trace(State(front): State<Arc<Front>>) -> Response {
-    show_trace(&front, None)
+/// One model's requests, or all.
+#[derive(Deserialize)]
+pub(super) struct Whose {
+    model: Option<String>,
 }
 
-/// `GET /v2/models/{model}/trace/setting`.
-pub(super) async fn trace_of_model(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    show_trace(&front, Some(&model))
-}
-
-fn show_trace(front: &Front, model: Option<&str>) -> Response {
-    match settings::trace(&front.catalog.snapshot(), &front.tracer, model) {
+/// `GET /v2[/models/{model}]/trace/setting`.
+pub(super) async fn trace(State(front): State<Arc<Front>>, Path(Whose { model }): Path<Whose>) -> Response {
+    match settings::trace(&front.catalog.snapshot(), &front.tracer, model.as_deref()) {
         Ok(settings) => Json(settings).into_response(),
         Err(error) => respond(&error, ""),
     }
 }
 
-/// `POST /v2/trace/setting`.
+/// `POST /v2[/models/{model}]/trace/setting`.
 pub(super) async fn change_trace(
     State(front): State<Arc<Front>>,
+    Path(Whose { model }): Path<Whose>,
     Extension(identity): Extension<Identity>,
     request: Request,
 ) -> Response {
-    set_trace(&front, None, &identity, request).await
-}
-
-/// `POST /v2/models/{model}/trace/setting`.
-pub(super) async fn change_trace_of_model(
-    State(front): State<Arc<Front>>,
-    Path(model): Path<String>,
-    Extension(identity): Extension<Identity>,
-    request: Request,
-) -> Response {
-    set_trace(&front, Some(&model), &identity, request).await
-}
-
-async fn set_trace(front: &Front, model: Option<&str>, identity: &Identity, request: Request) -> Response {
-    let changed = read(front, request)
-        .await
-        .and_then(|change| settings::change_trace(&front.catalog.snapshot(), &front.tracer, model, &change));
-    answer(changed, identity, "trace")
+    let changed = read(&front, request).await.and_then(|change| {
+        settings::change_trace(&front.catalog.snapshot(), &front.tracer, model.as_deref(), &change)
+    });
+    answer(changed, &identity, "trace")
 }

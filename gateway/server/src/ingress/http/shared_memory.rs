@@ -7,6 +7,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{Front, settings};
@@ -16,24 +17,20 @@ use crate::ingress::memory::{self, Reach};
 use crate::refusal::request_id;
 use crate::wire_error::respond;
 
-/// `GET /v2/systemsharedmemory/status`.
-pub(super) async fn status(
-    State(front): State<Arc<Front>>,
-    Extension(identity): Extension<Identity>,
-    request: Request,
-) -> Response {
-    let regions = reach(&front, &identity, &request).status(None);
-    answer(&request_id(request.headers()), regions.map(list))
+/// One region, or all.
+#[derive(Deserialize)]
+pub(super) struct Which {
+    region: Option<String>,
 }
 
-/// `GET /v2/systemsharedmemory/region/{region}/status`.
-pub(super) async fn region_status(
+/// `GET /v2/systemsharedmemory[/region/{region}]/status`.
+pub(super) async fn status(
     State(front): State<Arc<Front>>,
-    Path(region): Path<String>,
+    Path(Which { region }): Path<Which>,
     Extension(identity): Extension<Identity>,
     request: Request,
 ) -> Response {
-    let regions = reach(&front, &identity, &request).status(Some(&region));
+    let regions = reach(&front, &identity, &request).status(region.as_deref());
     answer(&request_id(request.headers()), regions.map(list))
 }
 
@@ -53,35 +50,20 @@ pub(super) async fn register(
     answer(&id, registered.await.map(|()| StatusCode::OK.into_response()))
 }
 
-/// `POST /v2/systemsharedmemory/unregister`.
+/// `POST /v2/systemsharedmemory[/region/{region}]/unregister`.
 pub(super) async fn unregister(
     State(front): State<Arc<Front>>,
+    Path(Which { region }): Path<Which>,
     Extension(identity): Extension<Identity>,
     request: Request,
 ) -> Response {
-    let done = reach(&front, &identity, &request).unregister(None);
+    let done = reach(&front, &identity, &request).unregister(region.as_deref());
     answer(&request_id(request.headers()), done.map(|()| StatusCode::OK.into_response()))
 }
 
-/// `POST /v2/systemsharedmemory/region/{region}/unregister`.
-pub(super) async fn unregister_region(
-    State(front): State<Arc<Front>>,
-    Path(region): Path<String>,
-    Extension(identity): Extension<Identity>,
-    request: Request,
-) -> Response {
-    let done = reach(&front, &identity, &request).unregister(Some(&region));
-    answer(&request_id(request.headers()), done.map(|()| StatusCode::OK.into_response()))
-}
-
-/// `GET /v2/cudasharedmemory/status`.
-pub(super) async fn cuda_status(request: Request) -> Response {
-    answer(&request_id(request.headers()), memory::none_of("cuda", None).map(list))
-}
-
-/// `GET /v2/cudasharedmemory/region/{region}/status`.
-pub(super) async fn cuda_region_status(Path(region): Path<String>, request: Request) -> Response {
-    answer(&request_id(request.headers()), memory::none_of("cuda", Some(&region)).map(list))
+/// `GET /v2/cudasharedmemory[/region/{region}]/status`.
+pub(super) async fn cuda_status(Path(Which { region }): Path<Which>, request: Request) -> Response {
+    answer(&request_id(request.headers()), memory::none_of("cuda", region.as_deref()).map(list))
 }
 
 /// `POST /v2/cudasharedmemory/region/{region}/register`.

@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::Front;
+use super::{Front, Named};
 use crate::wire_error::respond;
 
 /// `GET /v2/models/stats`.
@@ -15,17 +15,12 @@ pub(super) async fn all(State(front): State<Arc<Front>>) -> Response {
     show(&front, "", "")
 }
 
-/// `GET /v2/models/{model}/stats`.
-pub(super) async fn model(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    show(&front, &model, "")
-}
-
-/// `GET /v2/models/{model}/versions/{version}/stats`.
-pub(super) async fn version(
+/// `GET /v2/models/{model}[/versions/{version}]/stats`.
+pub(super) async fn model(
     State(front): State<Arc<Front>>,
-    Path((model, version)): Path<(String, String)>,
+    Path(Named { model, version }): Path<Named>,
 ) -> Response {
-    show(&front, &model, &version)
+    show(&front, &model, version.as_deref().unwrap_or_default())
 }
 
 fn show(front: &Front, model: &str, version: &str) -> Response {

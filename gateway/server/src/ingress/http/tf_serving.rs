@@ -45,9 +45,9 @@ pub(super) async fn predict(
     mut admitted: Admitted,
     depth_max: usize,
 ) -> Result<Encoded> {
-    if let Some(version) = version {
-        served::check_version(&admitted.snapshot, name, version)?;
-        admitted.call.version = Some(version.into());
+    if version.is_some() {
+        served::check(&admitted.snapshot, name, version)?;
+        admitted.call.version = version.map(Into::into);
     }
     match admitted.snapshot.asked(name, version) {
         Some(asked) => rows_or_columns(name, &asked, admitted, depth_max).await,
@@ -103,12 +103,7 @@ async fn rows_or_columns(
 /// `GET /v1/models/{model}`: KServe's `name` and `ready` beside TF-Serving's list.
 pub(super) fn status(front: &Front, name: &str, version: Option<&str>) -> Response {
     let snapshot = front.catalog.snapshot();
-    let checked = match version {
-        Some(version) => served::check_version(&snapshot, name, version),
-        None if snapshot.serves(name) => Ok(()),
-        None => Err(served::unknown(name)),
-    };
-    if let Err(error) = checked {
+    if let Err(error) = served::check(&snapshot, name, version) {
         return respond(&error, "");
     }
     let ready = snapshot.is_ready(name) && front.is_serving();
@@ -142,12 +137,7 @@ pub(super) async fn version_metadata(
 
 fn described(front: &Front, name: &str, version: Option<&str>) -> Response {
     let snapshot = front.catalog.snapshot();
-    let checked = match version {
-        Some(version) => served::check_version(&snapshot, name, version),
-        None if snapshot.serves(name) => Ok(()),
-        None => Err(served::unknown(name)),
-    };
-    if let Err(error) = checked {
+    if let Err(error) = served::check(&snapshot, name, version) {
         return respond(&error, "");
     }
     // What a plugin takes or gives is known to the plugin only.

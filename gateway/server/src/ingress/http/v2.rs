@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::exchange::{self, Admitted, Encoded, Memory};
-use super::{Front, binary, body, tensors};
+use super::{Front, Named, binary, body, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::infer::{self, InferRequest, InferResponse, RequestedOutput};
 use crate::ingress::memory::Reach;
@@ -19,25 +19,14 @@ use crate::ingress::served::shown;
 use crate::pipeline::Parameter;
 use crate::tensor_json::{self, DataForm, List, Parameters, TENSORS_MAX, TensorJson};
 
-/// `POST /v2/models/{model}/infer`.
+/// `POST /v2/models/{model}[/versions/{version}]/infer`.
 pub(super) async fn infer(
     State(front): State<Arc<Front>>,
-    Path(model): Path<String>,
+    Path(Named { model, version }): Path<Named>,
     request: axum::extract::Request,
 ) -> Response {
     let depth_max = front.limits.json_depth_max;
-    exchange::predict(front, &model, request, |admitted| answer(&model, None, admitted, depth_max)).await
-}
-
-/// `POST /v2/models/{model}/versions/{version}/infer`.
-pub(super) async fn infer_version(
-    State(front): State<Arc<Front>>,
-    Path((model, version)): Path<(String, String)>,
-    request: axum::extract::Request,
-) -> Response {
-    let depth_max = front.limits.json_depth_max;
-    exchange::predict(front, &model, request, |admitted| answer(&model, Some(version), admitted, depth_max))
-        .await
+    exchange::predict(front, &model, request, |admitted| answer(&model, version, admitted, depth_max)).await
 }
 
 #[derive(Deserialize)]

@@ -168,6 +168,7 @@ fn parameters() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::openapi_references::references;
 
     #[test]
     fn every_route_is_described_and_every_reference_leads_somewhere() {
@@ -178,20 +179,7 @@ mod tests {
             let is_known = paths::is_known(&route.method, route.path);
             assert!(is_known, "{} {} needs a line in openapi/paths.rs", route.method, route.path);
         }
-        let mut open = vec![&document];
-        let mut seen = 0;
-        while let Some(value) = open.pop() {
-            if let Some(reference) = value.get("$ref").and_then(Value::as_str) {
-                let pointer = reference.strip_prefix('#').expect("local");
-                assert!(document.pointer(pointer).is_some(), "{reference}");
-                seen += 1;
-            }
-            match value {
-                Value::Object(map) => open.extend(map.values()),
-                Value::Array(items) => open.extend(items),
-                _ => {}
-            }
-        }
+        let seen = references(&document);
         assert!(seen > 100, "{seen} references");
     }
 }
