@@ -41,6 +41,8 @@ fn config(folder: &TempDir) -> String {
         &program("piped", r#"["wide", "x", "1x4"]"#, ""),
         &program("third-party", r#"["wide", "input", "1x4", "fixture/tensor.bgr"]"#, &files),
         &program("failing", r#"["exit", "3"]"#, ""),
+        &program("its-own", r#"["load", "fixture/model", "x", "1x4"]"#, &files),
+        &program("unknown", r#"["load", "fixture/tensor.bgr", "x", "1x4"]"#, &files),
     ]
     .concat()
 }
@@ -57,6 +59,23 @@ async fn a_program_written_for_wasi_nn_answers_through_the_batch() {
         assert_eq!(reply.headers["content-type"], "text/plain; charset=utf-8");
     }
     assert_eq!(gateway.metric("sluice_queue_wait_seconds_count", "wide").await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_brings_a_models_file_gets_that_model_and_no_other() {
+    let folder = TempDir::new().expect("a folder");
+    let model = sluice_tests::repository().join("tests/models/wide.sim.json");
+    fs::copy(model, folder.path().join("model")).expect("copied");
+    fs::write(folder.path().join("tensor.bgr"), four_numbers()).expect("written");
+    let gateway = gateway::start(&config(&folder)).await;
+    let reply = gateway.client.post("/v1/models/its-own:predict", four_numbers()).await;
+    assert_eq!(reply.body, RANKED, "{}", reply.status);
+    assert_eq!(gateway.metric("sluice_queue_wait_seconds_count", "wide").await, 1.0, "as everybody's");
+    let reply = gateway.client.post("/v1/models/unknown:predict", four_numbers()).await;
+    assert_eq!((reply.status, reply.code().as_str()), (StatusCode::BAD_GATEWAY, "plugin_trap"));
+    // Whoever wrote it is told, even if the program says nothing.
+    let logs = gateway.admin.get("/admin/v1/plugins/unknown/logs").await.ok().to_string();
+    assert!(logs.contains("wasi:nn") && logs.contains("use load-by-name"), "{logs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

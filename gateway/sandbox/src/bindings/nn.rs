@@ -5,6 +5,7 @@ wasmtime::component::bindgen!({
     path: "../../wit/wasi-nn",
     world: "wasi:nn/ml",
     imports: {
+        "wasi:nn/graph.load": async | trappable,
         "wasi:nn/inference.[method]graph-execution-context.compute": async | trappable,
         default: trappable,
     },

@@ -33,6 +33,12 @@ pub trait Inference: Send + Sync {
     /// they are not known.
     fn signature(&self, model: &str) -> Option<Signature>;
 
+    /// The granted model whose file has this SHA-256, in hexadecimal: what `wasi:nn` gives a
+    /// guest that brings a model's own bytes. `None` where nobody knows.
+    fn model_of_file(&self, _sha256: &str) -> Option<Arc<str>> {
+        None
+    }
+
     /// Runs a model and waits for its outputs.
     async fn infer(
         &self,

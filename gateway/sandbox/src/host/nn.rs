@@ -5,15 +5,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use sluice_tensor::{DType, NamedTensor, Signature, keep_with};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{HasSelf, Linker, Resource, WasmList};
 
 use super::convert::shape_from_guest;
+use super::logging::LogLevel;
+use super::pieces::PIECE;
 use crate::bindings::nn::wasi::nn::errors::{self, ErrorCode, HostError};
 use crate::bindings::nn::wasi::nn::graph::{self, ExecutionTarget, GraphEncoding, HostGraph};
 use crate::bindings::nn::wasi::nn::inference::{self, HostGraphExecutionContext};
 use crate::bindings::nn::wasi::nn::tensor::{self, HostTensor, TensorType};
+use crate::cache;
 use crate::error::InferenceError;
 use crate::held::Charge;
 use crate::state::State;
@@ -130,9 +134,26 @@ impl State {
         self.hold(dimensions.saturating_mul(size_of::<u32>()).saturating_add(bytes))
     }
 
+    /// Programs seldom say why they failed: their author finds it in the plugin's log.
     fn fail<T>(&mut self, mut error: Error) -> Answer<T> {
+        self.log.line(LogLevel::Warn, "wasi:nn", &error.message);
         error.charge = Some(self.hold(error.message.len())?);
         Ok(Err(self.table.push(error)?))
+    }
+
+    /// The granted model that is in this file.
+    async fn graph_of_file(&mut self, file: &[u8]) -> wasmtime::Result<Option<Graph>> {
+        let Some(models) = self.grants.inference.clone() else { return Ok(None) };
+        // The guest's bytes were copied for this; they go with it.
+        let _charge = self.hold(file.len())?;
+        let mut hasher = Sha256::new();
+        for piece in file.chunks(PIECE) {
+            hasher.update(piece);
+            self.piece_is_done().await?;
+        }
+        let name = models.model_of_file(&cache::hex(&hasher.finalize().into()));
+        let found = name.and_then(|name| Some((models.signature(&name)?, name)));
+        Ok(found.map(|(signature, name)| Graph { name, signature: Arc::new(signature) }))
     }
 
     /// The inputs under the names that the model has for them. Handles are taken out of
@@ -259,13 +280,23 @@ impl HostTensor for State {
 impl graph::Host for State {
     /// Models are the operator's: they are placed, measured and batched before a plugin
     /// may use them.
-    fn load(
+    ///
+    /// A guest that brings the file of a model that it is granted gets that model, wherever
+    /// the operator has placed it; other bytes are nobody's model.
+    async fn load(
         &mut self,
-        _parts: Vec<Vec<u8>>,
-        _encoding: GraphEncoding,
+        parts: Vec<Vec<u8>>,
+        encoding: GraphEncoding,
         _target: ExecutionTarget,
     ) -> Answer<Resource<Graph>> {
-        let message = "models are not loaded from plugins: use load-by-name with a model that is granted";
+        let is_known = matches!(encoding, GraphEncoding::Onnx | GraphEncoding::Autodetect);
+        if let (true, [file]) = (is_known, &*parts)
+            && let Some(graph) = self.graph_of_file(file).await?
+        {
+            return Ok(Ok(self.table.push(graph)?));
+        }
+        let message = "models are not loaded from plugins, and this is not the file of one that is granted: use \
+                       load-by-name, or let the operator serve the file and grant it";
         self.fail(Error::new(ErrorCode::UnsupportedOperation, message))
     }
 

@@ -20,6 +20,10 @@ impl Inference for GrantedModels {
         self.0.get(model).map(|model| model.signature().clone())
     }
 
+    fn model_of_file(&self, sha256: &str) -> Option<Arc<str>> {
+        self.0.iter().find(|(_, model)| model.digest() == sha256).map(|(name, _)| Arc::clone(name))
+    }
+
     async fn infer(
         &self,
         call: &CallContext,

@@ -3,7 +3,8 @@
 //! test programs for wasi-nn do the same with the same imports.
 //!
 //! Arguments: the model's name, the input's name, its dimensions as `1x3x4`, and the file.
-//! Without a file the input comes from standard input. Beside that: `args`, `exit CODE`,
+//! Without a file the input comes from standard input. `load FILE INPUT DIMENSIONS` brings
+//! the model's own bytes instead of its name. Beside that: `args`, `exit CODE`,
 //! `flood` and `write FILE`, for the tests.
 
 use std::io::{Read, Write};
@@ -13,7 +14,7 @@ mod bindings {
 }
 
 use bindings::wasi::nn::errors::Error;
-use bindings::wasi::nn::graph::{self, ExecutionTarget, GraphEncoding};
+use bindings::wasi::nn::graph::{self, ExecutionTarget, Graph, GraphEncoding};
 use bindings::wasi::nn::tensor::{Tensor, TensorType};
 
 fn main() -> Result<(), String> {
@@ -35,8 +36,14 @@ fn main() -> Result<(), String> {
             Ok(_) => Err("a model was loaded".to_owned()),
             Err(error) => Err(told(error)),
         },
+        ["load", model, input, dimensions] => {
+            let model = std::fs::read(model).map_err(|error| format!("{model}: {error}"))?;
+            let loaded = graph::load(&[model], GraphEncoding::Onnx, ExecutionTarget::Cpu);
+            classify(&loaded.map_err(told)?, input, dimensions, None)
+        }
         [model, input, dimensions, ref file @ ..] => {
-            classify(model, input, dimensions, file.first().copied())
+            let graph = graph::load_by_name(model).map_err(told)?;
+            classify(&graph, input, dimensions, file.first().copied())
         }
         _ => Err("model, input and dimensions are wanted".to_owned()),
     }
@@ -46,8 +53,7 @@ fn told(error: Error) -> String {
     format!("{:?}: {}", error.code(), error.data())
 }
 
-fn classify(model: &str, input: &str, dimensions: &str, file: Option<&str>) -> Result<(), String> {
-    let graph = graph::load_by_name(model).map_err(told)?;
+fn classify(graph: &Graph, input: &str, dimensions: &str, file: Option<&str>) -> Result<(), String> {
     let context = graph.init_execution_context().map_err(told)?;
     let mut bytes = Vec::new();
     match file {

@@ -56,6 +56,10 @@ impl Inference for CaseModels {
         }
     }
 
+    fn model_of_file(&self, sha256: &str) -> Option<Arc<str>> {
+        self.real.as_ref()?.model_of_file(sha256)
+    }
+
     async fn infer(
         &self,
         call: &CallContext,
