@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use by_hand::{ByHand, serve};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::load::{self, LoadPlan, LoadReport};
 use crate::requests::Requests;
@@ -78,21 +79,13 @@ struct Peer {
 ///
 /// # Errors
 /// A description or the workload cannot be read.
-#[expect(clippy::print_stderr, reason = "progress for people")]
 pub async fn measure(plan: &Plan) -> Result<String, String> {
     let workloads = PIPELINES.map(workload::read).into_iter().collect::<Result<Vec<_>, _>>()?;
     let peers = plan.peers.iter().map(|(name, python)| peer(plan, name, python, &workloads));
     let mut peers = peers.collect::<Result<Vec<_>, _>>()?;
-    for round in 1..=plan.rounds {
-        for peer in peers.iter_mut().filter(|peer| peer.failure.is_none()) {
-            if let Err(reason) = turn(plan, peer).await {
-                eprintln!("peers: {} is left out: {reason}", peer.description.title);
-                peer.failure = Some(reason);
-                continue;
-            }
-            let seen = peer.cells.last_throughputs();
-            eprintln!("peers: round {round} of {}: {}: {seen}", plan.rounds, peer.description.title);
-        }
+    tokio::select! {
+        () = rounds(plan, &mut peers) => {}
+        () = stopped() => return Err("stopped".to_owned()),
     }
     let mut report = Report { left_out: plan.left_out.clone(), ..Report::default() };
     for peer in peers {
@@ -102,6 +95,32 @@ pub async fn measure(plan: &Plan) -> Result<String, String> {
         }
     }
     Ok(report.to_markdown(&plan.concurrency, plan.rounds, plan.duration))
+}
+
+#[expect(clippy::print_stderr, reason = "progress for people")]
+async fn rounds(plan: &Plan, peers: &mut [Peer]) {
+    let started = tokio::time::Instant::now();
+    for round in 1..=plan.rounds {
+        for peer in peers.iter_mut().filter(|peer| peer.failure.is_none()) {
+            if let Err(reason) = turn(plan, peer).await {
+                eprintln!("peers: {} is left out from now on: {reason}", peer.description.title);
+                peer.failure = Some(reason);
+                continue;
+            }
+            let (seen, seconds) = (peer.cells.last_throughputs(), started.elapsed().as_secs());
+            let title = &peer.description.title;
+            eprintln!("peers: {seconds} s: round {round} of {}: {title}: {seen}", plan.rounds);
+        }
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM: servers are in groups of their own, which hear neither.
+async fn stopped() {
+    let Ok(mut term) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = term.recv() => {}
+    }
 }
 
 fn peer(plan: &Plan, name: &str, python: &str, workloads: &[Workload]) -> Result<Peer, String> {
