@@ -19,7 +19,7 @@ use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, TENSOR_BYTES_MAX, Tenso
 
 use crate::error::{Error, Kind, Result};
 
-pub(crate) use bounded::{Keyed, List, decoded_bytes_max};
+pub(crate) use bounded::{Keyed, List, decoded_bytes_max, text_bytes};
 pub(crate) use memory::ReadMemory;
 use memory::{from_memory, is_in_memory};
 pub(crate) use parameters::{Parameters, check_parameters, parameters};

@@ -4,12 +4,15 @@
 mod classification;
 mod compression;
 pub mod grpc;
+mod heads;
 pub mod http;
 pub mod infer;
 pub mod listener;
 pub mod memory;
+mod offload;
 mod pace;
 pub mod parameters;
 mod readers;
 pub mod served;
 pub mod settings;
+mod streams;

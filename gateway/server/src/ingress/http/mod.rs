@@ -72,7 +72,7 @@ impl Front {
 }
 
 /// What a path names: a model or pipeline, or one version of it.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Named {
     model: String,
     version: Option<String>,
