@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::cache::ModelCache;
+use super::coming::Announced;
 use super::exposed::Exposed;
 use super::guards::DepthOnDrop;
 use super::outbox::Outbox;
@@ -39,7 +40,7 @@ pub struct Model {
     padded: Option<PaddedModel>,
     user: Arc<User>,
     /// Requests whose inputs are being made.
-    pub(super) coming: AtomicUsize,
+    pub(super) announced: Announced,
     /// Where its requests come in sequences.
     pub(super) sequences: Option<SequenceModel>,
     clock: Arc<dyn Clock>,
@@ -112,7 +113,7 @@ impl Model {
             signature,
             exposed,
             queue,
-            coming: AtomicUsize::new(0),
+            announced: Announced::default(),
             sequences,
             clock,
             ready_instances,
