@@ -148,7 +148,7 @@ type Loaded = (Arc<Builder>, Arc<Catalog>, Arc<Certificates>);
 fn load(config: Arc<Config>, options: StartOptions) -> Result<Loaded, StartError> {
     let certificates = Certificates::load(&config.server)?;
     let builder = builder(&config, options)?;
-    let catalog = builder.build(config, None, None)?.start();
+    let catalog = builder.build(config, None, None)?.start(&metrics);
     Ok((Arc::new(builder), Arc::new(catalog), Arc::new(certificates)))
 }
 
@@ -243,17 +243,28 @@ impl Gateway {
         self.admin
     }
 
-    /// Applies changes of the config and of the files it names until `signal`, then
-    /// drains.
-    pub async fn run_until(self, signal: impl Future<Output = ()>) -> Drained {
+    /// Applies changes of the config and of the files it names until `leave`, then drains;
+    /// until `cut` at most, which begins when the drain does.
+    pub async fn run_until(self, leave: impl Future<Output = ()>, cut: impl Future<Output = ()>) -> Drained {
         let reloads = tokio::spawn(reload_on_change(Arc::clone(&self.catalog), Arc::clone(&self.reloader)));
         let lookout = tokio::spawn(Arc::clone(&self.plugins).look_after());
         let polls = tokio::spawn(poll_repositories(Arc::clone(&self.repositories)));
-        signal.await;
+        leave.await;
         reloads.abort();
         lookout.abort();
         polls.abort();
         tracing::info!(in_flight = self.admission.in_flight(), "draining");
+        tokio::select! {
+            drained = self.leave() => drained,
+            () = cut => match self.admission.in_flight() {
+                0 => Drained::Clean,
+                requests => Drained::Cut(requests),
+            },
+        }
+    }
+
+    /// Finishes what is in flight.
+    async fn leave(&self) -> Drained {
         let server = &self.config.server;
         let grace_over = tokio::time::Instant::now() + server.drain_delay + server.drain;
         let drained = drain(&self.admission, &self.phase, server.drain_delay, server.drain).await;

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 use super::cache::ModelCache;
 use super::coming::Announced;
 use super::exposed::Exposed;
-use super::guards::DepthOnDrop;
 use super::outbox::Outbox;
 use super::scheduling::{self, PaddedModel};
 use super::sequence::{self, SequenceModel};
@@ -22,7 +21,7 @@ use super::warmup;
 use super::worker::{BatchWatch, Job, UNREACHABLE, Worker, expire};
 use crate::config::{self, Batching};
 use crate::error::{Error, Kind, Result};
-use crate::observe::{Failure, ModelMetrics, PipelineMetrics, Statistics};
+use crate::observe::{DepthOf, Failure, ModelMetrics, PipelineMetrics, Statistics};
 use crate::pipeline::{Call, CheckedInputs};
 
 /// A loaded model. Dropping it drains its queue and ends its threads.
@@ -47,6 +46,8 @@ pub struct Model {
     /// Instance threads that can still take a batch.
     ready_instances: Arc<AtomicUsize>,
     metrics: Arc<ModelMetrics>,
+    /// Says how many requests wait, for as long as the model is there.
+    _waiting: Arc<DepthOf>,
     statistics: Arc<Statistics>,
     /// Answers that may be given again, if it was opted in.
     pub(super) cache: Option<ModelCache>,
@@ -97,6 +98,14 @@ impl Model {
         let queue = Arc::new(queue.limited_by(limiter, Arc::clone(&user)));
         let (sequences, signature) =
             SequenceModel::start(&config, model.signature(), &queue, &clock, &metrics, &statistics)?;
+        let waiting = match &sequences {
+            Some(sequences) => sequences.depth(),
+            None => {
+                let queue = Arc::clone(&queue);
+                Arc::new(move || queue.depth())
+            }
+        };
+        metrics.watch(&waiting);
         let exposed = Exposed::new(&signature, &config.presentation, config.max_batch_size > 0)?;
         let padded =
             config.padding.as_ref().map(|padding| PaddedModel::new(&signature, padding)).transpose()?;
@@ -118,6 +127,7 @@ impl Model {
             clock,
             ready_instances,
             metrics,
+            _waiting: waiting,
             statistics,
             cache,
             request_metrics,
@@ -283,22 +293,18 @@ impl Model {
         }
         let entry = Entry {
             deadline: Some(self.queue_deadline(call.deadline)),
-            timeout: Some(call.deadline.saturating_duration_since(Instant::now())),
+            timeout: call.options.timeout,
             weight,
             priority: call.options.priority,
             tenant: scheduling::tenant_key(call.tenant.as_deref()),
             ..Entry::new(rows, shape, job)
         };
         let _leave = LeaveOnDrop(caller);
-        let submitted = self.queue.submit(entry);
-        let mut depth = DepthOnDrop { metrics: &self.metrics, queue: &self.queue, is_answered: false };
-        let queued = submitted.map_err(|(why, _)| self.refusal(&why))?;
-        self.metrics.queue_depth(self.queue.depth());
+        let queued = self.queue.submit(entry).map_err(|(why, _)| self.refusal(&why))?;
         let outcome = self.answer(answer, queued.timeout()).await;
         // The worker drops a job only when its thread is going away.
         let outcome = outcome.map_err(|_| Error::new(Kind::Draining, "the model was taken away"))?;
         queued.finish();
-        depth.is_answered = true;
         outcome
     }
 

@@ -150,7 +150,6 @@ impl Worker {
                 }
             }
         }
-        self.metrics.queue_depth(self.queue.depth());
         true
     }
 

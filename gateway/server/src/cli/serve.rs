@@ -52,8 +52,10 @@ pub(super) fn serve(arguments: &ConfigArguments) -> ExitCode {
     code
 }
 
+/// The first signal drains, and the second one ends the process at once: whoever sends it has
+/// seen enough.
 async fn run(gateway: Gateway) -> ExitCode {
-    match gateway.run_until(shutdown_signal()).await {
+    match gateway.run_until(shutdown_signal(), shutdown_signal()).await {
         Drained::Clean => {
             tracing::info!("stopped");
             ExitCode::SUCCESS

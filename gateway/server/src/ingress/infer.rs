@@ -173,9 +173,6 @@ fn begin(
     let InferRequest { version, id, inputs, wishes, outputs } = request;
     served::check(snapshot, target, version.as_deref())?;
     check_names(&inputs, &outputs)?;
-    if let Some(timeout) = wishes.timeout {
-        call.shorten_deadline(timeout);
-    }
     call.options = wishes.options;
     call.version = version.map(Into::into);
     let version = call.version.as_deref().unwrap_or_else(|| served::version(snapshot, target)).to_owned();

@@ -60,13 +60,6 @@ impl Call {
         }
     }
 
-    /// Shortens the deadline to so long after the arrival; it never gets longer.
-    pub fn shorten_deadline(&mut self, timeout: Duration) {
-        if let Some(deadline) = self.arrived.checked_add(timeout) {
-            self.deadline = self.deadline.min(deadline);
-        }
-    }
-
     /// As a plugin sees it that is called in no pipeline, for its sample cases.
     pub fn alone(&self, plugin: &LoadedPlugin) -> CallContext {
         self.seen_by(plugin, "".into(), tracing::Span::current())

@@ -87,7 +87,8 @@ pub struct Built {
 
 impl Built {
     /// The first snapshot: nothing is served yet.
-    pub fn start(self) -> Catalog {
+    pub fn start(self, metrics: &Metrics) -> Catalog {
+        metrics.serves(&self.snapshot.config);
         self.limiter.set(scheduling::resources(&self.snapshot.config.engine));
         Catalog::new(self.snapshot)
     }
@@ -134,6 +135,7 @@ impl Built {
             model.take_over(config, engine);
         }
         self.cache.resize(self.snapshot.config.cache.bytes_max);
+        metrics.serves(&self.snapshot.config);
         metrics.keep_plugins(self.snapshot.counted());
         let generation = self.snapshot.generation;
         catalog.swap(self.snapshot);
@@ -271,10 +273,6 @@ impl Builder {
                 self.metrics.keep_names(&previous.config);
             }
             return Err(BuildError(problems));
-        }
-        self.metrics.keep_names(&config);
-        if let Ok(digest) = files::digest_file(&config.source) {
-            self.metrics.config_digest(&digest);
         }
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
         let repositories = from_repositories.entries;

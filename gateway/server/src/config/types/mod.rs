@@ -23,12 +23,25 @@ pub use models::{
 pub use plugins::{FailurePolicy, OwnRoute, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
 pub use sequence::{Control, ControlKind, FalseTrue, Sequence, SequenceStrategy, State as SequenceState};
 
+/// The SHA-256 of a configuration's text, in hex. It is no part of what the text says: two
+/// texts may mean the same, so any two are equal.
+#[derive(Debug, Clone, Default)]
+pub struct TextDigest(pub Arc<str>);
+
+impl PartialEq for TextDigest {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// Everything the gateway is told. Two that are equal serve the same, apart from
 /// the contents of the files they name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The file it came from, made absolute.
     pub source: PathBuf,
+    /// What the text was that it came from.
+    pub digest: TextDigest,
     /// Listeners, limits and shutdown.
     pub server: Server,
     /// What runs models.

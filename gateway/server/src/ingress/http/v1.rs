@@ -20,16 +20,21 @@ use crate::refusal;
 use crate::tensor_json::DataForm;
 
 /// `GET /v1/models/{model}`.
-pub(super) async fn status(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    tf_serving::status(&front, &model, None)
+pub(super) async fn status(
+    State(front): State<Arc<Front>>,
+    Path(model): Path<String>,
+    id: RequestId,
+) -> Response {
+    tf_serving::status(&front, &model, None, &id)
 }
 
 /// `GET /v1/models/{model}/versions/{version}`.
 pub(super) async fn version_status(
     State(front): State<Arc<Front>>,
     Path((model, version)): Path<(String, String)>,
+    id: RequestId,
 ) -> Response {
-    tf_serving::status(&front, &model, Some(&version))
+    tf_serving::status(&front, &model, Some(&version), &id)
 }
 
 /// `POST /v1/models/{model}:predict`.
