@@ -148,7 +148,7 @@ type Loaded = (Arc<Builder>, Arc<Catalog>, Arc<Certificates>);
 fn load(config: Arc<Config>, options: StartOptions) -> Result<Loaded, StartError> {
     let certificates = Certificates::load(&config.server)?;
     let builder = builder(&config, options)?;
-    let catalog = builder.build(config, None, None)?.start(&metrics);
+    let catalog = builder.build(config, None, None)?.start(&builder.metrics);
     Ok((Arc::new(builder), Arc::new(catalog), Arc::new(certificates)))
 }
 

@@ -1,7 +1,6 @@
 //! What travels with a request through the rooms.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sluice_sandbox::{CallContext, ParameterValue, RouteCall};
 use tokio::time::Instant;

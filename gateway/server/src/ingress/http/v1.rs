@@ -16,7 +16,7 @@ use super::{Front, sse, tensors, tf_serving};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
 use crate::pipeline::{self, Streamed};
-use crate::refusal;
+use crate::refusal::{self, RequestId};
 use crate::tensor_json::DataForm;
 
 /// `GET /v1/models/{model}`.
