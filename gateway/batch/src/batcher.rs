@@ -73,8 +73,8 @@ pub struct Batcher<T> {
     learner: Learner,
     /// When an entry's wait reaches its timeout, and its slot.
     timeouts: BTreeSet<(Time, usize)>,
-    /// Entries that wait, by level.
-    levels: Vec<usize>,
+    /// Entries that wait and their rows, by level.
+    levels: Vec<(usize, usize)>,
     rows: usize,
     arrived: u64,
     batches: u64,
@@ -148,7 +148,8 @@ impl<T> Batcher<T> {
         }
         let arrival = self.arrived;
         self.arrived += 1;
-        self.count_level(level, 1);
+        let (entries, rows) = self.level_mut(level);
+        (*entries, *rows) = (*entries + 1, *rows + entry.rows);
         self.rows += entry.rows;
         self.note_rows(entry.rows);
         self.tenants.enter(entry.tenant);
@@ -358,15 +359,15 @@ impl<T> Batcher<T> {
     }
 
     fn level(&self, level: u32) -> usize {
-        self.levels.get(level as usize).copied().unwrap_or(0)
+        self.levels.get(level as usize).map_or(0, |(entries, _)| *entries)
     }
 
-    fn count_level(&mut self, level: u32, change: isize) {
+    fn level_mut(&mut self, level: u32) -> &mut (usize, usize) {
         let level = level as usize;
         if level >= self.levels.len() {
-            self.levels.resize(level + 1, 0);
+            self.levels.resize(level + 1, (0, 0));
         }
-        self.levels[level] = self.levels[level].saturating_add_signed(change);
+        &mut self.levels[level]
     }
 
     fn pool(&mut self, of: Option<usize>) -> Option<(&mut Pool, &Tenants)> {
@@ -387,18 +388,14 @@ impl<T> Batcher<T> {
     fn pool_mut(&mut self, of: Option<usize>) -> &mut Pool {
         match of {
             None => &mut self.shared,
-            Some(instance) => {
-                self.bound.entry(instance).or_insert_with(|| Pool::with_runs_of(self.run_rows))
-            }
+            Some(instance) => self.bound.entry(instance).or_insert_with(|| Pool::with_runs_of(self.run_rows)),
         }
     }
 
     fn split(&mut self, of: Option<usize>) -> (&mut Pool, &mut Arrivals, &mut Tenants) {
         let pool = match of {
             None => &mut self.shared,
-            Some(instance) => {
-                self.bound.entry(instance).or_insert_with(|| Pool::with_runs_of(self.run_rows))
-            }
+            Some(instance) => self.bound.entry(instance).or_insert_with(|| Pool::with_runs_of(self.run_rows)),
         };
         (pool, &mut self.arrivals, &mut self.tenants)
     }

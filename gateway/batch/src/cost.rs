@@ -166,7 +166,8 @@ impl Costs {
         if let Some(per_row) = self.per_row(class) {
             return Some(nanos(per_row * rows.max(1) as f64));
         }
-        let total = |class: Class| Some((self.seen(class)?.rows, self.per_row(class)? * self.seen(class)?.rows));
+        let total =
+            |class: Class| Some((self.seen(class)?.rows, self.per_row(class)? * self.seen(class)?.rows));
         let below = (0..class.0).rev().map(Class).find(|class| self.is_trusted(*class)).and_then(total);
         let above = (class.0 + 1..CLASSES).map(Class).find(|class| self.is_trusted(*class)).and_then(total);
         let rows = rows.max(1) as f64;

@@ -144,15 +144,16 @@ impl BestSize {
 
     /// Whether trials of a class came to nothing, and not long ago.
     fn is_out_of_reach(&self, costs: &Costs, class: Class) -> bool {
-        self.trials.get(&class).is_some_and(|trials| {
-            trials.count >= 2 * TRIALS && costs.runs() - trials.since_run <= RUNS_FRESH
-        })
+        self.trials
+            .get(&class)
+            .is_some_and(|trials| trials.count >= 2 * TRIALS && costs.runs() - trials.since_run <= RUNS_FRESH)
     }
 
     /// A size that should be measured, if there is one up to `most`.
     fn trial(&self, costs: &Costs, best: Class, most: Class) -> Option<Class> {
         let least = costs.per_row(best)?;
-        let is_worse = |class: Class| costs.per_row_lately(class).is_some_and(|cost| cost > least * MUCH_WORSE);
+        let is_worse =
+            |class: Class| costs.per_row_lately(class).is_some_and(|cost| cost > least * MUCH_WORSE);
         let bad = |class: Class| is_worse(class) || is_hopeless(costs, class, least);
         let unknown = |class: Class| {
             let exists = class.exists() && class <= most;

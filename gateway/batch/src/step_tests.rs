@@ -31,7 +31,15 @@ struct Load<C, S> {
 impl<C: Fn(usize) -> Duration, S: Fn(u64) -> u64> Load<C, S> {
     fn new(cost: C, shape: S) -> Self {
         let batcher = Batcher::new(Policy { max_batch_size: 64, max_queue_size: 4096, ..Policy::default() });
-        Self { batcher, cost, shape, noise: 88_172_645, now: Time::START, busy_until: None, seconds: Vec::new() }
+        Self {
+            batcher,
+            cost,
+            shape,
+            noise: 88_172_645,
+            now: Time::START,
+            busy_until: None,
+            seconds: Vec::new(),
+        }
     }
 
     fn random(&mut self) -> u64 {
@@ -68,10 +76,7 @@ impl<C: Fn(usize) -> Duration, S: Fn(u64) -> u64> Load<C, S> {
     fn arrive(&mut self) {
         let (now, number) = (self.now, self.random());
         self.second(now).arrived += 1;
-        let entry = Entry {
-            deadline: Some(now.after(DEADLINE)),
-            ..Entry::new(1, (self.shape)(number), now)
-        };
+        let entry = Entry { deadline: Some(now.after(DEADLINE)), ..Entry::new(1, (self.shape)(number), now) };
         match self.batcher.push(now, entry) {
             Ok(_) => {}
             Err((Rejected::Unreachable, _)) => self.second(now).late += 1,

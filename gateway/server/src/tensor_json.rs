@@ -106,8 +106,9 @@ pub(crate) fn decode_all(
         if find(&decoded, name).is_some() {
             return Err(Error::new(Kind::BadRequest, format!("input '{}' is given twice", shown(name))));
         }
-        let dtype = DType::from_name(&input.datatype)
-            .ok_or_else(|| Error::new(Kind::BadDtype, format!("input '{}' has an unknown datatype", shown(name))))?;
+        let dtype = DType::from_name(&input.datatype).ok_or_else(|| {
+            Error::new(Kind::BadDtype, format!("input '{}' has an unknown datatype", shown(name)))
+        })?;
         let tensor = match (input.data, binary_data_size(input)?) {
             (data, binary) if is_in_memory(input) => {
                 from_memory(input, dtype, data.is_some(), binary.is_some(), memory)

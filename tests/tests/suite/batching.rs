@@ -130,7 +130,8 @@ async fn the_parameter_timeout_is_a_time_in_the_queue_and_only_where_the_policy_
         let turn = Arc::new(AtomicUsize::new(0));
         let running = send(&gateway.client, request(0, &json!({"timeout": 1})), &turn);
         settle().await;
-        let (_, reply) = send(&gateway.client, request(1, &json!({"timeout": 5000})), &turn).await.expect("no panic");
+        let (_, reply) =
+            send(&gateway.client, request(1, &json!({"timeout": 5000})), &turn).await.expect("no panic");
         assert_eq!(reply.status.as_u16(), expected, "{reply:?}");
         let (_, first) = running.await.expect("no panic");
         assert_eq!(first.status.as_u16(), 200, "it never waited: {first:?}");

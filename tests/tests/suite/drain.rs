@@ -99,7 +99,7 @@ pub(crate) fn address(line: &str) -> SocketAddr {
 }
 
 /// The real program, with where it serves this model.
-fn serve(config: &str, model: &str) -> (tempfile::TempDir, Process, SocketAddr) {
+pub(crate) fn serve(config: &str, model: &str) -> (tempfile::TempDir, Process, SocketAddr) {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("sluice.toml");
     std::fs::write(&file, gateway::expand(config)).expect("written");

@@ -388,7 +388,8 @@ async fn a_name_of_megabytes_does_not_come_back() {
     let name = "n".repeat(2 << 20);
     let rest = r#""shape":[1,2],"data":[1,2]"#;
     let unknown = format!(r#"{{"inputs":[{{"name":"{name}","datatype":"NONE",{rest}}}]}}"#);
-    let wrong = format!(r#"{{"inputs":[{{"name":"{name}","datatype":"INT32","shape":[1,2],"data":["x",2]}}]}}"#);
+    let wrong =
+        format!(r#"{{"inputs":[{{"name":"{name}","datatype":"INT32","shape":[1,2],"data":["x",2]}}]}}"#);
     let one = format!(r#"{{"name":"{name}","datatype":"INT32",{rest}}}"#);
     let twice = format!(r#"{{"inputs":[{one},{one}]}}"#);
     let foreign = format!(r#"{{"inputs":[{one}]}}"#);

@@ -121,15 +121,15 @@ impl<T> Batcher<T> {
         (runs.max(0.0).floor() as usize).saturating_mul(self.instances).saturating_mul(rows_per_run)
     }
 
-    /// Rows that run before an entry: those with an earlier deadline that no lower level has.
-    /// Tenants take turns, so each of the others is counted with as many rows as this one has
+    /// Rows that run before an entry: those of higher levels, and those with an earlier deadline
+    /// of its own. Tenants take turns, so each of the others is counted with as many rows as this one has
     /// at most. Stops counting where it is more than `enough`.
     fn rows_before(&self, ask: &Ask, enough: usize) -> usize {
         let Some(pool) = self.pool_of(ask.instance) else { return 0 };
         let (mut own, mut others) = (0, 0);
         for (_, slot) in pool.deadlines.range(..=(ask.deadline, LAST_SLOT)) {
             let Some(waiting) = self.waiting.get(*slot) else { continue };
-            if waiting.tier >= Tier::of_level(ask.level + 1) {
+            if waiting.tier >= Tier::of_level(ask.level + 1) || waiting.tier < Tier::of_level(ask.level) {
                 continue;
             }
             if waiting.entry.tenant == ask.tenant {
@@ -141,7 +141,8 @@ impl<T> Batcher<T> {
                 others += waiting.entry.rows;
             }
         }
+        let higher: usize = self.levels.iter().take(ask.level as usize).map(|(_, rows)| *rows).sum();
         let rivals = self.tenants.others_waiting(ask.tenant);
-        own + others.min((own + ask.rows).saturating_mul(rivals))
+        higher + own + others.min((own + ask.rows).saturating_mul(rivals))
     }
 }

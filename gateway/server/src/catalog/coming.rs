@@ -46,7 +46,7 @@ impl Announced {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a count")]
     fn expected(&self, of: usize) -> Option<usize> {
         let share = self.share();
-        (share >= SHARE_REFUSED).then(|| (of as f64 * share) as usize)
+        (share >= SHARE_REFUSED).then_some((of as f64 * share) as usize)
     }
 }
 

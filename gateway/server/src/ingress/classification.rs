@@ -106,9 +106,7 @@ impl Outputs {
                 self.finish()
             };
             let done = tokio::task::spawn_blocking(work).await;
-            done.map_err(|error| {
-                Error::new(Kind::Internal, "internal error").with_detail(error.to_string())
-            })?
+            done.map_err(|error| Error::new(Kind::Internal, "internal error").with_detail(error.to_string()))?
         };
         tokio::time::timeout_at(deadline, apart)
             .await

@@ -8,8 +8,8 @@ use sluice_sandbox::{Answer, HttpBody, Part, Request};
 use sluice_tensor::{DType, NamedTensor, Shape, Tensor, find};
 use tokio::time::Instant;
 
-use super::parameters::Wishes;
 use super::classification::Outputs;
+use super::parameters::Wishes;
 use super::served;
 use crate::admission::Room;
 use crate::catalog::Snapshot;

@@ -144,6 +144,11 @@ fn batches(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
         let labels = [("model", &**name)];
         best.encode_family(&labels)?.encode_gauge(&model.best_rows.load(Ordering::Relaxed))?;
     }
+    let mut hung = family(out, &m::HUNG)?;
+    for (name, model) in models {
+        let labels = [("model", &**name)];
+        hung.encode_family(&labels)?.encode_gauge(&model.hung.load(Ordering::Relaxed))?;
+    }
     sequences(out, models)
 }
 

@@ -66,6 +66,7 @@ families! {
     CACHE_EVICTIONS Counter "sluice_cache_evictions" "Answers that made room for others"
     SHARED_REGIONS Gauge "sluice_shared_memory_regions" "Regions of shared memory that clients have registered"
     SHARED_BYTES Gauge "sluice_shared_memory_bytes" "Bytes of the regions of shared memory that clients have registered"
+    HUNG Gauge "sluice_model_instances_hung" "Instances of a model that were given up because a run does not return"
     SEQUENCES Gauge "sluice_sequences" "Sequences of a model, by whether they have a slot or wait for one"
     SEQUENCE_SLOTS Gauge "sluice_sequence_slots" "Sequences that a model can run at a time"
     PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins by version, by outcome"

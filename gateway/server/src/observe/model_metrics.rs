@@ -18,6 +18,7 @@ pub struct ModelMetrics {
     pub(super) queue_wait: Histogram,
     waiting: RwLock<Vec<Weak<DepthOf>>>,
     pub(super) best_rows: AtomicI64,
+    pub(super) hung: AtomicI64,
     /// Active, waiting.
     pub(super) sequences: [AtomicI64; 2],
     /// 0 for a model without sequences.
@@ -37,6 +38,7 @@ impl ModelMetrics {
             queue_wait: Histogram::new(SECONDS),
             waiting: RwLock::default(),
             best_rows: AtomicI64::new(0),
+            hung: AtomicI64::new(0),
             sequences: Default::default(),
             sequence_slots: AtomicI64::new(0),
         }
@@ -75,6 +77,11 @@ impl ModelMetrics {
     /// The best size of a batch, if it is known.
     pub fn best_rows(&self, rows: Option<usize>) {
         self.best_rows.store(i64::try_from(rows.unwrap_or(0)).unwrap_or(i64::MAX), Ordering::Relaxed);
+    }
+
+    /// An instance was given up because its run does not return; or it did after all.
+    pub fn instance_hangs(&self, does: bool) {
+        self.hung.fetch_add(if does { 1 } else { -1 }, Ordering::Relaxed);
     }
 
     /// Asks this for how many requests wait, whenever somebody wants to know, for as long as it

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use sluice_batch::{Clock, Limiter};
-use sluice_engine::{Engine, EngineChoice, EngineKind, EngineSearch, LoadOptions};
+use sluice_engine::{Engine, EngineChoice, EngineKind, EngineSearch, Interrupt, LoadOptions};
 use sluice_sandbox::{KeyValue, Sandbox};
 
 use super::cache::{ModelCache, ResponseCache};
@@ -17,7 +17,7 @@ use super::model::{Loaded, Model};
 use super::repository::Change;
 use super::scheduling;
 use super::store::{RegistryState, Store};
-use super::{Catalog, Ensemble, Snapshot};
+use super::{Catalog, Ensemble, Snapshot, timed};
 use crate::config::{self, Config};
 use crate::observe::Metrics;
 use crate::pipeline::Hook;
@@ -413,6 +413,7 @@ impl Build<'_> {
             return Ok(Arc::clone(model));
         }
         let engine = self.engine(config.engine)?;
+        let load_timeout = self.config.engine.load_timeout;
         let mut config = config.clone();
         let load = |rows: usize| {
             let options = LoadOptions {
@@ -420,7 +421,9 @@ impl Build<'_> {
                 spinning: config.spinning,
                 max_batch_size: rows,
             };
-            engine.load(&config.file, &options).map_err(|error| error.to_string())
+            let (engine, file) = (Arc::clone(&engine), config.file.clone());
+            let work = move |_: &Interrupt| engine.load(&file, &options).map_err(|error| error.to_string());
+            timed::within(load_timeout, "the loading", work)?
         };
         tracing::info!(model = %config.name, version = config.version, engine = %engine.describe(), "loading model");
         let started = tokio::time::Instant::now();
@@ -438,6 +441,7 @@ impl Build<'_> {
             digest,
             engine: engine.kind(),
             model,
+            load_timeout,
             limiter: Arc::clone(&self.builder.limiter),
             demand: scheduling::demand(&self.config.engine, &config.batching),
             clock: Arc::clone(&self.builder.clock),

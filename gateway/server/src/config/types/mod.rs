@@ -149,6 +149,8 @@ pub struct Server {
     pub drain: Duration,
     /// How long a shutdown keeps accepting after readiness has turned false.
     pub drain_delay: Duration,
+    /// Whether the process ends when a run of a model does not return.
+    pub exit_when_hung: bool,
 }
 
 impl Server {
@@ -218,6 +220,8 @@ pub struct Engine {
     pub spinning: bool,
     /// Batches that run at a time, of all models together; 0 for no such bound.
     pub runs_max: usize,
+    /// How long the loading of a model may take, and the warm-up of each of its instances.
+    pub load_timeout: Duration,
     /// Units of each resource that runs of all models share.
     pub resources: BTreeMap<Arc<str>, usize>,
 }

@@ -22,8 +22,8 @@ use crate::catalog::Target;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
 use crate::pipeline;
-use crate::tensor_json::{self, nested, nested_write};
 use crate::refusal::RequestId;
+use crate::tensor_json::{self, nested, nested_write};
 
 /// The one signature that a model has.
 const SIGNATURE: &str = "serving_default";
