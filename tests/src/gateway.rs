@@ -100,10 +100,11 @@ async fn start_with(path: &Path, folder: TempDir, overrides: Overrides) -> Resul
     let (client, admin) = (Client::new(gateway.http_address()), Client::new(gateway.admin_address()));
     let grpc = gateway.grpc_address().expect("a free port");
     let (stop, stopped) = oneshot::channel::<()>();
-    let finished = tokio::spawn(gateway.run_until(async {
+    let leave = async {
         // A dropped sender stops the gateway as well.
         let _ = stopped.await;
-    }));
+    };
+    let finished = tokio::spawn(gateway.run_until(leave, std::future::pending()));
     let config = path.to_owned();
     Ok(Running {
         client,

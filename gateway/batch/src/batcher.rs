@@ -73,8 +73,8 @@ pub struct Batcher<T> {
     learner: Learner,
     /// When an entry's wait reaches its timeout, and its slot.
     timeouts: BTreeSet<(Time, usize)>,
-    /// Entries that wait, by level.
-    levels: Vec<usize>,
+    /// Entries that wait and their rows, by level.
+    levels: Vec<(usize, usize)>,
     rows: usize,
     arrived: u64,
     batches: u64,
@@ -82,6 +82,8 @@ pub struct Batcher<T> {
     idle: usize,
     /// Instances that there are.
     instances: usize,
+    /// Rows at which batches are cut, trials aside.
+    run_rows: usize,
     /// Rows of an entry.
     rows_on_average: f64,
     now: Time,
@@ -108,15 +110,17 @@ impl<T> Batcher<T> {
     /// An empty scheduler.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
+        let learner = Learner::new();
+        let run_rows = learner.cut(&policy);
         Self {
             policy,
             waiting: Slab::new(),
             arrivals: Arrivals::default(),
-            shared: Pool::default(),
+            shared: Pool::with_runs_of(run_rows),
             bound: BTreeMap::new(),
             gone: BTreeSet::new(),
             tenants: Tenants::default(),
-            learner: Learner::new(),
+            learner,
             timeouts: BTreeSet::new(),
             levels: Vec::new(),
             rows: 0,
@@ -124,6 +128,7 @@ impl<T> Batcher<T> {
             batches: 0,
             idle: 0,
             instances: 1,
+            run_rows,
             rows_on_average: 1.0,
             now: Time::START,
             draining: false,
@@ -143,7 +148,8 @@ impl<T> Batcher<T> {
         }
         let arrival = self.arrived;
         self.arrived += 1;
-        self.count_level(level, 1);
+        let (entries, rows) = self.level_mut(level);
+        (*entries, *rows) = (*entries + 1, *rows + entry.rows);
         self.rows += entry.rows;
         self.note_rows(entry.rows);
         self.tenants.enter(entry.tenant);
@@ -235,6 +241,7 @@ impl<T> Batcher<T> {
     pub fn observe(&mut self, now: Time, run: &Observed) {
         self.now = self.now.max(now);
         self.learner.observe(self.now, run, &self.policy);
+        self.count_runs();
     }
 
     /// The size of a batch beyond which a row gets no cheaper, if that is known.
@@ -265,6 +272,7 @@ impl<T> Batcher<T> {
     /// and keep the level, the place and the time they have.
     pub fn set_policy(&mut self, policy: Policy) {
         self.policy = policy;
+        self.count_runs();
         self.settle_all();
     }
 
@@ -351,15 +359,15 @@ impl<T> Batcher<T> {
     }
 
     fn level(&self, level: u32) -> usize {
-        self.levels.get(level as usize).copied().unwrap_or(0)
+        self.levels.get(level as usize).map_or(0, |(entries, _)| *entries)
     }
 
-    fn count_level(&mut self, level: u32, change: isize) {
+    fn level_mut(&mut self, level: u32) -> &mut (usize, usize) {
         let level = level as usize;
         if level >= self.levels.len() {
-            self.levels.resize(level + 1, 0);
+            self.levels.resize(level + 1, (0, 0));
         }
-        self.levels[level] = self.levels[level].saturating_add_signed(change);
+        &mut self.levels[level]
     }
 
     fn pool(&mut self, of: Option<usize>) -> Option<(&mut Pool, &Tenants)> {
@@ -380,14 +388,14 @@ impl<T> Batcher<T> {
     fn pool_mut(&mut self, of: Option<usize>) -> &mut Pool {
         match of {
             None => &mut self.shared,
-            Some(instance) => self.bound.entry(instance).or_default(),
+            Some(instance) => self.bound.entry(instance).or_insert_with(|| Pool::with_runs_of(self.run_rows)),
         }
     }
 
     fn split(&mut self, of: Option<usize>) -> (&mut Pool, &mut Arrivals, &mut Tenants) {
         let pool = match of {
             None => &mut self.shared,
-            Some(instance) => self.bound.entry(instance).or_default(),
+            Some(instance) => self.bound.entry(instance).or_insert_with(|| Pool::with_runs_of(self.run_rows)),
         };
         (pool, &mut self.arrivals, &mut self.tenants)
     }

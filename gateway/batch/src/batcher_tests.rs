@@ -396,6 +396,22 @@ fn what_goes_before_an_entry_is_told_at_once_where_it_takes_too_long() {
 }
 
 #[test]
+fn a_low_level_is_not_promised_what_a_high_one_takes() {
+    let levels =
+        Policy { max_batch_size: 8, priority_levels: 2, default_priority_level: 2, ..Policy::default() };
+    let mut batcher = Batcher::new(levels);
+    known(&mut batcher, 8, MS * 9);
+    // They have more time, and go first all the same.
+    for number in 0..72 {
+        admit(&mut batcher, 0, Entry { priority: 1, ..until(200, entry(0, 1, number)) });
+    }
+    let low = batcher.push(at(0), until(100, entry(0, 1, 100))).expect_err("nine runs go before it");
+    assert_eq!(low.0, Rejected::Behind);
+    let high = Entry { priority: 1, ..until(100, entry(0, 1, 101)) };
+    assert!(batcher.push(at(0), high).is_ok(), "nothing goes before it");
+}
+
+#[test]
 fn what_is_still_being_made_is_told_too_and_counts_for_what_comes_after_it() {
     let mut batcher = Batcher::<u32>::new(Policy { max_batch_size: 8, ..Policy::default() });
     let behind = |batcher: &mut Batcher<u32>, coming| batcher.would_be_behind(at(0), at(100), (0, 0), coming);

@@ -1,9 +1,9 @@
 //! What a run costs, learned from the runs before, by how many rows it had.
 //!
 //! Sizes fall into classes, two to an octave. Each class remembers its last few runs, and
-//! its cost is their median: a run that the machine interrupted changes nothing. A class
-//! that had no run for long is forgotten, so that it is measured again before anything is
-//! decided by it.
+//! its cost is their median: a run that the machine interrupted changes nothing. What a class
+//! that had no run for long has cost is still better than nothing, since traffic that was quiet
+//! for a while may grow at once; but it is measured anew as soon as enough has queued.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ const RUNS_KEPT: usize = 15;
 /// Runs that a class must have had before it counts for anything.
 const RUNS_TRUSTED: usize = 4;
 
-/// Runs of the model after which a class without one is forgotten. Some seconds at the
+/// Runs of the model after which a class without one is stale. Some seconds at the
 /// speed of a small model: long enough that measuring anew costs nothing, short enough that
 /// the sizes follow when the machine or the inputs change.
-pub(crate) const RUNS_FORGOTTEN: u64 = 4096;
+pub(crate) const RUNS_FRESH: u64 = 4096;
 
 /// Classes: two for each octave up to the largest entry, 2^32 rows.
 const CLASSES: usize = 64;
@@ -64,6 +64,8 @@ struct Seen {
     next: usize,
     last_run: u64,
     median: f64,
+    /// The median of before it was stale, which counts until there is a new one.
+    before: Option<f64>,
     /// Of the costs of a row, the middle half lies within so much, as a share of the median.
     spread: f64,
 }
@@ -86,8 +88,8 @@ impl Costs {
         let class = Class::of(rows);
         let runs = self.runs;
         let Some(seen) = self.classes.get_mut(class.0) else { return };
-        if runs - seen.last_run > RUNS_FORGOTTEN {
-            *seen = Seen::default();
+        if runs - seen.last_run > RUNS_FRESH && seen.count > 0 {
+            *seen = Seen { before: seen.cost(), rows: seen.rows, spread: seen.spread, ..Seen::default() };
         }
         seen.last_run = runs;
         seen.add(rows.max(1) as f64, took.as_secs_f64() * 1e9);
@@ -99,22 +101,31 @@ impl Costs {
     }
 
     fn seen(&self, class: Class) -> Option<&Seen> {
-        let seen = self.classes.get(class.0)?;
-        (seen.count > 0 && self.runs - seen.last_run <= RUNS_FORGOTTEN).then_some(seen)
+        self.classes.get(class.0).filter(|seen| seen.count > 0)
+    }
+
+    fn fresh(&self, class: Class) -> Option<&Seen> {
+        self.seen(class).filter(|seen| self.runs - seen.last_run <= RUNS_FRESH)
     }
 
     pub(crate) fn is_trusted(&self, class: Class) -> bool {
-        self.seen(class).is_some_and(|seen| seen.count >= RUNS_TRUSTED)
+        self.per_row(class).is_some()
     }
 
-    /// Nanoseconds of a row in a run of this class, if that is known.
+    /// Nanoseconds of a row in a run of this class, if that is known, of however long ago.
     pub(crate) fn per_row(&self, class: Class) -> Option<f64> {
-        self.seen(class).filter(|seen| seen.count >= RUNS_TRUSTED).map(|seen| seen.median)
+        self.seen(class).and_then(Seen::cost)
     }
 
-    /// Runs of this class that are remembered, and the least that a row cost in them.
+    /// The same if it was learned lately.
+    pub(crate) fn per_row_lately(&self, class: Class) -> Option<f64> {
+        self.fresh(class).filter(|seen| seen.count >= RUNS_TRUSTED).map(|seen| seen.median)
+    }
+
+    /// Runs of this class lately, as far as they are remembered, and the least that a row cost
+    /// in them.
     pub(crate) fn so_far(&self, class: Class) -> Option<(usize, f64)> {
-        let seen = self.seen(class)?;
+        let seen = self.fresh(class)?;
         Some((seen.count, seen.per_row.iter().take(seen.count).copied().fold(f64::INFINITY, f64::min)))
     }
 
@@ -130,14 +141,14 @@ impl Costs {
         self.seen(class).map_or(0.0, |seen| seen.spread)
     }
 
+    /// The classes of larger sizes that had a run.
+    pub(crate) fn classes_beyond(&self, class: Class) -> impl Iterator<Item = Class> {
+        (class.0 + 1..CLASSES).map(Class).filter(|class| self.seen(*class).is_some())
+    }
+
     /// The classes that are known, smallest first.
     pub(crate) fn known(&self) -> impl DoubleEndedIterator<Item = Class> {
         (0..CLASSES).map(Class).filter(|class| self.is_trusted(*class))
-    }
-
-    /// Whether larger runs than those of so many rows are known.
-    pub(crate) fn is_known_beyond(&self, rows: usize) -> bool {
-        self.known().next_back().is_some_and(|largest| largest > Class::of(rows))
     }
 
     /// What a run of so many rows costs at least: as [`Self::of`] says up to the largest size
@@ -155,7 +166,8 @@ impl Costs {
         if let Some(per_row) = self.per_row(class) {
             return Some(nanos(per_row * rows.max(1) as f64));
         }
-        let total = |class: Class| self.seen(class).map(|seen| (seen.rows, seen.median * seen.rows));
+        let total =
+            |class: Class| Some((self.seen(class)?.rows, self.per_row(class)? * self.seen(class)?.rows));
         let below = (0..class.0).rev().map(Class).find(|class| self.is_trusted(*class)).and_then(total);
         let above = (class.0 + 1..CLASSES).map(Class).find(|class| self.is_trusted(*class)).and_then(total);
         let rows = rows.max(1) as f64;
@@ -172,11 +184,17 @@ impl Costs {
 }
 
 impl Seen {
+    /// Nanoseconds of a row, if there were enough runs.
+    fn cost(&self) -> Option<f64> {
+        if self.count >= RUNS_TRUSTED { Some(self.median) } else { self.before }
+    }
+
     fn add(&mut self, rows: f64, took: f64) {
         self.per_row[self.next] = took / rows;
         self.next = (self.next + 1) % RUNS_KEPT;
         self.count = (self.count + 1).min(RUNS_KEPT);
-        self.rows = if self.count == 1 { rows } else { self.rows + (rows - self.rows) / 8.0 };
+        let is_first = self.count == 1 && self.before.is_none();
+        self.rows = if is_first { rows } else { self.rows + (rows - self.rows) / 8.0 };
         let mut sorted = self.per_row;
         let sorted = &mut sorted[..self.count];
         sorted.sort_unstable_by(f64::total_cmp);
@@ -234,11 +252,15 @@ mod tests {
     }
 
     #[test]
-    fn a_size_that_no_run_had_for_long_is_forgotten() {
+    fn a_size_that_no_run_had_for_long_is_known_until_it_was_measured_anew() {
         let mut costs = Costs::new();
-        (0..RUNS_TRUSTED).for_each(|_| costs.observe(64, us(500)));
-        (0..=RUNS_FORGOTTEN).for_each(|_| costs.observe(4, us(40)));
-        assert!(!costs.is_trusted(Class::of(64)));
-        assert!(costs.is_trusted(Class::of(4)));
+        (0..RUNS_TRUSTED).for_each(|_| costs.observe(64, us(640)));
+        (0..=RUNS_FRESH).for_each(|_| costs.observe(4, us(40)));
+        assert_eq!(costs.of(64), Some(us(640)));
+        assert_eq!((costs.per_row_lately(Class::of(64)), costs.so_far(Class::of(64))), (None, None));
+        (1..RUNS_TRUSTED).for_each(|_| costs.observe(64, us(128)));
+        assert_eq!(costs.of(64), Some(us(640)), "the first runs may be those of a machine that woke up");
+        costs.observe(64, us(128));
+        assert_eq!(costs.of(64), Some(us(128)));
     }
 }

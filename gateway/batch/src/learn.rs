@@ -101,9 +101,16 @@ impl Learner {
         self.costs.of(rows)
     }
 
-    /// The size beyond which runs are known to pay less.
-    pub(crate) fn rows_that_pay(&self) -> Option<usize> {
-        self.best_rows().filter(|best| self.costs.is_known_beyond(*best))
+    /// Where a batch is cut however much waits, trials aside; `rows_max` for nowhere.
+    pub(crate) fn cut(&self, policy: &Policy) -> usize {
+        let rows_max = policy.max_batch_size;
+        match policy.mode {
+            _ if !policy.preferred_batch_sizes.is_empty() => {
+                policy.preferred(rows_max, rows_max).unwrap_or(rows_max)
+            }
+            Mode::Fixed => rows_max,
+            Mode::Backpressure | Mode::Learned => self.size.cut().map_or(rows_max, |cut| cut.min(rows_max)),
+        }
     }
 
     /// What a run of so many rows costs at least, if anything is known.

@@ -76,6 +76,8 @@ mod histories;
 mod queue_tests;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod step_tests;
 
 pub use batcher::{Batcher, INSTANCES_MAX, Step, Ticket};
 pub use entry::{Batch, ENTRY_ROWS_MAX, Entry, Expired, Lateness, Reason, Rejected, ShapeKey, TenantKey};

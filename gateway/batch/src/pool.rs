@@ -57,9 +57,37 @@ pub(crate) struct Pool {
     /// Deadline and slot of each waiting entry that has one.
     pub(crate) deadlines: BTreeSet<(Time, usize)>,
     len: usize,
+    /// Rows of a run, as far as runs are counted.
+    run_rows: usize,
+    /// Runs that what waits takes.
+    runs: usize,
 }
 
 impl Pool {
+    /// An empty one, whose runs have so many rows at most.
+    pub(crate) fn with_runs_of(rows: usize) -> Self {
+        Self { run_rows: rows, ..Self::default() }
+    }
+
+    /// Runs have so many rows at most from now on.
+    pub(crate) fn count_runs_of(&mut self, rows: usize) {
+        if self.run_rows != rows {
+            self.run_rows = rows;
+            self.runs = self.lanes.iter().map(|lane| lane.runs(rows)).sum();
+        }
+    }
+
+    /// Runs that what waits takes: no run has entries of two lanes.
+    pub(crate) const fn runs(&self) -> usize {
+        self.runs
+    }
+
+    /// Runs that one more entry of a lane takes besides.
+    pub(crate) fn more_runs(&self, key: ShapeKey, rows: usize) -> usize {
+        let waiting = self.keys.get(&key).and_then(|lane| self.lanes.get(*lane)).map_or(0, |lane| lane.rows);
+        runs(waiting + rows, self.run_rows) - runs(waiting, self.run_rows)
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -98,7 +126,9 @@ impl Pool {
         let order = lane.flows.entry(flow).or_default();
         let head = order.first_key_value().map(|(head, _)| *head);
         order.insert(rank, place);
+        self.runs -= lane.runs(self.run_rows);
         lane.rows += place.rows;
+        self.runs += lane.runs(self.run_rows);
         lane.weight += place.weight;
         lane.len += 1;
         self.len += 1;
@@ -142,7 +172,9 @@ impl Pool {
                 self.turns.add(flow, next, number, tenants);
             }
         }
+        self.runs -= lane.runs(self.run_rows);
         lane.lose(place, flow, next.is_none());
+        self.runs += lane.runs(self.run_rows);
         Some(place)
     }
 
@@ -157,6 +189,7 @@ impl Pool {
     ) -> Vec<usize> {
         self.unripe(number);
         let lane = &mut self.lanes[number];
+        self.runs -= lane.runs(self.run_rows);
         let mut slots = Vec::with_capacity(lane.len.min(64));
         let filled = lane.flows.iter().filter(|(_, order)| !order.is_empty());
         let turn = |flow: &Flow, tenants: &Tenants| (flow.tier, tenants.at(flow.tenant), flow.tenant);
@@ -184,6 +217,7 @@ impl Pool {
                 turns.push(Reverse((tier, at, tenant)));
             }
         }
+        self.runs += lane.runs(self.run_rows);
         slots
     }
 
@@ -306,7 +340,16 @@ impl Pool {
     }
 }
 
+/// Runs of so many rows at most that rows take; all at once if there is no such bound.
+const fn runs(rows: usize, run_rows: usize) -> usize {
+    if run_rows == 0 { if rows == 0 { 0 } else { 1 } } else { rows.div_ceil(run_rows) }
+}
+
 impl Lane {
+    const fn runs(&self, run_rows: usize) -> usize {
+        runs(self.rows, run_rows)
+    }
+
     fn lose(&mut self, place: Place, flow: Flow, flow_is_empty: bool) {
         self.rows -= place.rows;
         self.weight -= place.weight;

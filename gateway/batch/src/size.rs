@@ -1,13 +1,15 @@
 //! The best size of a batch: the one beyond which a row gets no cheaper.
 //!
-//! The costs of sizes are learned while serving. Where enough has queued, sizes above and below
-//! the best one that are not known, or not any more, are tried for a few runs, half an octave
-//! after the other, until one is much worse. So a trial never costs much, and what has become
-//! cheaper is found again.
+//! The costs of sizes are learned while serving. As long as nothing is known against larger
+//! batches than the best one, a batch takes what has queued: when traffic grows, the model keeps
+//! up from the first run on, and what is to be known is learned from these runs. Where enough has
+//! queued, sizes above and below the best one that are not known, or not lately, are tried for
+//! a few runs, half an octave after the other, until one is much worse. So a trial never costs
+//! much, and what has become cheaper is found again.
 
 use std::collections::BTreeMap;
 
-use crate::cost::{Class, Costs, RUNS_FORGOTTEN};
+use crate::cost::{Class, Costs, RUNS_FRESH};
 
 /// How much cheaper a row must be in a batch of twice the size: a larger batch also waits
 /// for more entries to come and keeps them for longer.
@@ -43,6 +45,8 @@ const TRIALS: u32 = 9;
 #[derive(Debug, Default)]
 pub(crate) struct BestSize {
     best: Option<Class>,
+    /// Where batches are cut. `None` where no larger size is known to be worse.
+    cut: Option<usize>,
     /// The run before which nothing is tried: what a bad trial has left behind is worked off.
     rests_until: u64,
     trials: BTreeMap<Class, Trials>,
@@ -57,10 +61,7 @@ struct Trials {
 impl BestSize {
     /// Decides anew after a run.
     pub(crate) fn update(&mut self, costs: &Costs) {
-        let score = |class: Class| {
-            let octaves = class.0 as f64 / 2.0;
-            costs.per_row(class).map(|cost| cost * (1.0 + OCTAVE_GAIN * octaves))
-        };
+        let score = |class: Class| score(costs, class);
         let is_sure = |class: &Class| costs.so_far(*class).is_some_and(|(runs, _)| runs >= SURE_RUNS);
         let counts = |class: &Class| self.best.is_none_or(|best| best == *class || is_sure(class));
         let scored = costs.known().filter(counts).filter_map(|class| Some((class, score(class)?)));
@@ -73,6 +74,28 @@ impl BestSize {
             (Some((class, _)), _) => Some(class),
             (None, _) => None,
         };
+        self.cut = self.best.and_then(|best| self.cut_beyond(costs, best));
+    }
+
+    /// Where batches are cut if this size is the best one. A larger one that is about to take
+    /// its place is no reason to.
+    fn cut_beyond(&self, costs: &Costs, best: Class) -> Option<usize> {
+        let (least, least_per_row) = (score(costs, best)?, costs.per_row(best)?);
+        let mut is_worse = false;
+        for class in costs.classes_beyond(best) {
+            match score(costs, class) {
+                Some(cost) if cost < least * (1.0 - self.lead(costs, class)) => return None,
+                Some(_) => is_worse = true,
+                None => is_worse |= is_hopeless(costs, class, least_per_row),
+            }
+        }
+        is_worse.then(|| costs.usual_rows(best))
+    }
+
+    /// The size at which batches are cut however much waits; `None` where nothing is known
+    /// against larger ones.
+    pub(crate) const fn cut(&self) -> Option<usize> {
+        self.cut
     }
 
     /// How much better this class must be than the best one so far.
@@ -86,6 +109,9 @@ impl BestSize {
     pub(crate) fn rows(&mut self, costs: &Costs, waiting: usize, rows_max: usize) -> usize {
         let Some(best) = self.best else { return rows_max };
         let most = Class::of(waiting.min(rows_max));
+        if most > best && self.cut.is_none() {
+            return rows_max;
+        }
         let trial = self.trial(costs, best, most).filter(|_| costs.runs() >= self.rests_until);
         let rows = match trial {
             Some(class) => {
@@ -96,7 +122,7 @@ impl BestSize {
             }
             // The class's sizes cost much the same.
             None if most <= best => rows_max,
-            None => costs.usual_rows(best),
+            None => self.cut.unwrap_or(rows_max),
         };
         rows.min(rows_max)
     }
@@ -109,7 +135,7 @@ impl BestSize {
     fn rows_of_trial(&mut self, costs: &Costs, class: Class) -> usize {
         let first = Trials { since_run: costs.runs(), count: 0 };
         let trials = self.trials.entry(class).or_insert(first);
-        if first.since_run - trials.since_run > RUNS_FORGOTTEN {
+        if first.since_run - trials.since_run > RUNS_FRESH {
             *trials = first;
         }
         trials.count += 1;
@@ -118,19 +144,17 @@ impl BestSize {
 
     /// Whether trials of a class came to nothing, and not long ago.
     fn is_out_of_reach(&self, costs: &Costs, class: Class) -> bool {
-        self.trials.get(&class).is_some_and(|trials| {
-            trials.count >= 2 * TRIALS && costs.runs() - trials.since_run <= RUNS_FORGOTTEN
-        })
+        self.trials
+            .get(&class)
+            .is_some_and(|trials| trials.count >= 2 * TRIALS && costs.runs() - trials.since_run <= RUNS_FRESH)
     }
 
     /// A size that should be measured, if there is one up to `most`.
     fn trial(&self, costs: &Costs, best: Class, most: Class) -> Option<Class> {
         let least = costs.per_row(best)?;
-        let is_hopeless = |class: Class| {
-            costs.so_far(class).is_some_and(|(runs, cost)| runs >= HOPELESS_RUNS && cost > least * HOPELESS)
-        };
-        let is_worse = |class: Class| costs.per_row(class).is_some_and(|cost| cost > least * MUCH_WORSE);
-        let bad = |class: Class| is_worse(class) || is_hopeless(class);
+        let is_worse =
+            |class: Class| costs.per_row_lately(class).is_some_and(|cost| cost > least * MUCH_WORSE);
+        let bad = |class: Class| is_worse(class) || is_hopeless(costs, class, least);
         let unknown = |class: Class| {
             let exists = class.exists() && class <= most;
             let is_sure = costs.so_far(class).is_some_and(|(runs, _)| runs >= SURE_RUNS);
@@ -142,6 +166,17 @@ impl BestSize {
         };
         search(&mut (best.0 + 1..=most.0)).or_else(|| search(&mut (0..best.0).rev()))
     }
+}
+
+/// What a row costs in a class, for the comparison of sizes.
+fn score(costs: &Costs, class: Class) -> Option<f64> {
+    let octaves = class.0 as f64 / 2.0;
+    costs.per_row(class).map(|cost| cost * (1.0 + OCTAVE_GAIN * octaves))
+}
+
+/// Whether each of the first runs of a class was so dear that no more are needed.
+fn is_hopeless(costs: &Costs, class: Class, least: f64) -> bool {
+    costs.so_far(class).is_some_and(|(runs, cost)| runs >= HOPELESS_RUNS && cost > least * HOPELESS)
 }
 
 #[cfg(test)]

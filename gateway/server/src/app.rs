@@ -25,6 +25,7 @@ use crate::catalog::repository::Repositories;
 use crate::catalog::store::{Store, StoreError};
 use crate::catalog::{
     BuildError, Builder, Catalog, Compile, Overrides as Natives, ResponseCache, Stages, engine_name,
+    look_after_runs,
 };
 use crate::config::{self, Config, Scope};
 use crate::ingress::grpc;
@@ -148,7 +149,7 @@ type Loaded = (Arc<Builder>, Arc<Catalog>, Arc<Certificates>);
 fn load(config: Arc<Config>, options: StartOptions) -> Result<Loaded, StartError> {
     let certificates = Certificates::load(&config.server)?;
     let builder = builder(&config, options)?;
-    let catalog = builder.build(config, None, None)?.start();
+    let catalog = builder.build(config, None, None)?.start(&builder.metrics);
     Ok((Arc::new(builder), Arc::new(catalog), Arc::new(certificates)))
 }
 
@@ -243,17 +244,33 @@ impl Gateway {
         self.admin
     }
 
-    /// Applies changes of the config and of the files it names until `signal`, then
-    /// drains.
-    pub async fn run_until(self, signal: impl Future<Output = ()>) -> Drained {
+    /// Applies changes of the config and of the files it names until `leave`, then drains;
+    /// until `cut` at most, which begins when the drain does. A run that does not return is a
+    /// reason to leave too, where the configuration says so.
+    pub async fn run_until(self, leave: impl Future<Output = ()>, cut: impl Future<Output = ()>) -> Drained {
         let reloads = tokio::spawn(reload_on_change(Arc::clone(&self.catalog), Arc::clone(&self.reloader)));
         let lookout = tokio::spawn(Arc::clone(&self.plugins).look_after());
         let polls = tokio::spawn(poll_repositories(Arc::clone(&self.repositories)));
-        signal.await;
+        let is_hung = tokio::select! {
+            () = leave => false,
+            () = look_after_runs(&self.catalog) => true,
+        };
         reloads.abort();
         lookout.abort();
         polls.abort();
         tracing::info!(in_flight = self.admission.in_flight(), "draining");
+        let drained = tokio::select! {
+            drained = self.leave() => drained,
+            () = cut => match self.admission.in_flight() {
+                0 => Drained::Clean,
+                requests => Drained::Cut(requests),
+            },
+        };
+        if is_hung { Drained::Hung } else { drained }
+    }
+
+    /// Finishes what is in flight.
+    async fn leave(&self) -> Drained {
         let server = &self.config.server;
         let grace_over = tokio::time::Instant::now() + server.drain_delay + server.drain;
         let drained = drain(&self.admission, &self.phase, server.drain_delay, server.drain).await;

@@ -8,6 +8,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+/// Most characters of a text from outside that are said back: a name of megabytes would come back
+/// in an answer of megabytes, that nobody counted.
+const SHOWN_CHARACTERS_MAX: usize = 128;
+
+/// The start of a text from outside, for a message.
+pub fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS_MAX).collect()
+}
+
 /// What went wrong. Each kind is one row of the error table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {

@@ -1,17 +1,19 @@
 //! Answers to requests that are refused before a handler works on them, and the ids
 //! that all answers carry.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http::header::EXPECT;
-use http::{HeaderMap, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::BodyExt;
 
 use crate::error::{Error, Kind};
@@ -29,6 +31,28 @@ pub fn request_id(headers: &HeaderMap) -> Arc<str> {
     match given {
         Some(id) if is_plain(id) => id.into(),
         _ => fresh_id(),
+    }
+}
+
+/// The id of a request, for handlers that answer errors without reading the request.
+pub struct RequestId(Arc<str>);
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(request_id(&parts.headers)))
+    }
+}
+
+impl RequestId {
+    /// The error's answer, with the id in its body and beside it.
+    pub fn respond(&self, error: &Error) -> Response {
+        let mut response = wire_error::respond(error, &self.0);
+        if let Ok(value) = HeaderValue::from_str(&self.0) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
     }
 }
 

@@ -17,7 +17,7 @@ use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, TENSOR_BYTES_MAX, Tensor, TensorError, find};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shown};
 
 pub(crate) use bounded::{Keyed, List, decoded_bytes_max, text_bytes};
 pub(crate) use memory::ReadMemory;
@@ -104,10 +104,11 @@ pub(crate) fn decode_all(
         check_parameters(input.parameters.as_ref())?;
         let name = &*input.name;
         if find(&decoded, name).is_some() {
-            return Err(Error::new(Kind::BadRequest, format!("input '{name}' is given twice")));
+            return Err(Error::new(Kind::BadRequest, format!("input '{}' is given twice", shown(name))));
         }
-        let dtype = DType::from_name(&input.datatype)
-            .ok_or_else(|| Error::new(Kind::BadDtype, format!("input '{name}' has an unknown datatype")))?;
+        let dtype = DType::from_name(&input.datatype).ok_or_else(|| {
+            Error::new(Kind::BadDtype, format!("input '{}' has an unknown datatype", shown(name)))
+        })?;
         let tensor = match (input.data, binary_data_size(input)?) {
             (data, binary) if is_in_memory(input) => {
                 from_memory(input, dtype, data.is_some(), binary.is_some(), memory)
@@ -123,7 +124,7 @@ pub(crate) fn decode_all(
         // What is wrong with shared memory names the tensor itself, or the region.
         let located = |error: Error| match is_in_memory(input) {
             true => error,
-            false => Error::new(error.kind(), format!("input '{name}': {}", error.message())),
+            false => Error::new(error.kind(), format!("input '{}': {}", shown(name), error.message())),
         };
         let tensor = tensor.map_err(located)?;
         decoded.push(NamedTensor { name: name.into(), tensor });

@@ -77,20 +77,22 @@ const CALLED: &str = r#"
 async fn the_models_that_a_plugin_calls_see_the_requests_priority_and_deadline() {
     let gateway = gateway::start(CALLED).await;
     let turn = Arc::new(AtomicUsize::new(0));
-    let send = |parameters: Value| {
+    let send = |parameters: Value, timeout_ms: &'static str| {
         let (client, turn) = (gateway.client.clone(), Arc::clone(&turn));
         let body = json!({ "do": "infer", "model": "slow", "parameters": parameters }).to_string();
         tokio::spawn(async move {
-            let reply = client.post("/v2/models/caller/generate", body).await;
+            let path = "/v2/models/caller/generate";
+            let header = ("x-request-timeout-ms", timeout_ms);
+            let reply = client.try_send(http::Method::POST, path, &[header], body).await.expect("an answer");
             (turn.fetch_add(1, Ordering::SeqCst), reply)
         })
     };
-    let running = send(json!({}));
+    let running = send(json!({}), "30000");
     settle().await;
-    let usual = send(json!({}));
+    let usual = send(json!({}), "30000");
     settle().await;
-    let urgent = send(json!({ "priority": 1 }));
-    let late = send(json!({ "timeout": 60_000 }));
+    let urgent = send(json!({ "priority": 1 }), "30000");
+    let late = send(json!({}), "60");
     for (expected, call) in [(0, running), (1, late), (2, urgent), (3, usual)] {
         let (turn, reply) = call.await.expect("no panic");
         if expected == 1 {
@@ -115,6 +117,28 @@ async fn a_request_that_waited_for_its_timeout_is_answered_though_all_are_busy()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_parameter_timeout_is_a_time_in_the_queue_and_only_where_the_policy_lets_requests_say_it() {
+    let policy = |allows: bool| {
+        format!(
+            "{SLOW}\n[models.slow.batching.default_queue_policy]\ndefault_timeout_microseconds = 10000000\n\
+             allow_timeout_override = {allows}\n"
+        )
+    };
+    // Also where nothing waits: many clients mean milliseconds.
+    for (config, expected) in [(SLOW.to_owned(), 200), (policy(false), 200), (policy(true), 503)] {
+        let gateway = gateway::start(&config).await;
+        let turn = Arc::new(AtomicUsize::new(0));
+        let running = send(&gateway.client, request(0, &json!({"timeout": 1})), &turn);
+        settle().await;
+        let (_, reply) =
+            send(&gateway.client, request(1, &json!({"timeout": 5000})), &turn).await.expect("no panic");
+        assert_eq!(reply.status.as_u16(), expected, "{reply:?}");
+        let (_, first) = running.await.expect("no panic");
+        assert_eq!(first.status.as_u16(), 200, "it never waited: {first:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_no_run_can_answer_in_time_is_refused_at_once() {
     let gateway = gateway::start(SLOW).await;
     for marker in 0..6 {
@@ -122,7 +146,9 @@ async fn a_request_that_no_run_can_answer_in_time_is_refused_at_once() {
     }
     // A run is known to take 50 ms by now.
     let before = Instant::now();
-    let reply = gateway.client.infer("slow", &request(9, &json!({"timeout": 40_000}))).await;
+    let (path, header) = ("/v2/models/slow/infer", ("x-request-timeout-ms", "40"));
+    let body = request(9, &json!({})).to_string();
+    let reply = gateway.client.try_send(http::Method::POST, path, &[header], body).await.expect("an answer");
     assert_eq!((reply.status.as_u16(), reply.code().as_str()), (504, "deadline"));
     assert!(before.elapsed() < Duration::from_millis(30), "{:?}", before.elapsed());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice_tests::client::Reply;
+use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
 use tokio::time::{Instant, timeout};
 
@@ -55,11 +55,11 @@ async fn an_empty_tensor_says_neither_how_much_memory_is_taken_nor_how_far_a_mod
     ask(&gateway, "lengths", "ids", json!([1, 3]), json!([1, 2, 3])).await.ok();
 }
 
-fn quick(value: i64) -> Value {
-    json!({
-        "parameters": {"timeout": if value == 666 { 500_000 } else { 10_000_000 }},
-        "inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 1], "data": [value]}],
-    })
+async fn quick(client: &Client, name: &str, value: i64) -> Reply {
+    let body = json!({"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 1], "data": [value]}]});
+    let timeout_ms = if value == 666 { "500" } else { "10000" };
+    let (path, header) = (format!("/v2/models/{name}/infer"), ("x-request-timeout-ms", timeout_ms));
+    client.try_send(http::Method::POST, &path, &[header], body.to_string()).await.expect("an answer")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -76,14 +76,14 @@ async fn a_run_that_turns_out_not_to_be_quick_keeps_its_deadline_and_holds_nobod
     for name in names {
         // Runs are known to be quick now.
         for value in 0..20 {
-            gateway.client.infer(name, &quick(value)).await.ok();
+            quick(&gateway.client, name, value).await.ok();
         }
     }
     let hanging = names.map(|name| {
         let client = gateway.client.clone();
         tokio::spawn(async move {
             let before = Instant::now();
-            let reply = client.infer(name, &quick(666)).await;
+            let reply = quick(&client, name, 666).await;
             (reply.status.as_u16(), reply.code(), before.elapsed())
         })
     });
@@ -97,7 +97,7 @@ async fn a_run_that_turns_out_not_to_be_quick_keeps_its_deadline_and_holds_nobod
     }
     for name in names {
         // The run was interrupted, and the instance takes the next one.
-        let answer = timeout(LIMIT, gateway.client.infer(name, &quick(7))).await.expect("an answer").ok();
+        let answer = timeout(LIMIT, quick(&gateway.client, name, 7)).await.expect("an answer").ok();
         assert_eq!(answer["outputs"][0]["data"], json!([7]));
     }
 }

@@ -98,36 +98,63 @@ pub(crate) fn address(line: &str) -> SocketAddr {
     address.and_then(|address| address.parse().ok()).expect("the table says where")
 }
 
+/// The real program, with where it serves this model.
+pub(crate) fn serve(config: &str, model: &str) -> (tempfile::TempDir, Process, SocketAddr) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("sluice.toml");
+    std::fs::write(&file, gateway::expand(config)).expect("written");
+    let free = "127.0.0.1:0";
+    let mut command = sluice();
+    command.args(["serve", "--http", free, "--grpc", free, "--admin", free, "--config"]).arg(&file);
+    let mut process = Process(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started"));
+    let table = BufReader::new(process.0.stdout.take().expect("piped"));
+    let wanted = format!("/v2/models/{model}/infer");
+    let line = table.lines().map_while(Result::ok).find(|line| line.contains(&wanted));
+    let address = address(&line.expect("the table says what is served"));
+    (folder, process, address)
+}
+
+fn signal(process: &Process, name: &str) {
+    let pid = process.0.id().to_string();
+    assert!(Command::new("kill").args([name, &pid]).status().expect("kill runs").success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_the_program_at_once() {
+    let config = "[models.quick]\nengine = \"sim\"\nfile = \"{repo}/tests/models/quick.sim.json\"\n\
+                  max_batch_size = 8\n";
+    for (first, second) in [("-TERM", "-TERM"), ("-INT", "-INT")] {
+        let (_folder, mut process, address) = serve(config, "quick");
+        let client = Client::new(address);
+        // It hangs until its deadline, which is far.
+        let body = json!({"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 1], "data": [666]}]});
+        let hanging = tokio::spawn(async move {
+            let (method, path) = (http::Method::POST, "/v2/models/quick/infer");
+            client.try_send(method, path, &[("x-request-timeout-ms", "25000")], body.to_string()).await
+        });
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        signal(&process, first);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(process.0.try_wait().expect("asked").is_none(), "the first one drains");
+        let started = std::time::SystemTime::now();
+        signal(&process, second);
+        let status = tokio::task::spawn_blocking(move || process.0.wait()).await.expect("no panic");
+        let took = started.elapsed().expect("time goes on");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert_ne!(status.expect("it ended").code(), Some(0), "a request was cut off");
+        let _ = hanging.await.expect("no panic");
+    }
+}
+
 /// The real program and the real signal.
 #[tokio::test(flavor = "multi_thread")]
 async fn sigterm_ends_the_program_with_0_and_answers_everyone() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("sluice.toml");
-    std::fs::write(&config, gateway::expand(CONFIG)).expect("written");
-    let mut command = sluice();
-    command
-        .args([
-            "serve",
-            "--http",
-            "127.0.0.1:0",
-            "--grpc",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--config",
-        ])
-        .arg(&config);
-    let mut process = Process(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("started"));
-    let table = BufReader::new(process.0.stdout.take().expect("piped"));
-    let line = table.lines().map_while(Result::ok).find(|line| line.contains("/v2/models/slow/infer"));
-    let line = line.expect("the table says what is served");
-    let address = address(&line);
+    let (_folder, mut process, address) = serve(CONFIG, "slow");
     let leaving = Arc::new(AtomicBool::new(false));
     let load = tokio::spawn(load(Client::new(address), Arc::clone(&leaving)));
     tokio::time::sleep(Duration::from_millis(400)).await;
     leaving.store(true, Ordering::Release);
-    let pid = process.0.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+    signal(&process, "-TERM");
     let (answered, lost) = load.await.expect("no panic");
     assert!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
     assert!(answered > 30, "only {answered} answered");

@@ -352,8 +352,7 @@ async fn metadata_carries_ids_deadlines_and_parameters() {
         ModelInferRequest { parameters: [(name.to_owned(), parameter)].into(), ..message.clone() }
     };
     for choice in [ParameterChoice::Int64Param(1), ParameterChoice::Uint64Param(1)] {
-        let refused = client.infer(with("timeout", choice)).await.expect_err("a microsecond");
-        assert_eq!(refused.code(), Code::DeadlineExceeded);
+        client.infer(with("timeout", choice)).await.expect("a time in a queue that has no timeout");
     }
     let refused = client.infer(with("timeout", ParameterChoice::StringParam("x".to_owned()))).await;
     assert_eq!(refused.expect_err("no number").code(), Code::InvalidArgument);

@@ -24,6 +24,7 @@ mod hostile;
 mod hostile_calls;
 mod hostile_crowd;
 mod hostile_uploads;
+mod hung;
 mod killed_gateway;
 mod large_bodies;
 mod malformed;

@@ -356,3 +356,46 @@ async fn an_error_names_the_request_and_holds_no_path() {
     assert!(!odd.json()["request_id"].as_str().expect("text").is_empty());
     assert!(!String::from_utf8_lossy(&reply.body).contains('/'));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_error_says_the_requests_id_also_where_nothing_is_predicted() {
+    let gateway = start().await;
+    let paths = [
+        "/v2/models/none",
+        "/v2/models/add/versions/7",
+        "/v2/models/none/ready",
+        "/v2/models/add/versions/7/ready",
+        "/v2/models/none/stats",
+        "/v2/models/none/config",
+        "/v2/models/none/trace/setting",
+        "/v1/models/none",
+        "/v1/models/none/metadata",
+    ];
+    for path in paths {
+        let headers = [("x-request-id", "caller-8")];
+        let reply = gateway.client.try_send(http::Method::GET, path, &headers, "").await.expect("an answer");
+        assert!(reply.status.is_client_error(), "{path}: {reply:?}");
+        assert_eq!(reply.json()["request_id"], "caller-8", "{path}");
+        assert_eq!(reply.headers["x-request-id"], "caller-8", "{path}");
+        let made = gateway.client.get(path).await;
+        assert!(!made.json()["request_id"].as_str().expect("text").is_empty(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_of_megabytes_does_not_come_back() {
+    let gateway = start().await;
+    let name = "n".repeat(2 << 20);
+    let rest = r#""shape":[1,2],"data":[1,2]"#;
+    let unknown = format!(r#"{{"inputs":[{{"name":"{name}","datatype":"NONE",{rest}}}]}}"#);
+    let wrong =
+        format!(r#"{{"inputs":[{{"name":"{name}","datatype":"INT32","shape":[1,2],"data":["x",2]}}]}}"#);
+    let one = format!(r#"{{"name":"{name}","datatype":"INT32",{rest}}}"#);
+    let twice = format!(r#"{{"inputs":[{one},{one}]}}"#);
+    let foreign = format!(r#"{{"inputs":[{one}]}}"#);
+    for body in [unknown, wrong, twice, foreign] {
+        let reply = gateway.client.post(ADD, body).await;
+        assert!(reply.status.is_client_error(), "{}", reply.status);
+        assert!(reply.body.len() < 2048, "{} bytes", reply.body.len());
+    }
+}

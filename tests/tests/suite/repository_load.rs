@@ -33,6 +33,27 @@ async fn post(gateway: &Running, path: &str, parameters: Value) -> Reply {
     gateway.client.post(&format!("/v2/repository/models/{path}"), body).await
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_refused_is_not_said_to_be_served() {
+    let models = Models::new(&["versions"]);
+    let gateway = models.serve("control = \"explicit\"").await;
+    let shown = || async {
+        let text = gateway.admin.get("/metrics").await;
+        let text = String::from_utf8_lossy(&text.body).into_owned();
+        text.lines().find(|line| line.starts_with("sluice_config_info")).expect("shown").to_owned()
+    };
+    let served = shown().await;
+    let file = std::fs::read_to_string(&gateway.config).expect("readable");
+    std::fs::write(&gateway.config, format!("{file}\nnonsense")).expect("written");
+    // Loading builds another snapshot while the file is broken.
+    post(&gateway, "versions/load", json!({})).await;
+    assert_eq!(shown().await, served);
+    // What says the same in other words is served.
+    std::fs::write(&gateway.config, format!("{file}\n# a comment\n")).expect("written");
+    gateway.admin.post("/admin/v1/reload", "").await;
+    assert_ne!(shown().await, served);
+}
+
 /// Folders that came with requests and are still there.
 fn folders() -> usize {
     let entries = std::fs::read_dir(std::env::temp_dir()).expect("readable").flatten();

@@ -3,13 +3,15 @@
 //! When more comes than can be run, whatever is admitted beyond what the instances can do by
 //! its deadline is answered too late, and keeps what comes after it waiting too: with a full
 //! queue nothing but late answers is made. So an entry is only admitted if the rows that go
-//! before it, and its own, will have run by its deadline, at the pace of late.
+//! before it, and its own, will have run by its deadline, at the pace of late. A run has the
+//! rows of one shape only, so the pace is reckoned with the runs that what waits will take.
 
 use std::time::Duration;
 
 use super::Batcher;
 use crate::entry::{Entry, TenantKey};
 use crate::order::Tier;
+use crate::pool::Pool;
 use crate::time::Time;
 
 /// Share of the time until its deadline by which an entry should have run, as estimated. The
@@ -32,6 +34,8 @@ struct Ask {
     level: u32,
     tenant: TenantKey,
     instance: Option<usize>,
+    /// Runs more than for what waits already.
+    more_runs: usize,
 }
 
 impl<T> Batcher<T> {
@@ -40,12 +44,14 @@ impl<T> Batcher<T> {
     pub(super) fn is_behind(&self, entry: &Entry<T>, level: u32) -> bool {
         let &Entry { rows, deadline, tenant, instance, .. } = entry;
         let Some(deadline) = deadline.filter(|_| !self.is_empty()) else { return false };
-        self.is_late(&Ask { rows, deadline, level, tenant, instance }, 0)
+        let more_runs = self.pool_of(instance).map_or(1, |pool| pool.more_runs(entry.shape, rows));
+        self.is_late(&Ask { rows, deadline, level, tenant, instance, more_runs }, 0)
     }
 
     /// The same for an entry that is still being made, and will have as many rows as entries
     /// usually have; so have the `coming` ones that are being made before it. Who is told now
-    /// is spared the making.
+    /// is spared the making. Nobody is while an instance has nothing to do: what is made for
+    /// it may take longer than the runs.
     pub fn would_be_behind(
         &mut self,
         now: Time,
@@ -54,11 +60,12 @@ impl<T> Batcher<T> {
         coming: usize,
     ) -> bool {
         self.now = self.now.max(now);
-        if self.is_empty() && coming == 0 {
+        if self.is_empty() && (coming == 0 || self.idle > 0) {
             return false;
         }
         let (rows, level) = (self.usual_rows(), self.policy.level(priority));
-        self.is_late(&Ask { rows, deadline, level, tenant, instance: None }, coming.saturating_mul(rows))
+        let ask = Ask { rows, deadline, level, tenant, instance: None, more_runs: 0 };
+        self.is_late(&ask, coming.saturating_mul(rows))
     }
 
     /// Takes an entry into the average of their rows.
@@ -73,16 +80,33 @@ impl<T> Batcher<T> {
 
     fn is_late(&self, ask: &Ask, coming: usize) -> bool {
         let all = self.rows + coming + ask.rows;
-        let rows_max = match self.policy.max_batch_size {
-            0 => ask.rows,
-            most => self.learner.rows_that_pay().unwrap_or(most).min(most),
-        };
-        let rows_per_run = rows_max.min(all).max(1);
+        let rows_per_run = self.rows_per_run(ask, all);
         let cost = self.learner.cost_at_least(rows_per_run);
         let Some(cost) = cost.filter(|cost| !cost.is_zero()) else { return false };
         let room = self.room(ask.deadline.since(self.now), cost, rows_per_run);
         // Mostly everything that waits has room, whatever its order.
         all > room && self.rows_before(ask, room) + coming + ask.rows > room
+    }
+
+    /// Rows that runs have on average, if `all` are to run.
+    fn rows_per_run(&self, ask: &Ask, all: usize) -> usize {
+        let rows_max = match self.policy.max_batch_size {
+            0 => ask.rows,
+            _ => self.run_rows.min(all),
+        };
+        let bound: usize = self.bound.values().map(Pool::runs).sum();
+        let runs = self.shared.runs() + bound + ask.more_runs;
+        all.div_ceil(runs.max(1)).min(rows_max).max(1)
+    }
+
+    /// Counts runs as batches are cut now.
+    pub(super) fn count_runs(&mut self) {
+        let rows = self.learner.cut(&self.policy);
+        if rows != self.run_rows {
+            self.run_rows = rows;
+            self.shared.count_runs_of(rows);
+            self.bound.values_mut().for_each(|pool| pool.count_runs_of(rows));
+        }
     }
 
     /// Rows that can be run within this time.
@@ -97,15 +121,15 @@ impl<T> Batcher<T> {
         (runs.max(0.0).floor() as usize).saturating_mul(self.instances).saturating_mul(rows_per_run)
     }
 
-    /// Rows that run before an entry: those with an earlier deadline that no lower level has.
-    /// Tenants take turns, so each of the others is counted with as many rows as this one has
+    /// Rows that run before an entry: those of higher levels, and those with an earlier deadline
+    /// of its own. Tenants take turns, so each of the others is counted with as many rows as this one has
     /// at most. Stops counting where it is more than `enough`.
     fn rows_before(&self, ask: &Ask, enough: usize) -> usize {
         let Some(pool) = self.pool_of(ask.instance) else { return 0 };
         let (mut own, mut others) = (0, 0);
         for (_, slot) in pool.deadlines.range(..=(ask.deadline, LAST_SLOT)) {
             let Some(waiting) = self.waiting.get(*slot) else { continue };
-            if waiting.tier >= Tier::of_level(ask.level + 1) {
+            if waiting.tier >= Tier::of_level(ask.level + 1) || waiting.tier < Tier::of_level(ask.level) {
                 continue;
             }
             if waiting.entry.tenant == ask.tenant {
@@ -117,7 +141,8 @@ impl<T> Batcher<T> {
                 others += waiting.entry.rows;
             }
         }
+        let higher: usize = self.levels.iter().take(ask.level as usize).map(|(_, rows)| *rows).sum();
         let rivals = self.tenants.others_waiting(ask.tenant);
-        own + others.min((own + ask.rows).saturating_mul(rivals))
+        higher + own + others.min((own + ask.rows).saturating_mul(rivals))
     }
 }

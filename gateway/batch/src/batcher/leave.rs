@@ -119,7 +119,8 @@ impl<T> Batcher<T> {
         if let Some(timeout) = timeout {
             self.timeouts.remove(&(timeout, slot));
         }
-        self.count_level(level, -1);
+        let (entries, rows) = self.level_mut(level);
+        (*entries, *rows) = (entries.saturating_sub(1), rows.saturating_sub(entry.rows));
         self.rows -= entry.rows;
         Some((entry, arrived))
     }

@@ -78,6 +78,8 @@ pub(super) enum Then {
     Panic,
     /// The run does not end before it is interrupted.
     Hang,
+    /// The run never ends, and cannot be interrupted.
+    HangDeaf,
     /// The outputs lack their last row.
     WrongRows,
 }

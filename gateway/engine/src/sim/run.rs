@@ -111,6 +111,9 @@ impl Program {
                 while !interrupt.wait(HANG) {}
                 return Err(EngineError::Interrupted);
             }
+            Some(Then::HangDeaf) => loop {
+                std::thread::park();
+            },
             Some(Then::WrongRows) | None => {}
         }
         if rows > self.rows_max {

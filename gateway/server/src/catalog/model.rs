@@ -1,27 +1,29 @@
 //! A model that is served: its queue, and the instance threads behind it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sluice_batch::{Clock, Demand, Entry, Limiter, Policy, Queue, Rejected, Time, User};
-use sluice_engine::EngineKind;
+use sluice_engine::{EngineKind, Instance};
 use sluice_tensor::{NamedTensor, Signature};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::cache::ModelCache;
+use super::coming::Announced;
 use super::exposed::Exposed;
-use super::guards::DepthOnDrop;
+use super::guards::{Caller, LeaveOnDrop};
+use super::hung::RunWatch;
 use super::outbox::Outbox;
 use super::scheduling::{self, PaddedModel};
 use super::sequence::{self, SequenceModel};
 use super::warmup;
-use super::worker::{BatchWatch, Job, UNREACHABLE, Worker, expire};
+use super::worker::{Job, UNREACHABLE, Worker, expire};
 use crate::config::{self, Batching};
 use crate::error::{Error, Kind, Result};
-use crate::observe::{Failure, ModelMetrics, PipelineMetrics, Statistics};
+use crate::observe::{DepthOf, Failure, ModelMetrics, PipelineMetrics, Statistics};
 use crate::pipeline::{Call, CheckedInputs};
 
 /// A loaded model. Dropping it drains its queue and ends its threads.
@@ -39,13 +41,17 @@ pub struct Model {
     padded: Option<PaddedModel>,
     user: Arc<User>,
     /// Requests whose inputs are being made.
-    pub(super) coming: AtomicUsize,
+    pub(super) announced: Announced,
     /// Where its requests come in sequences.
     pub(super) sequences: Option<SequenceModel>,
     clock: Arc<dyn Clock>,
     /// Instance threads that can still take a batch.
     ready_instances: Arc<AtomicUsize>,
+    /// What its instances run, by their numbers.
+    watches: Vec<Arc<RunWatch>>,
     metrics: Arc<ModelMetrics>,
+    /// Says how many requests wait, for as long as the model is there.
+    _waiting: Arc<DepthOf>,
     statistics: Arc<Statistics>,
     /// Answers that may be given again, if it was opted in.
     pub(super) cache: Option<ModelCache>,
@@ -58,6 +64,8 @@ pub(super) struct Loaded {
     pub(super) digest: String,
     pub(super) engine: EngineKind,
     pub(super) model: Arc<dyn sluice_engine::Model>,
+    /// How long the warm-up of an instance may take.
+    pub(super) load_timeout: Duration,
     /// What bounds the runs of all models together, and what a run of this one takes of it.
     pub(super) limiter: Arc<Limiter>,
     pub(super) demand: Demand,
@@ -76,6 +84,7 @@ impl Model {
             digest,
             engine,
             model,
+            load_timeout,
             limiter,
             demand,
             clock,
@@ -96,10 +105,19 @@ impl Model {
         let queue = Arc::new(queue.limited_by(limiter, Arc::clone(&user)));
         let (sequences, signature) =
             SequenceModel::start(&config, model.signature(), &queue, &clock, &metrics, &statistics)?;
+        let waiting = match &sequences {
+            Some(sequences) => sequences.depth(),
+            None => {
+                let queue = Arc::clone(&queue);
+                Arc::new(move || queue.depth())
+            }
+        };
+        metrics.watch(&waiting);
         let exposed = Exposed::new(&signature, &config.presentation, config.max_batch_size > 0)?;
         let padded =
             config.padding.as_ref().map(|padding| PaddedModel::new(&signature, padding)).transpose()?;
         let ready_instances = Arc::new(AtomicUsize::new(0));
+        let watches = (0..config.instances).map(|_| RunWatch::new(&ready_instances, &metrics)).collect();
         // Dropping the model drains its queue, so that a start that fails leaves no
         // thread behind.
         let started = Arc::new(Self {
@@ -112,24 +130,30 @@ impl Model {
             signature,
             exposed,
             queue,
-            coming: AtomicUsize::new(0),
+            announced: Announced::default(),
             sequences,
             clock,
             ready_instances,
+            watches,
             metrics,
+            _waiting: waiting,
             statistics,
             cache,
             request_metrics,
         });
-        started.start_instances(&model)?;
+        started.start_instances(&model, load_timeout)?;
         Ok(started)
     }
 
-    fn start_instances(&self, model: &Arc<dyn sluice_engine::Model>) -> std::result::Result<(), String> {
+    fn start_instances(
+        &self,
+        model: &Arc<dyn sluice_engine::Model>,
+        load_timeout: Duration,
+    ) -> std::result::Result<(), String> {
         let outbox = Arc::new(Outbox::default());
-        for number in 0..self.config.instances {
-            let mut instance = model.instance().map_err(|error| error.to_string())?;
-            self.warm_up(&mut *instance)?;
+        for (number, watch) in self.watches.iter().enumerate() {
+            let instance = model.instance().map_err(|error| error.to_string())?;
+            let instance = self.warm_up(instance, load_timeout)?;
             let worker = Worker {
                 model_name: Arc::clone(&self.config.name),
                 model: Arc::clone(model),
@@ -139,6 +163,7 @@ impl Model {
                 outbox: Arc::clone(&outbox),
                 queue: Arc::clone(&self.queue),
                 ready_instances: Arc::clone(&self.ready_instances),
+                watch: Arc::clone(watch),
                 metrics: Arc::clone(&self.metrics),
                 statistics: Arc::clone(&self.statistics),
                 panics: 0,
@@ -189,8 +214,19 @@ impl Model {
         self.config.version.parse().ok()
     }
 
-    /// Runs what is to be run before it is ready.
-    fn warm_up(&self, instance: &mut dyn sluice_engine::Instance) -> std::result::Result<(), String> {
+    /// The instances whose run goes on for longer than that, which were not told before, and for
+    /// how long it does: they are given up.
+    pub(super) fn hanging(&self, longest: Duration) -> impl Iterator<Item = (usize, Duration)> {
+        let watches = self.watches.iter().enumerate();
+        watches.filter_map(move |(number, watch)| Some((number, watch.look(longest)?)))
+    }
+
+    /// Runs what is to be run before it is ready, in so much time.
+    fn warm_up(
+        &self,
+        instance: Box<dyn Instance>,
+        load_timeout: Duration,
+    ) -> std::result::Result<Box<dyn Instance>, String> {
         let to_file = |inputs: Vec<NamedTensor>| {
             let inputs = match &self.exposed {
                 Some(exposed) => exposed.to_file(&inputs).map_err(|error| error.message().to_owned())?,
@@ -199,7 +235,8 @@ impl Model {
             self.sequences.as_ref().map_or(Ok(inputs.clone()), |sequences| sequences.complete(&inputs))
         };
         let warmups = &self.config.presentation.warmup;
-        warmup::run(instance, warmups, self.signature(), &to_file, self.config.max_batch_size)
+        let runs = warmup::runs(warmups, self.signature(), &to_file, self.config.max_batch_size)?;
+        warmup::run(instance, runs, load_timeout)
     }
 
     /// Most rows of a batch; 0 for a model that takes none.
@@ -282,22 +319,18 @@ impl Model {
         }
         let entry = Entry {
             deadline: Some(self.queue_deadline(call.deadline)),
-            timeout: Some(call.deadline.saturating_duration_since(Instant::now())),
+            timeout: call.options.timeout,
             weight,
             priority: call.options.priority,
             tenant: scheduling::tenant_key(call.tenant.as_deref()),
             ..Entry::new(rows, shape, job)
         };
         let _leave = LeaveOnDrop(caller);
-        let submitted = self.queue.submit(entry);
-        let mut depth = DepthOnDrop { metrics: &self.metrics, queue: &self.queue, is_answered: false };
-        let queued = submitted.map_err(|(why, _)| self.refusal(&why))?;
-        self.metrics.queue_depth(self.queue.depth());
+        let queued = self.queue.submit(entry).map_err(|(why, _)| self.refusal(&why))?;
         let outcome = self.answer(answer, queued.timeout()).await;
         // The worker drops a job only when its thread is going away.
         let outcome = outcome.map_err(|_| Error::new(Kind::Draining, "the model was taken away"))?;
         queued.finish();
-        depth.is_answered = true;
         outcome
     }
 
@@ -420,43 +453,5 @@ fn policy(config: &config::Model, batching: &Batching) -> Policy {
     match &config.sequence {
         Some(_) => sequence::policy_of_runs(config),
         None => scheduling::policy(config.max_batch_size, batching),
-    }
-}
-
-/// Whether the caller of a job is still there, and which batch it is in.
-#[derive(Default)]
-pub(super) struct Caller(Mutex<CallerState>);
-
-#[derive(Default)]
-struct CallerState {
-    gone: bool,
-    batch: Option<Arc<BatchWatch>>,
-}
-
-impl Caller {
-    /// The job joins a batch. Says whether its caller is still there.
-    pub(super) fn join(&self, batch: &Arc<BatchWatch>) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.batch = Some(Arc::clone(batch));
-        !state.gone
-    }
-
-    pub(super) fn leave(&self) {
-        let batch = {
-            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            state.gone = true;
-            state.batch.take()
-        };
-        if let Some(batch) = batch {
-            batch.one_left();
-        }
-    }
-}
-
-struct LeaveOnDrop(Arc<Caller>);
-
-impl Drop for LeaveOnDrop {
-    fn drop(&mut self) {
-        self.0.leave();
     }
 }

@@ -1,9 +1,12 @@
 //! Runs of an instance before it takes requests: memory is laid out, kernels are chosen and
 //! threads are there when the first request comes.
 
+use std::time::Duration;
+
 use sluice_engine::{Instance, Interrupt};
 use sluice_tensor::{DType, Dim, NamedTensor, Shape, Signature, Tensor, TensorError, TensorSpec};
 
+use super::timed;
 use crate::config::{Warmup, WarmupData, WarmupInput};
 
 /// Bytes of one input of a warm-up, rows and all.
@@ -12,30 +15,58 @@ const INPUT_BYTES_MAX: usize = sluice_tensor::TENSOR_BYTES_MAX;
 /// Bytes of a random string.
 const RANDOM_STRING: &str = "warm-up";
 
-/// Runs every warm-up on an instance.
+/// A warm-up whose inputs are made.
+pub(super) struct Run {
+    name: String,
+    inputs: Vec<NamedTensor>,
+    count: u32,
+}
+
+/// Makes the inputs of every warm-up.
 ///
 /// # Errors
-/// Inputs that do not fit, or a run that fails.
-pub(super) fn run(
-    instance: &mut dyn Instance,
+/// Inputs that do not fit.
+pub(super) fn runs(
     warmups: &[Warmup],
     signature: &Signature,
     to_file: &dyn Fn(Vec<NamedTensor>) -> Result<Vec<NamedTensor>, String>,
     rows_max: usize,
-) -> Result<(), String> {
-    for warmup in warmups {
+) -> Result<Vec<Run>, String> {
+    let made = |warmup: &Warmup| -> Result<Run, String> {
         let fault = |what: String| format!("warm-up '{}': {what}", warmup.name);
         let mut inputs = inputs(warmup, signature, rows_max > 0).map_err(fault)?;
         signature
             .check_inputs(&warmup.name, &mut inputs, rows_max)
             .map_err(|error| fault(error.to_string()))?;
         let inputs = to_file(inputs).map_err(fault)?;
-        for _ in 0..warmup.count {
-            let outcome = instance.run(&[inputs.as_slice()], &Interrupt::default());
-            outcome.map_err(|error| fault(error.to_string()))?;
-        }
+        Ok(Run { name: warmup.name.clone(), inputs, count: warmup.count })
+    };
+    warmups.iter().map(made).collect()
+}
+
+/// Makes the runs on an instance, and gives it back. On a thread of its own, which is given up
+/// with the instance if they take longer than that: a run may have no end.
+///
+/// # Errors
+/// A run that fails, or the time.
+pub(super) fn run(
+    mut instance: Box<dyn Instance>,
+    runs: Vec<Run>,
+    longest: Duration,
+) -> Result<Box<dyn Instance>, String> {
+    if runs.is_empty() {
+        return Ok(instance);
     }
-    Ok(())
+    let work = move |interrupt: &Interrupt| {
+        for Run { name, inputs, count } in &runs {
+            for _ in 0..*count {
+                let outcome = instance.run(&[inputs.as_slice()], interrupt);
+                outcome.map_err(|error| format!("warm-up '{name}': {error}"))?;
+            }
+        }
+        Ok(instance)
+    };
+    timed::within(longest, "the warm-up", work)?
 }
 
 fn inputs(warmup: &Warmup, signature: &Signature, has_batch: bool) -> Result<Vec<NamedTensor>, String> {

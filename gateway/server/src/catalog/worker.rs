@@ -12,7 +12,8 @@ use sluice_tensor::NamedTensor;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::model::Caller;
+use super::guards::Caller;
+use super::hung::RunWatch;
 use super::outbox::{Outbox, Turn};
 use crate::error::{Error, Kind, Result};
 use crate::observe::{self, ModelMetrics, Phases, Statistics, Trace, Waiting};
@@ -102,6 +103,8 @@ pub(super) struct Worker {
     pub(super) padding: Option<Arc<Padding>>,
     pub(super) queue: Arc<Queue<Job>>,
     pub(super) ready_instances: Arc<AtomicUsize>,
+    /// What it runs, for whoever looks after runs that do not return.
+    pub(super) watch: Arc<RunWatch>,
     pub(super) metrics: Arc<ModelMetrics>,
     pub(super) statistics: Arc<Statistics>,
     /// Panics one after the other.
@@ -150,7 +153,6 @@ impl Worker {
                 }
             }
         }
-        self.metrics.queue_depth(self.queue.depth());
         true
     }
 
@@ -269,7 +271,10 @@ impl Worker {
         let members: Vec<&[NamedTensor]> = jobs.iter().map(|job| job.inputs.as_slice()).collect();
         let started = Instant::now();
         let instance = &mut self.instance;
-        match catch_unwind(AssertUnwindSafe(|| instance.run(&members, interrupt))) {
+        let under_way = self.watch.begin();
+        let ran = catch_unwind(AssertUnwindSafe(|| instance.run(&members, interrupt)));
+        drop(under_way);
+        match ran {
             Ok(Ok(output)) => {
                 let Timings { gather, compute, scatter } = output.timings;
                 let counts = jobs.iter().map(Job::counts);

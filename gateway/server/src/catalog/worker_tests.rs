@@ -47,6 +47,8 @@ fn worker(runs_panic: bool) -> Worker {
     let told = Told { signature: Signature::default(), runs_panic, is_broken: AtomicBool::new(false) };
     let model: Arc<dyn Model> = Arc::new(told);
     let clock = Arc::new(MonotonicClock::new());
+    let ready_instances = Arc::default();
+    let watch = RunWatch::new(&ready_instances, &metrics.model("told"));
     Worker {
         number: 0,
         outbox: Arc::default(),
@@ -55,7 +57,8 @@ fn worker(runs_panic: bool) -> Worker {
         model,
         padding: None,
         queue: Arc::new(Queue::new(Policy::default(), clock)),
-        ready_instances: Arc::default(),
+        ready_instances,
+        watch,
         metrics: metrics.model("told"),
         statistics: metrics.statistics(&"told".into(), "1"),
         panics: 0,

@@ -19,6 +19,9 @@ use crate::config::Overrides;
 /// Exit code for a configuration that cannot be served (EX_CONFIG).
 const EXIT_CONFIG: u8 = 78;
 
+/// Exit code for a run that does not return (EX_SOFTWARE): the process is to be started again.
+const EXIT_HUNG: u8 = 70;
+
 /// Exit code for requests that were cut off at the end of a drain.
 const EXIT_CUT: u8 = 75;
 

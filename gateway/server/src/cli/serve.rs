@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{ConfigArguments, EXIT_CONFIG, EXIT_CUT, complain, runtime};
+use super::{ConfigArguments, EXIT_CONFIG, EXIT_CUT, EXIT_HUNG, complain, runtime};
 use crate::app::{Gateway, StartOptions};
 use crate::config;
 use crate::lifecycle::drain::{Drained, shutdown_signal};
@@ -52,11 +52,17 @@ pub(super) fn serve(arguments: &ConfigArguments) -> ExitCode {
     code
 }
 
+/// The first signal drains, and the second one ends the process at once: whoever sends it has
+/// seen enough.
 async fn run(gateway: Gateway) -> ExitCode {
-    match gateway.run_until(shutdown_signal()).await {
+    match gateway.run_until(shutdown_signal(), shutdown_signal()).await {
         Drained::Clean => {
             tracing::info!("stopped");
             ExitCode::SUCCESS
+        }
+        Drained::Hung => {
+            tracing::error!("stopped, a run of a model does not return");
+            ExitCode::from(EXIT_HUNG)
         }
         Drained::Cut(requests) => {
             tracing::error!(requests, "stopped, requests were cut off");

@@ -185,6 +185,12 @@ pub const QUEUE_DELAY: Duration = Duration::ZERO;
 pub const QUEUE_DELAY_RANGE: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 /// Requests that wait for a model; answered 429 above.
 pub const QUEUE_SIZE: u64 = 1024;
+/// The loading of a model takes so long at most, and so does the warm-up of each instance: a
+/// change holds up all others until it ends. Ten gigabytes from a slow disk take two minutes.
+pub const LOAD_TIMEOUT: Duration = Duration::from_secs(600);
+/// Bounds of the above.
+pub const LOAD_TIMEOUT_RANGE: RangeInclusive<Duration> =
+    Duration::from_millis(1)..=Duration::from_secs(86_400);
 /// Bounds of the batches that run at a time, of all models together; 0 for no bound.
 pub const RUNS_RANGE: RangeInclusive<u64> = 0..=4096;
 /// Bounds of the units of a resource.

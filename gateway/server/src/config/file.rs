@@ -44,6 +44,7 @@ pub(super) struct ServerFile {
     pub(super) admin_tls: Option<TlsFile>,
     pub(super) drain_ms: Option<u64>,
     pub(super) drain_delay_ms: Option<u64>,
+    pub(super) exit_when_hung: Option<bool>,
     pub(super) limits: LimitsFile,
     pub(super) shared_memory: SharedMemoryFile,
 }
@@ -84,6 +85,7 @@ pub(super) struct EngineFile {
     pub(super) threads: Option<u64>,
     pub(super) spinning: Option<bool>,
     pub(super) runs_max: Option<u64>,
+    pub(super) load_timeout_ms: Option<u64>,
     pub(super) resources: BTreeMap<String, u64>,
 }
 

@@ -42,7 +42,7 @@ pub use types::{
     Ensemble, EnsembleOutput, FailurePolicy, FalseTrue, Labels, Limits, LogFormat, Model, ModelControl, Oci,
     OwnRoute, Padding, Pipeline, PipelineKind, Plugin, PluginSource, Presentation, Repository, Rollout,
     Sandbox, Scope, Sequence, SequenceState, SequenceStrategy, Server, SharedMemory, State, Step, Store,
-    Telemetry, Tls, Token, TrustedKey, Verify, Warmup, WarmupData, WarmupInput, label_lines,
+    Telemetry, TextDigest, Tls, Token, TrustedKey, Verify, Warmup, WarmupData, WarmupInput, label_lines,
 };
 pub use watch::{WatchError, Watcher, watch};
 
@@ -57,7 +57,8 @@ pub use watch::{WatchError, Watcher, watch};
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Config, ConfigErrors> {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let read = read::read(&absolute, overrides).map_err(|problem| ConfigErrors::new(vec![problem]))?;
-    let (config, found) = validate::validate(&absolute, read.file, &read.origin, overrides.environment());
+    let (mut config, found) = validate::validate(&absolute, read.file, &read.origin, overrides.environment());
+    config.digest = read.digest;
     let mut problems = read.problems;
     // A value that was taken out because of its form is not also missing.
     let is_new = |problem: &Problem| !problems.iter().any(|known| known.key == problem.key);

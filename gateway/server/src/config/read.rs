@@ -15,6 +15,8 @@ use super::file::ConfigFile;
 use super::locate::{self, Format, Located};
 use super::overrides::{Override, Overrides, put};
 use super::problem::Problem;
+use super::types::TextDigest;
+use crate::oci::Digest;
 
 /// Where each key came from, to say so in problems.
 #[derive(Debug)]
@@ -49,6 +51,7 @@ fn display(path: &[String]) -> String {
 /// What reading gave: as much of the file as makes sense, and what does not.
 pub(super) struct ReadFile {
     pub(super) file: ConfigFile,
+    pub(super) digest: TextDigest,
     pub(super) origin: Origin,
     pub(super) problems: Vec<Problem>,
 }
@@ -72,6 +75,7 @@ pub(super) fn read(path: &Path, overrides: &Overrides) -> Result<ReadFile, Probl
         let format = format_of(path).map_err(|message| whole(None, message))?;
         (format, text_of(path).map_err(|message| whole(None, message))?)
     };
+    let digest = TextDigest(Digest::of(text.as_bytes()).hex().into());
     let mut root = parse(&text, format).map_err(|(line, message)| whole(line, message))?;
     let keys = locate::keys(&text, format);
     let duplicates = if format == Format::Toml { Vec::new() } else { locate::duplicates(&keys) };
@@ -84,7 +88,7 @@ pub(super) fn read(path: &Path, overrides: &Overrides) -> Result<ReadFile, Probl
     let origin = Origin { file: path.to_owned(), keys, overrides: applied };
     let (file, mut problems) = typed(root, &origin);
     problems.extend(duplicates);
-    Ok(ReadFile { file, origin, problems })
+    Ok(ReadFile { file, digest, origin, problems })
 }
 
 fn format_of(path: &Path) -> Result<Format, String> {

@@ -8,8 +8,10 @@ use sluice_sandbox::{Answer, HttpBody, Part, Request};
 use sluice_tensor::{DType, NamedTensor, Shape, Tensor, find};
 use tokio::time::Instant;
 
+use super::classification::Outputs;
 use super::parameters::Wishes;
-use super::{classification, served};
+use super::served;
+use crate::admission::Room;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::pipeline::{self, Call, PartStream, Predicted, ShadowRun, Streamed};
@@ -60,7 +62,8 @@ pub struct InferResponse {
     pub shadow: Option<Box<ShadowRun>>,
 }
 
-/// Runs a prediction by the model or pipeline of that name.
+/// Runs a prediction by the model or pipeline of that name. `room` is for what the answer takes
+/// besides what the engine gave.
 ///
 /// # Errors
 /// Every kind in the table; see [`Kind`].
@@ -69,10 +72,11 @@ pub async fn infer(
     target: &str,
     mut call: Call,
     request: InferRequest,
+    room: &mut Room,
 ) -> Result<InferResponse> {
     let (inputs, asked) = begin(snapshot, target, &mut call, request)?;
     let predicted = pipeline::predict(snapshot, target, &call, inputs).await?;
-    asked.answer(snapshot, target, predicted)
+    asked.answer(snapshot, target, predicted, (room, call.deadline)).await
 }
 
 /// What came of a request that may be answered several times.
@@ -102,10 +106,14 @@ pub async fn infer_stream(
     target: &str,
     mut call: Call,
     request: InferRequest,
+    room: &mut Room,
 ) -> Result<Inferred> {
     let (inputs, asked) = begin(&snapshot, target, &mut call, request)?;
     match pipeline::predict_stream(&snapshot, target, &call, inputs).await? {
-        Streamed::Whole(predicted) => asked.answer(&snapshot, target, predicted).map(Inferred::One),
+        Streamed::Whole(predicted) => {
+            let answer = asked.answer(&snapshot, target, predicted, (room, call.deadline));
+            answer.await.map(Inferred::One)
+        }
         Streamed::Parts(stream) => {
             let (target, deadline) = (target.into(), call.deadline);
             Ok(Inferred::Many(Box::new(InferStream { stream, asked, snapshot, target, deadline })))
@@ -133,7 +141,8 @@ impl InferStream {
         };
         let response = outputs.and_then(|outputs| {
             let shadow = if next.is_last { self.stream.take_shadow() } else { None };
-            self.asked.respond(&self.snapshot, &self.target, outputs, shadow)
+            let outputs = self.asked.select(&self.snapshot, &self.target, outputs)?.finish()?;
+            self.asked.respond(outputs, shadow)
         });
         if response.is_err() {
             self.stream.not_sent();
@@ -164,9 +173,6 @@ fn begin(
     let InferRequest { version, id, inputs, wishes, outputs } = request;
     served::check(snapshot, target, version.as_deref())?;
     check_names(&inputs, &outputs)?;
-    if let Some(timeout) = wishes.timeout {
-        call.shorten_deadline(timeout);
-    }
     call.options = wishes.options;
     call.version = version.map(Into::into);
     let version = call.version.as_deref().unwrap_or_else(|| served::version(snapshot, target)).to_owned();
@@ -174,22 +180,26 @@ fn begin(
 }
 
 impl Asked {
-    fn answer(self, snapshot: &Snapshot, target: &str, predicted: Predicted) -> Result<InferResponse> {
+    async fn answer(
+        self,
+        snapshot: &Snapshot,
+        target: &str,
+        predicted: Predicted,
+        (room, deadline): (&mut Room, Instant),
+    ) -> Result<InferResponse> {
         let outputs = match predicted.answer {
             Answer::Tensors(outputs) => outputs,
             Answer::Body(answer) => as_tensor(&answer.data)?,
         };
-        self.respond(snapshot, target, outputs, predicted.shadow)
+        let outputs = self.select(snapshot, target, outputs)?.finish_apart(room, deadline).await?;
+        self.respond(outputs, predicted.shadow)
     }
 
-    fn respond(
-        &self,
-        snapshot: &Snapshot,
-        target: &str,
-        outputs: Vec<NamedTensor>,
-        shadow: Option<Box<ShadowRun>>,
-    ) -> Result<InferResponse> {
-        let outputs = select(snapshot, (target, &self.version), outputs, &self.outputs)?;
+    fn select(&self, snapshot: &Snapshot, target: &str, outputs: Vec<NamedTensor>) -> Result<Outputs> {
+        select(snapshot, (target, &self.version), outputs, &self.outputs)
+    }
+
+    fn respond(&self, outputs: Vec<NamedTensor>, shadow: Option<Box<ShadowRun>>) -> Result<InferResponse> {
         let in_memory = write(&outputs, &self.outputs)?;
         let (version, id) = (self.version.clone(), self.id.clone());
         Ok(InferResponse { version, id, outputs, in_memory, shadow })
@@ -247,13 +257,14 @@ fn select(
     (target, version): (&str, &str),
     outputs: Vec<NamedTensor>,
     wanted: &[RequestedOutput],
-) -> Result<Vec<NamedTensor>> {
+) -> Result<Outputs> {
     if wanted.is_empty() {
-        return Ok(outputs);
+        return Ok(Outputs::as_they_are(outputs));
     }
+    let mut selected = Outputs::default();
     let giver = wanted.iter().any(|wanted| wanted.classification > 0);
     let giver = giver.then(|| snapshot.answering(target, Some(version))).flatten();
-    let pick = |wanted: &RequestedOutput| {
+    for wanted in wanted {
         let found = outputs.iter().find(|output| *output.name == *wanted.name).cloned();
         let output = found.ok_or_else(|| {
             Error::new(
@@ -262,11 +273,11 @@ fn select(
             )
         })?;
         match wanted.classification {
-            0 => Ok(output),
-            count => classification::classify(&output, count, giver.as_ref()),
+            0 => selected.push(output),
+            count => selected.push_classes(output, count, giver.as_ref()),
         }
-    };
-    wanted.iter().map(pick).collect()
+    }
+    Ok(selected)
 }
 
 /// Writes the outputs into shared memory that are wanted there. All of them have room, or none is

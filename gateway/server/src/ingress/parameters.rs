@@ -24,8 +24,6 @@ const RESERVED_PREFIX: &str = "triton_";
 pub struct Wishes {
     /// How it is to be treated in the rooms behind the door.
     pub options: RequestOptions,
-    /// How long it may take; none is the default.
-    pub timeout: Option<Duration>,
     /// Whether outputs that do not say it themselves are wanted in binary.
     pub binary_data_output: bool,
 }
@@ -57,7 +55,9 @@ pub fn read(given: Vec<(Arc<str>, Parameter)>) -> Result<Wishes> {
             }
             "timeout" => {
                 let microseconds = whole(&name, &value)?;
-                wishes.timeout = (microseconds > 0).then(|| Duration::from_micros(microseconds));
+                // As in Triton, a time in the queue, and no deadline: many clients say it in
+                // milliseconds.
+                wishes.options.timeout = (microseconds > 0).then(|| Duration::from_micros(microseconds));
             }
             name if name.starts_with(RESERVED_PREFIX) => {
                 return Err(fault(
@@ -160,7 +160,7 @@ mod tests {
         ]))
         .expect("valid");
         assert_eq!(wishes.options.priority, 2);
-        assert_eq!(wishes.timeout, Some(Duration::from_micros(1500)));
+        assert_eq!(wishes.options.timeout, Some(Duration::from_micros(1500)));
         let sequence = Sequence { id: SequenceId::Number(u64::MAX), start: false, end: true };
         assert_eq!(wishes.options.sequence, Some(sequence));
         assert_eq!(wishes.options.parameter("temperature"), Some(&Parameter::Float(0.5)));

@@ -3,16 +3,9 @@
 use std::sync::Arc;
 
 use crate::catalog::Snapshot;
+pub use crate::error::shown;
 use crate::error::{Error, Kind, Result};
 use crate::observe::{Trace, Tracer};
-
-/// Most characters of a name from outside that are said back.
-const SHOWN_CHARACTERS_MAX: usize = 128;
-
-/// The start of a text from outside, for a message.
-pub fn shown(text: &str) -> String {
-    text.chars().take(SHOWN_CHARACTERS_MAX).collect()
-}
 
 /// The error for a name that is not served.
 pub fn unknown(name: &str) -> Error {

@@ -24,6 +24,8 @@ pub enum Phase {
 pub enum Drained {
     /// Every request was answered.
     Clean,
+    /// It ended because a run of a model did not return.
+    Hung,
     /// This many requests were cut off at the end of the grace.
     Cut(usize),
 }

@@ -109,9 +109,12 @@ impl Reloader {
         let swapped = self.turns.build_and_swap(&self.catalog, build, |built, current| {
             let is_same = built.changes_nothing(current);
             if is_same && certificates.is_empty() {
+                self.metrics.config_digest(&next.digest.0);
                 return Outcome::Unchanged;
             }
             certificates.commit();
+            // The text may have changed though what it says has not.
+            self.metrics.config_digest(&next.digest.0);
             let generation =
                 if is_same { current.generation } else { built.commit(&self.catalog, &self.metrics) };
             Outcome::Applied { generation }

@@ -137,12 +137,17 @@ fn batches(out: &mut DescriptorEncoder<'_>, shown: &Named) -> fmt::Result {
     let mut depth = family(out, &m::QUEUE_DEPTH)?;
     for (name, model) in models {
         let labels = [("model", &**name)];
-        depth.encode_family(&labels)?.encode_gauge(&model.queue_depth.load(Ordering::Relaxed))?;
+        depth.encode_family(&labels)?.encode_gauge(&model.queue_depth())?;
     }
     let mut best = family(out, &m::BEST_ROWS)?;
     for (name, model) in models {
         let labels = [("model", &**name)];
         best.encode_family(&labels)?.encode_gauge(&model.best_rows.load(Ordering::Relaxed))?;
+    }
+    let mut hung = family(out, &m::HUNG)?;
+    for (name, model) in models {
+        let labels = [("model", &**name)];
+        hung.encode_family(&labels)?.encode_gauge(&model.hung.load(Ordering::Relaxed))?;
     }
     sequences(out, models)
 }

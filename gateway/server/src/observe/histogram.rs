@@ -6,11 +6,34 @@ use std::time::Duration;
 
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 
-/// Bounds for durations of requests and their stages, in seconds: a hundred
-/// microseconds (a small plugin) to the longest deadline, factors of 2 to 2.5.
+/// Bounds for durations of requests and their stages, in seconds: a microsecond (a call of a
+/// small plugin takes a few, a request of a small model some tens) to the longest deadline,
+/// factors of 2 to 2.5.
 pub(super) const SECONDS: &[f64] = &[
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-    10.0, 30.0, 60.0,
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.000_5,
+    0.001,
+    0.002_5,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
 ];
 
 /// Bounds for rows of a batch.
@@ -24,35 +47,43 @@ pub(super) struct Histogram {
     bounds: &'static [f64],
     /// One for each bound, and one for what is above all.
     pub(super) buckets: Box<[AtomicU64]>,
-    /// In millionths of the unit, so that an addition is one instruction. Holds half a
-    /// million years of seconds.
-    sum_millionths: AtomicU64,
+    /// In nanoseconds, or whole numbers, so that an addition is one instruction. Holds five
+    /// hundred years.
+    sum: AtomicU64,
+    is_of_durations: bool,
 }
 
 impl Histogram {
+    /// Of durations, in seconds.
     pub(super) fn new(bounds: &'static [f64]) -> Self {
         let buckets = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, buckets, sum_millionths: AtomicU64::new(0) }
+        Self { bounds, buckets, sum: AtomicU64::new(0), is_of_durations: true }
     }
 
-    /// Counts a duration, to the microsecond.
+    /// Of whole numbers.
+    pub(super) fn of_counts(bounds: &'static [f64]) -> Self {
+        Self { is_of_durations: false, ..Self::new(bounds) }
+    }
+
+    /// Counts a duration, to the nanosecond: many a phase of a batch takes less than a
+    /// microsecond, and a sum of what was cut off is a lie.
     pub(super) fn observe(&self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        self.count(duration.as_secs_f64(), micros);
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.count(duration.as_secs_f64(), nanos);
     }
 
     /// Counts a whole number.
     pub(super) fn observe_count(&self, value: usize) {
         let value = u32::try_from(value).unwrap_or(u32::MAX);
-        self.count(f64::from(value), u64::from(value) * 1_000_000);
+        self.count(f64::from(value), u64::from(value));
     }
 
-    fn count(&self, value: f64, millionths: u64) {
+    fn count(&self, value: f64, amount: u64) {
         let index = self.bounds.partition_point(|bound| *bound < value);
         if let Some(bucket) = self.buckets.get(index) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        self.sum_millionths.fetch_add(millionths, Ordering::Relaxed);
+        self.sum.fetch_add(amount, Ordering::Relaxed);
     }
 
     pub(super) fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
@@ -60,7 +91,8 @@ impl Histogram {
         let counts = self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        let sum = Duration::from_micros(self.sum_millionths.load(Ordering::Relaxed)).as_secs_f64();
+        let sum = self.sum.load(Ordering::Relaxed);
+        let sum = if self.is_of_durations { Duration::from_nanos(sum).as_secs_f64() } else { sum as f64 };
         encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
     }
 }

@@ -15,7 +15,8 @@ use std::time::Duration;
 use prometheus_client::metrics::MetricType;
 
 use super::codes::Codes;
-use super::histogram::{Histogram, ROWS, SECONDS};
+use super::histogram::{Histogram, SECONDS};
+pub use super::model_metrics::{DepthOf, ModelMetrics};
 pub use super::pipeline_metrics::{PipelineMetrics, Stage};
 use super::statistics::Statistics;
 use super::traces::SpanCounters;
@@ -65,6 +66,7 @@ families! {
     CACHE_EVICTIONS Counter "sluice_cache_evictions" "Answers that made room for others"
     SHARED_REGIONS Gauge "sluice_shared_memory_regions" "Regions of shared memory that clients have registered"
     SHARED_BYTES Gauge "sluice_shared_memory_bytes" "Bytes of the regions of shared memory that clients have registered"
+    HUNG Gauge "sluice_model_instances_hung" "Instances of a model that were given up because a run does not return"
     SEQUENCES Gauge "sluice_sequences" "Sequences of a model, by whether they have a slot or wait for one"
     SEQUENCE_SLOTS Gauge "sluice_sequence_slots" "Sequences that a model can run at a time"
     PLUGIN_CALLS Counter "sluice_plugin_calls" "Calls of plugins by version, by outcome"
@@ -85,87 +87,6 @@ families! {
 
 /// The label value of every name that is not configured.
 pub const OTHER: &str = "other";
-
-/// What is counted for a model.
-#[derive(Debug)]
-pub struct ModelMetrics {
-    pub(super) batches: Codes,
-    pub(super) cache: Codes,
-    pub(super) rows: Histogram,
-    /// Gather, compute, scatter.
-    pub(super) phases: [Histogram; 3],
-    pub(super) queue_wait: Histogram,
-    pub(super) queue_depth: AtomicI64,
-    pub(super) best_rows: AtomicI64,
-    /// Active, waiting.
-    pub(super) sequences: [AtomicI64; 2],
-    /// 0 for a model without sequences.
-    pub(super) sequence_slots: AtomicI64,
-}
-
-impl ModelMetrics {
-    fn new() -> Self {
-        Self {
-            batches: Codes::default(),
-            cache: Codes::default(),
-            rows: Histogram::new(ROWS),
-            phases: std::array::from_fn(|_| Histogram::new(SECONDS)),
-            queue_wait: Histogram::new(SECONDS),
-            queue_depth: AtomicI64::new(0),
-            best_rows: AtomicI64::new(0),
-            sequences: Default::default(),
-            sequence_slots: AtomicI64::new(0),
-        }
-    }
-
-    fn is_used(&self) -> bool {
-        self.batches.counts().next().is_some() || self.queue_depth.load(Ordering::Relaxed) != 0
-    }
-
-    /// A batch ran: why it was closed, its rows, and where its time went.
-    pub fn batch(
-        &self,
-        reason: &'static str,
-        rows: usize,
-        gather: Duration,
-        compute: Duration,
-        scatter: Duration,
-    ) {
-        self.batches.increment(reason, "");
-        self.rows.observe_count(rows);
-        for (histogram, took) in self.phases.iter().zip([gather, compute, scatter]) {
-            histogram.observe(took);
-        }
-    }
-
-    /// A request was looked for in the response cache: `hit` or `miss`.
-    pub fn cache(&self, outcome: &'static str) {
-        self.cache.increment(outcome, "");
-    }
-
-    /// A request waited this long until its batch was formed.
-    pub fn queue_wait(&self, took: Duration) {
-        self.queue_wait.observe(took);
-    }
-
-    /// The best size of a batch, if it is known.
-    pub fn best_rows(&self, rows: Option<usize>) {
-        self.best_rows.store(i64::try_from(rows.unwrap_or(0)).unwrap_or(i64::MAX), Ordering::Relaxed);
-    }
-
-    /// So many requests wait now.
-    pub fn queue_depth(&self, depth: usize) {
-        self.queue_depth.store(i64::try_from(depth).unwrap_or(i64::MAX), Ordering::Relaxed);
-    }
-
-    /// So many sequences have a slot, of so many slots, and so many wait for one.
-    pub fn sequences(&self, active: usize, slots: usize, waiting: usize) {
-        let gauges = self.sequences.iter().chain([&self.sequence_slots]);
-        for (gauge, count) in gauges.zip([active, waiting, slots]) {
-            gauge.store(i64::try_from(count).unwrap_or(i64::MAX), Ordering::Relaxed);
-        }
-    }
-}
 
 /// What is counted for a version of a plugin.
 #[derive(Debug)]
@@ -310,6 +231,12 @@ impl Metrics {
         let mut named = self.named.write().unwrap_or_else(PoisonError::into_inner);
         named.pipelines.entry(name.clone()).or_insert_with(|| Arc::new(PipelineMetrics::new()));
         named.models.entry(name.clone()).or_insert_with(|| Arc::new(ModelMetrics::new()));
+    }
+
+    /// This is what is served from now on.
+    pub fn serves(&self, config: &Config) {
+        self.keep_names(config);
+        self.config_digest(&config.digest.0);
     }
 
     /// Forgets the names that a configuration does not have, once it is what is served

@@ -81,7 +81,8 @@ fn i4_what_is_counted_is_what_is_written() {
     let model = metrics.model("m");
     model.batch("full", 64, MS, 5 * MS, MS);
     model.queue_wait(MS);
-    model.queue_depth(7);
+    let waiting: std::sync::Arc<DepthOf> = std::sync::Arc::new(|| 7);
+    model.watch(&waiting);
     let plugin = metrics.plugin(&"p".into(), &"1".into());
     plugin.call("ok", MS);
     plugin.log_lines(3, 2);
@@ -127,7 +128,7 @@ fn x4_invented_names_are_other_and_make_no_series() {
     let count = |number: u32| {
         let name = format!("invented-{number}\n{{}}");
         metrics.pipeline(&name).request_finished("not_found", "caller", MS);
-        metrics.model(&name).queue_depth(1);
+        metrics.model(&name).queue_wait(MS);
     };
     count(0);
     let series = metrics.encode(false).lines().count();
@@ -195,6 +196,36 @@ fn every_metric_is_described_once_and_every_series_belongs_to_one() {
         let belongs = FAMILIES.iter().any(|family| line.starts_with(family.name));
         assert!(belongs, "{line}");
     }
+}
+
+#[test]
+fn sums_are_of_nanoseconds_and_small_durations_have_buckets_of_their_own() {
+    let metrics = metrics();
+    let model = metrics.model("m");
+    (0..1000).for_each(|_| model.queue_wait(Duration::from_nanos(1_600)));
+    let text = metrics.encode(false);
+    assert_eq!(value(&text, r#"sluice_queue_wait_seconds_sum{model="m"}"#), Some(0.001_6));
+    assert_eq!(value(&text, r#"sluice_queue_wait_seconds_bucket{le="0.000001",model="m"}"#), Some(0.0));
+    assert_eq!(value(&text, r#"sluice_queue_wait_seconds_bucket{le="0.0000025",model="m"}"#), Some(1000.0));
+}
+
+#[test]
+fn the_depth_of_a_queue_is_what_it_is_when_it_is_asked_for() {
+    let metrics = metrics();
+    let depth = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(3));
+    let waiting: std::sync::Arc<DepthOf> = {
+        let depth = std::sync::Arc::clone(&depth);
+        std::sync::Arc::new(move || depth.load(Ordering::Relaxed))
+    };
+    let (older, newer) = (std::sync::Arc::clone(&waiting), waiting);
+    metrics.model("m").watch(&older);
+    let shown = || value(&metrics.encode(false), r#"sluice_queue_depth{model="m"}"#);
+    assert_eq!(shown(), Some(3.0));
+    depth.store(0, Ordering::Relaxed);
+    assert_eq!(shown(), Some(0.0));
+    drop((older, newer));
+    depth.store(9, Ordering::Relaxed);
+    assert_eq!(shown(), Some(0.0), "a model that is gone has no queue");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod logs;
 mod machine;
 mod metrics;
 mod metrics_triton;
+mod model_metrics;
 mod model_statistics;
 mod pipeline_metrics;
 mod plugin_spans;
@@ -39,7 +40,7 @@ pub use counted_parts::CountedParts;
 pub use log_settings::{LogSettings, change_log_settings, log_settings};
 pub use logs::check_filter;
 pub use metrics::{
-    CONTENT_TYPE, InFlight, Metrics, ModelMetrics, OTHER, Open, PipelineMetrics, PluginMetrics,
+    CONTENT_TYPE, DepthOf, InFlight, Metrics, ModelMetrics, OTHER, Open, PipelineMetrics, PluginMetrics,
     PluginVersion, Stage,
 };
 pub use model_statistics::{

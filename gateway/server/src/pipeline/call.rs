@@ -1,7 +1,6 @@
 //! What travels with a request through the rooms.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sluice_sandbox::{CallContext, ParameterValue, RouteCall};
 use tokio::time::Instant;
@@ -57,13 +56,6 @@ impl Call {
     pub fn note(&self, event: &'static str) {
         if let Some(trace) = &self.trace {
             trace.event(event);
-        }
-    }
-
-    /// Shortens the deadline to so long after the arrival; it never gets longer.
-    pub fn shorten_deadline(&mut self, timeout: Duration) {
-        if let Some(deadline) = self.arrived.checked_add(timeout) {
-            self.deadline = self.deadline.min(deadline);
         }
     }
 

@@ -176,7 +176,9 @@ async fn run_stages(
             Ready::Run { rows, carry } => (rows, carry),
         },
     };
-    drop(coming);
+    if let Some(coming) = coming {
+        coming.comes();
+    }
     let started = Instant::now();
     let span = tracing::debug_span!("infer", model = &**model.name());
     let outputs = model.infer(rows, call).instrument(span).await;

@@ -2,12 +2,15 @@
 //! whatever protocol carried them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How a request wants to be treated.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct RequestOptions {
     /// Where it stands in a queue with priorities: 1 is the first; 0 is the model's default.
     pub priority: u32,
+    /// How long it may wait in a model's queue, where the queue's policy lets requests say so.
+    pub timeout: Option<Duration>,
     /// The sequence that it belongs to.
     pub sequence: Option<Sequence>,
     /// Parameters that mean something to whoever serves the request, by name. Few and

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sluice_tensor::{DType, Tensor};
 
 use super::{TensorJson, parameters, shape, to_error};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, shown};
 use crate::pipeline::Parameter;
 use crate::shared_memory;
 
@@ -40,7 +40,8 @@ pub(super) fn from_memory(
         return Err(Error::new(Kind::BadRequest, message));
     }
     let name = &*input.name;
-    let located = |error: Error| Error::new(error.kind(), format!("input '{name}': {}", error.message()));
+    let located =
+        |error: Error| Error::new(error.kind(), format!("input '{}': {}", shown(name), error.message()));
     let shape = shape(&input.shape).map_err(located)?;
     let want = shape.bytes(dtype).map_err(|error| located(to_error(&error)))?;
     let data = read(name, &parameters(input.parameters.clone())?, want)?;

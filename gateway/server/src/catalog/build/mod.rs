@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use sluice_batch::{Clock, Limiter};
-use sluice_engine::{Engine, EngineChoice, EngineKind, EngineSearch, LoadOptions};
+use sluice_engine::{Engine, EngineChoice, EngineKind, EngineSearch, Interrupt, LoadOptions};
 use sluice_sandbox::{KeyValue, Sandbox};
 
 use super::cache::{ModelCache, ResponseCache};
@@ -17,7 +17,7 @@ use super::model::{Loaded, Model};
 use super::repository::Change;
 use super::scheduling;
 use super::store::{RegistryState, Store};
-use super::{Catalog, Ensemble, Snapshot};
+use super::{Catalog, Ensemble, Snapshot, timed};
 use crate::config::{self, Config};
 use crate::observe::Metrics;
 use crate::pipeline::Hook;
@@ -87,7 +87,8 @@ pub struct Built {
 
 impl Built {
     /// The first snapshot: nothing is served yet.
-    pub fn start(self) -> Catalog {
+    pub fn start(self, metrics: &Metrics) -> Catalog {
+        metrics.serves(&self.snapshot.config);
         self.limiter.set(scheduling::resources(&self.snapshot.config.engine));
         Catalog::new(self.snapshot)
     }
@@ -134,6 +135,7 @@ impl Built {
             model.take_over(config, engine);
         }
         self.cache.resize(self.snapshot.config.cache.bytes_max);
+        metrics.serves(&self.snapshot.config);
         metrics.keep_plugins(self.snapshot.counted());
         let generation = self.snapshot.generation;
         catalog.swap(self.snapshot);
@@ -271,10 +273,6 @@ impl Builder {
                 self.metrics.keep_names(&previous.config);
             }
             return Err(BuildError(problems));
-        }
-        self.metrics.keep_names(&config);
-        if let Ok(digest) = files::digest_file(&config.source) {
-            self.metrics.config_digest(&digest);
         }
         let generation = previous.map_or(1, |snapshot| snapshot.generation + 1);
         let repositories = from_repositories.entries;
@@ -415,6 +413,7 @@ impl Build<'_> {
             return Ok(Arc::clone(model));
         }
         let engine = self.engine(config.engine)?;
+        let load_timeout = self.config.engine.load_timeout;
         let mut config = config.clone();
         let load = |rows: usize| {
             let options = LoadOptions {
@@ -422,7 +421,9 @@ impl Build<'_> {
                 spinning: config.spinning,
                 max_batch_size: rows,
             };
-            engine.load(&config.file, &options).map_err(|error| error.to_string())
+            let (engine, file) = (Arc::clone(&engine), config.file.clone());
+            let work = move |_: &Interrupt| engine.load(&file, &options).map_err(|error| error.to_string());
+            timed::within(load_timeout, "the loading", work)?
         };
         tracing::info!(model = %config.name, version = config.version, engine = %engine.describe(), "loading model");
         let started = tokio::time::Instant::now();
@@ -440,6 +441,7 @@ impl Build<'_> {
             digest,
             engine: engine.kind(),
             model,
+            load_timeout,
             limiter: Arc::clone(&self.builder.limiter),
             demand: scheduling::demand(&self.config.engine, &config.batching),
             clock: Arc::clone(&self.builder.clock),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::plan::{Plan, Row, Unfit};
 use super::{Key, Request, Sequences, State};
-use crate::catalog::model::Caller;
+use crate::catalog::guards::Caller;
 use crate::catalog::worker::Job;
 use crate::error::{Error, Kind, Result};
 

@@ -25,7 +25,7 @@ use super::scheduling;
 use super::worker::{self, Job};
 use crate::config::{self, SequenceStrategy};
 use crate::error::{Error, Kind, Result};
-use crate::observe::{ModelMetrics, Statistics, Trace, Waiting};
+use crate::observe::{DepthOf, ModelMetrics, Statistics, Trace, Waiting};
 use crate::pipeline::{Call, CheckedInputs, SequenceId};
 
 /// A sequence is its caller's: two tenants that use the same id have two sequences.
@@ -112,6 +112,12 @@ impl SequenceModel {
             lane.spawn().map_err(|error| format!("cannot start a thread for sequences: {error}"))?;
         }
         Ok((Some(started), seen))
+    }
+
+    /// Says how many requests wait.
+    pub(super) fn depth(&self) -> Arc<DepthOf> {
+        let queue = Arc::clone(&self.queue);
+        Arc::new(move || queue.counts().waiting)
     }
 
     /// Runs a request when it is its sequence's turn, and waits for the outputs.
@@ -243,7 +249,6 @@ impl Observer<Request> for Told {
 
     fn counts(&self, counts: Counts) {
         self.metrics.sequences(counts.active, counts.slots, counts.backlog);
-        self.metrics.queue_depth(counts.waiting);
     }
 }
 

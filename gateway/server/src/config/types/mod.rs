@@ -23,12 +23,25 @@ pub use models::{
 pub use plugins::{FailurePolicy, OwnRoute, Pipeline, PipelineKind, Plugin, PluginSource, Rollout};
 pub use sequence::{Control, ControlKind, FalseTrue, Sequence, SequenceStrategy, State as SequenceState};
 
+/// The SHA-256 of a configuration's text, in hex. It is no part of what the text says: two
+/// texts may mean the same, so any two are equal.
+#[derive(Debug, Clone, Default)]
+pub struct TextDigest(pub Arc<str>);
+
+impl PartialEq for TextDigest {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 /// Everything the gateway is told. Two that are equal serve the same, apart from
 /// the contents of the files they name.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// The file it came from, made absolute.
     pub source: PathBuf,
+    /// What the text was that it came from.
+    pub digest: TextDigest,
     /// Listeners, limits and shutdown.
     pub server: Server,
     /// What runs models.
@@ -136,6 +149,8 @@ pub struct Server {
     pub drain: Duration,
     /// How long a shutdown keeps accepting after readiness has turned false.
     pub drain_delay: Duration,
+    /// Whether the process ends when a run of a model does not return.
+    pub exit_when_hung: bool,
 }
 
 impl Server {
@@ -207,6 +222,8 @@ pub struct Engine {
     pub spinning: bool,
     /// Batches that run at a time, of all models together; 0 for no such bound.
     pub runs_max: usize,
+    /// How long the loading of a model may take, and the warm-up of each of its instances.
+    pub load_timeout: Duration,
     /// Units of each resource that runs of all models share.
     pub resources: BTreeMap<Arc<str>, usize>,
 }

@@ -10,7 +10,7 @@ use super::defaults as d;
 use super::file::ConfigFile;
 use super::problem::Problem;
 use super::read::Origin;
-use super::types::Config;
+use super::types::{Config, TextDigest};
 
 mod access;
 mod batching;
@@ -74,6 +74,7 @@ pub(super) fn validate(
     let source = source.to_owned();
     let config = Config {
         source,
+        digest: TextDigest::default(),
         server,
         engine,
         sandbox,

@@ -48,6 +48,7 @@ pub(super) fn server(check: &mut Checker<'_>, file: &ServerFile, tokens: &Named<
         shared_memory: shared_memory(check, &file.shared_memory, [("http", http), ("grpc", grpc)]),
         drain: check.millis(at, "drain_ms", file.drain_ms, d::DRAIN, &d::DRAIN_RANGE),
         drain_delay: check.millis(at, "drain_delay_ms", file.drain_delay_ms, d::DRAIN_DELAY, &d::DRAIN_RANGE),
+        exit_when_hung: file.exit_when_hung.unwrap_or(false),
     }
 }
 

@@ -21,6 +21,13 @@ pub(super) fn engine(check: &mut Checker<'_>, file: EngineFile) -> Engine {
         threads: check.number(at, "threads", file.threads, 0, &d::THREADS_RANGE),
         spinning: file.spinning.unwrap_or(false),
         runs_max: check.number(at, "runs_max", file.runs_max, 0, &d::RUNS_RANGE),
+        load_timeout: check.millis(
+            at,
+            "load_timeout_ms",
+            file.load_timeout_ms,
+            d::LOAD_TIMEOUT,
+            &d::LOAD_TIMEOUT_RANGE,
+        ),
         resources: super::batching::units(check, at, "resources", &file.resources),
     }
 }

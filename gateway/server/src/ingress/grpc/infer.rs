@@ -266,7 +266,7 @@ async fn predict(
 ) -> Result<Predicted> {
     let Prepared { snapshot, model, call, request, .. } =
         prepare(front, caller, arrived, message, room, progress).await?;
-    let response = ingress::infer::infer(&snapshot, &model, call, request).await?;
+    let response = ingress::infer::infer(&snapshot, &model, call, request, room).await?;
     Ok(Predicted { model, response })
 }
 
@@ -292,7 +292,7 @@ pub(super) async fn predict_stream(
 ) -> Result<Answered> {
     let Prepared { snapshot, model, call, request, wants_empty_final } =
         prepare(front, caller, arrived, message, room, progress).await?;
-    match ingress::infer::infer_stream(snapshot, &model, call, request).await? {
+    match ingress::infer::infer_stream(snapshot, &model, call, request, room).await? {
         Inferred::One(response) => Ok(Answered::One(Predicted { model, response })),
         Inferred::Many(answers) => Ok(Answered::Many { model, answers, wants_empty_final }),
     }

@@ -179,9 +179,6 @@ fn decode(
         }
     }
     let wishes = parameters::read(tensor_json::parameters(Some(given))?)?;
-    if let Some(timeout) = wishes.timeout {
-        call.shorten_deadline(timeout);
-    }
     call.options = wishes.options;
     call.version = version.as_deref().map(Into::into);
     drop(keys);

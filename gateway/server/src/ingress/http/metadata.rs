@@ -12,7 +12,7 @@ use super::{Front, Named};
 use crate::catalog::{Model, Snapshot, Stages, engine_name};
 use crate::error::Result;
 use crate::ingress::served;
-use crate::wire_error::respond;
+use crate::refusal::RequestId;
 
 /// `GET /v2`.
 pub(super) async fn server(State(front): State<Arc<Front>>) -> Response {
@@ -53,11 +53,12 @@ pub(super) async fn v1_list(State(front): State<Arc<Front>>) -> Response {
 pub(super) async fn model(
     State(front): State<Arc<Front>>,
     Path(Named { model, version }): Path<Named>,
+    id: RequestId,
 ) -> Response {
     let snapshot = front.catalog.snapshot();
     let described = served::check(&snapshot, &model, version.as_deref())
         .and_then(|()| describe(&snapshot, &model, version.as_deref()));
-    described.map_or_else(|error| respond(&error, ""), |body| Json(body).into_response())
+    described.map_or_else(|error| id.respond(&error), |body| Json(body).into_response())
 }
 
 /// The metadata of what is served under a name, or of a version of it.

@@ -22,7 +22,7 @@ use crate::auth::Connection;
 use crate::catalog::repository::{IndexEntry, LoadParameters};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::pace::Pace;
-use crate::refusal::{self, request_id};
+use crate::refusal::{self, RequestId, request_id};
 use crate::tensor_json::{Keyed, check_depth};
 use crate::wire_error::respond;
 
@@ -101,10 +101,11 @@ pub(super) async fn unload(
 pub(super) async fn config(
     State(front): State<Arc<Front>>,
     Path(Named { model, version }): Path<Named>,
+    id: RequestId,
 ) -> Response {
     match front.catalog.snapshot().triton_config(&model, version.as_deref()) {
         Ok(config) => Json(config).into_response(),
-        Err(error) => respond(&error, ""),
+        Err(error) => id.respond(&error),
     }
 }
 

@@ -13,7 +13,7 @@ use super::Front;
 use crate::auth::Identity;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::settings;
-use crate::wire_error::respond;
+use crate::refusal::RequestId;
 
 /// Bytes of a change of settings: a handful of words.
 const SETTINGS_BYTES_MAX: usize = 64 << 10;
@@ -27,20 +27,21 @@ pub(super) async fn log() -> Response {
 pub(super) async fn change_log(
     State(front): State<Arc<Front>>,
     Extension(identity): Extension<Identity>,
+    id: RequestId,
     request: Request,
 ) -> Response {
     let changed = read(&front, request).await.and_then(|change| settings::change_log(&change));
-    answer(changed, &identity, "log")
+    answer(changed, &identity, "log", &id)
 }
 
 /// Says what is in force now, and notes who changed it.
-pub(super) fn answer(changed: Result<Value>, identity: &Identity, what: &str) -> Response {
+fn answer(changed: Result<Value>, identity: &Identity, what: &str, id: &RequestId) -> Response {
     match changed {
         Ok(settings) => {
             tracing::warn!(who = &*identity.name, what, %settings, "settings changed");
             Json(settings).into_response()
         }
-        Err(error) => respond(&error, ""),
+        Err(error) => id.respond(&error),
     }
 }
 
@@ -69,10 +70,14 @@ pub(super) struct Whose {
 }
 
 /// `GET /v2[/models/{model}]/trace/setting`.
-pub(super) async fn trace(State(front): State<Arc<Front>>, Path(Whose { model }): Path<Whose>) -> Response {
+pub(super) async fn trace(
+    State(front): State<Arc<Front>>,
+    Path(Whose { model }): Path<Whose>,
+    id: RequestId,
+) -> Response {
     match settings::trace(&front.catalog.snapshot(), &front.tracer, model.as_deref()) {
         Ok(settings) => Json(settings).into_response(),
-        Err(error) => respond(&error, ""),
+        Err(error) => id.respond(&error),
     }
 }
 
@@ -81,10 +86,11 @@ pub(super) async fn change_trace(
     State(front): State<Arc<Front>>,
     Path(Whose { model }): Path<Whose>,
     Extension(identity): Extension<Identity>,
+    id: RequestId,
     request: Request,
 ) -> Response {
     let changed = read(&front, request).await.and_then(|change| {
         settings::change_trace(&front.catalog.snapshot(), &front.tracer, model.as_deref(), &change)
     });
-    answer(changed, &identity, "trace")
+    answer(changed, &identity, "trace", &id)
 }

@@ -24,8 +24,8 @@ use crate::catalog::Target;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::{offload, served};
 use crate::pipeline;
+use crate::refusal::RequestId;
 use crate::tensor_json::{self, DataForm, nested, nested_write};
-use crate::wire_error::respond;
 
 /// The one signature that a model has.
 const SIGNATURE: &str = "serving_default";
@@ -120,19 +120,21 @@ fn read(
 }
 
 /// `GET /v1/models/{model}`: KServe's `name` and `ready` beside TF-Serving's list.
-pub(super) fn status(front: &Front, name: &str, version: Option<&str>) -> Response {
+pub(super) fn status(front: &Front, name: &str, version: Option<&str>, id: &RequestId) -> Response {
     let snapshot = front.catalog.snapshot();
     if let Err(error) = served::check(&snapshot, name, version) {
-        return respond(&error, "");
+        return id.respond(&error);
     }
-    let ready = snapshot.is_ready(name) && front.is_serving();
-    let (status, state, code, message) = if ready {
-        (StatusCode::OK, "AVAILABLE", "OK", "")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "UNLOADING", "UNAVAILABLE", "not ready")
-    };
+    let ready = served::is_ready(&snapshot, name, version) && front.is_serving();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let versions = version.map_or_else(|| snapshot.versions_of(name), |version| vec![version]);
     let one = |version: &&str| {
+        // Each speaks for itself: an old version may have lost its instances, and the name has not.
+        let is_ready = served::is_ready(&snapshot, name, Some(version)) && front.is_serving();
+        let (state, code, message) = match is_ready {
+            true => ("AVAILABLE", "OK", ""),
+            false => ("UNLOADING", "UNAVAILABLE", "not ready"),
+        };
         let status = json!({ "error_code": code, "error_message": message });
         json!({ "version": version, "state": state, "status": status })
     };
@@ -142,22 +144,27 @@ pub(super) fn status(front: &Front, name: &str, version: Option<&str>) -> Respon
 }
 
 /// `GET /v1/models/{model}/metadata`.
-pub(super) async fn metadata(State(front): State<Arc<Front>>, Path(name): Path<String>) -> Response {
-    described(&front, &name, None)
+pub(super) async fn metadata(
+    State(front): State<Arc<Front>>,
+    Path(name): Path<String>,
+    id: RequestId,
+) -> Response {
+    described(&front, &name, None, &id)
 }
 
 /// `GET /v1/models/{model}/versions/{version}/metadata`.
 pub(super) async fn version_metadata(
     State(front): State<Arc<Front>>,
     Path((name, version)): Path<(String, String)>,
+    id: RequestId,
 ) -> Response {
-    described(&front, &name, Some(&version))
+    described(&front, &name, Some(&version), &id)
 }
 
-fn described(front: &Front, name: &str, version: Option<&str>) -> Response {
+fn described(front: &Front, name: &str, version: Option<&str>, id: &RequestId) -> Response {
     let snapshot = front.catalog.snapshot();
     if let Err(error) = served::check(&snapshot, name, version) {
-        return respond(&error, "");
+        return id.respond(&error);
     }
     // What a plugin takes or gives is known to the plugin only.
     let inputs = snapshot.asked(name, version).map(|asked| described_tensors(&asked.signature().inputs));

@@ -16,20 +16,25 @@ use super::{Front, sse, tensors, tf_serving};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::{offload, served};
 use crate::pipeline::{self, Streamed};
-use crate::refusal;
+use crate::refusal::{self, RequestId};
 use crate::tensor_json::DataForm;
 
 /// `GET /v1/models/{model}`.
-pub(super) async fn status(State(front): State<Arc<Front>>, Path(model): Path<String>) -> Response {
-    tf_serving::status(&front, &model, None)
+pub(super) async fn status(
+    State(front): State<Arc<Front>>,
+    Path(model): Path<String>,
+    id: RequestId,
+) -> Response {
+    tf_serving::status(&front, &model, None, &id)
 }
 
 /// `GET /v1/models/{model}/versions/{version}`.
 pub(super) async fn version_status(
     State(front): State<Arc<Front>>,
     Path((model, version)): Path<(String, String)>,
+    id: RequestId,
 ) -> Response {
-    tf_serving::status(&front, &model, Some(&version))
+    tf_serving::status(&front, &model, Some(&version), &id)
 }
 
 /// `POST /v1/models/{model}:predict`.

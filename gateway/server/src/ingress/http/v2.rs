@@ -71,7 +71,7 @@ async fn answer(
     };
     let request = InferRequest { version, ..request };
     let InferResponse { version, id, outputs, in_memory, shadow } =
-        infer::infer(&snapshot, model, call, request).await?;
+        infer::infer(&snapshot, model, call, request, &mut memory.room).await?;
     let form = move |index: usize| match in_memory.get(index) {
         Some(true) => DataForm::Memory,
         _ if forms.each.get(index).copied().flatten().unwrap_or(forms.all) => DataForm::Binary,
