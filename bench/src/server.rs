@@ -197,7 +197,7 @@ pub async fn serve(setup: Setup) -> Result<(), String> {
     let gateway = Gateway::start(config, options).await.map_err(|error| error.to_string())?;
     let grpc = gateway.grpc_address().ok_or("no address for gRPC")?;
     announce([gateway.http_address(), gateway.admin_address(), grpc]);
-    gateway.run_until(std::future::pending()).await;
+    gateway.run_until(std::future::pending(), std::future::pending()).await;
     Ok(())
 }
 

@@ -59,7 +59,7 @@ async fn answer(
     // The memory's room is held until the answer is made.
     let Admitted { snapshot, call, headers, body, memory } = admitted;
     let (deadline, bytes) = (call.deadline, body.len());
-    let (request, forms, memory) = match binary::header_length(&headers, body.len())? {
+    let (request, forms, mut memory) = match binary::header_length(&headers, body.len())? {
         Some(0) => {
             let request = binary::raw_request(&snapshot, model, version.as_deref(), body)?;
             (request, Forms { all: true, each: Vec::new() }, memory)
