@@ -11,12 +11,17 @@ use tokio::time::Instant;
 
 use crate::error::{Error, Kind, Result};
 
+/// Bodies of one connection that may be on their way without a place among those of all. What
+/// HTTP/2 clients send at a time they send whole, so that few of theirs wait; and whoever opens
+/// connections and streams for nothing takes the common places only, and no connection its own.
+const OWN_ARRIVING_MAX: usize = 16;
+
 /// Counts what is inside and refuses what does not fit.
 #[derive(Debug)]
 pub struct Admission {
     /// Requests that are worked on.
     inside: Bounded,
-    /// Requests whose bodies are arriving.
+    /// Requests whose bodies are arriving, above what each connection may have of its own.
     arriving: Bounded,
     /// Bytes of bodies, of what was made of them, and of answers.
     bytes: Bounded,
@@ -65,6 +70,18 @@ fn full() -> Error {
     Error::new(Kind::Overloaded, "the gateway has as much work as it may hold")
 }
 
+/// Bodies that are arriving over one connection.
+#[derive(Debug, Clone, Default)]
+pub struct Share(Arc<AtomicUsize>);
+
+impl Share {
+    /// Takes one of the connection's own places, if one is free.
+    fn take(&self) -> bool {
+        let risen = |count: usize| (count < OWN_ARRIVING_MAX).then_some(count + 1);
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, risen).is_ok()
+    }
+}
+
 /// A request whose body is arriving. Dropping it is the end of the request.
 #[derive(Debug)]
 pub struct Arriving {
@@ -81,7 +98,28 @@ pub struct Permit {
 #[derive(Debug)]
 struct Visit {
     admission: Arc<Admission>,
-    is_inside: bool,
+    place: Place,
+}
+
+/// Where a request is counted.
+#[derive(Debug)]
+enum Place {
+    Inside,
+    /// Among the arriving ones of its connection.
+    Own(Share),
+    /// Among those of all.
+    Common,
+}
+
+impl Visit {
+    /// Gives its place back.
+    fn leave(&self) {
+        match &self.place {
+            Place::Inside => self.admission.inside.give_back(1),
+            Place::Own(Share(count)) => drop(count.fetch_sub(1, Ordering::AcqRel)),
+            Place::Common => self.admission.arriving.give_back(1),
+        }
+    }
 }
 
 /// Room for bytes that a request makes us hold. Dropping it gives the room back.
@@ -97,18 +135,16 @@ impl Arriving {
     /// # Errors
     /// [`Kind::Overloaded`] when none is left.
     pub fn enter(mut self) -> Result<Permit> {
-        let admission = &self.visit.admission;
-        admission.inside.take(1)?;
-        admission.arriving.give_back(1);
-        self.visit.is_inside = true;
+        self.visit.admission.inside.take(1)?;
+        self.visit.leave();
+        self.visit.place = Place::Inside;
         Ok(Permit { _visit: self.visit })
     }
 }
 
 impl Drop for Visit {
     fn drop(&mut self) {
-        let counted = if self.is_inside { &self.admission.inside } else { &self.admission.arriving };
-        counted.give_back(1);
+        self.leave();
         if self.admission.in_flight.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.admission.idle.notify_waiters();
         }
@@ -150,7 +186,7 @@ impl Drop for Room {
 
 impl Admission {
     /// Room for `requests_max` requests, for the bodies of `arriving_max` more that are on
-    /// their way, and for `bytes_max` bytes.
+    /// their way beside some of each connection, and for `bytes_max` bytes.
     pub fn new(requests_max: usize, arriving_max: usize, bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
             inside: Bounded::new(requests_max),
@@ -161,19 +197,25 @@ impl Admission {
         })
     }
 
-    /// Lets a request's body arrive, whose bytes are counted as they come (see
-    /// [`Admission::room`]).
+    /// Lets a request's body arrive over the connection of `share`, whose bytes are counted as
+    /// they come (see [`Admission::room`]).
     ///
     /// # Errors
     /// [`Kind::Overloaded`] when there would be no place for the request now. It never
     /// waits: a caller that is told at once can go elsewhere.
-    pub fn arrive(self: &Arc<Self>) -> Result<Arriving> {
+    pub fn arrive(self: &Arc<Self>, share: Option<&Share>) -> Result<Arriving> {
         if !self.inside.has_room() {
             return Err(full());
         }
-        self.arriving.take(1)?;
+        let place = match share.filter(|share| share.take()) {
+            Some(share) => Place::Own(share.clone()),
+            None => {
+                self.arriving.take(1)?;
+                Place::Common
+            }
+        };
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        Ok(Arriving { visit: Visit { admission: Arc::clone(self), is_inside: false } })
+        Ok(Arriving { visit: Visit { admission: Arc::clone(self), place } })
     }
 
     /// Room of no bytes yet.
@@ -213,7 +255,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused_and_places_come_back() {
         let admission = Admission::new(2, 9, 4 << 10);
-        let enter = || admission.arrive().and_then(Arriving::enter);
+        let enter = || admission.arrive(None).and_then(Arriving::enter);
         let (first, second) = (enter().expect("fits"), enter().expect("fits"));
         assert_eq!(enter().expect_err("count").kind(), Kind::Overloaded);
         assert_eq!(admission.in_flight(), 2);
@@ -235,20 +277,42 @@ mod tests {
     #[test]
     fn a_body_that_arrives_holds_no_place_of_a_request() {
         let admission = Admission::new(1, 2, 1);
-        let (first, second) = (admission.arrive().expect("fits"), admission.arrive().expect("fits"));
-        assert!(admission.arrive().is_err(), "bodies on their way are bounded as well");
+        let arrive = || admission.arrive(None);
+        let (first, second) = (arrive().expect("fits"), arrive().expect("fits"));
+        assert!(arrive().is_err(), "bodies on their way are bounded as well");
         let inside = first.enter().expect("a place");
         assert_eq!(second.enter().expect_err("no place").kind(), Kind::Overloaded);
-        assert!(admission.arrive().is_err(), "refused before its body is read");
+        assert!(arrive().is_err(), "refused before its body is read");
         assert_eq!(admission.in_flight(), 1);
         drop(inside);
-        assert!(admission.arrive().is_ok());
+        assert!(arrive().is_ok());
+    }
+
+    #[test]
+    fn connections_that_send_no_bodies_leave_each_other_connection_its_own_places() {
+        let admission = Admission::new(1, 100, 1);
+        let silent: Vec<_> = (0..9)
+            .flat_map(|_| {
+                let share = Share::default();
+                std::iter::from_fn(|| admission.arrive(Some(&share)).ok()).take(100).collect::<Vec<_>>()
+            })
+            .collect();
+        assert_eq!(silent.len(), 100 + 9 * OWN_ARRIVING_MAX, "all of them are bounded");
+        let share = Share::default();
+        let arrive = || admission.arrive(Some(&share));
+        let bodies: Vec<_> = std::iter::from_fn(|| arrive().ok()).collect();
+        assert_eq!(bodies.len(), OWN_ARRIVING_MAX);
+        drop(bodies);
+        arrive().and_then(Arriving::enter).expect("its place comes back, and another");
+        drop(silent);
+        let bodies: Vec<_> = std::iter::from_fn(|| arrive().ok()).collect();
+        assert_eq!(bodies.len(), OWN_ARRIVING_MAX + 100);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_drain_waits_for_what_is_inside() {
         let admission = Admission::new(2, 2, 4 << 10);
-        let permit = admission.arrive().expect("fits");
+        let permit = admission.arrive(None).expect("fits");
         assert!(!admission.wait_idle(Duration::from_secs(1)).await);
         let waiter = tokio::spawn({
             let admission = Arc::clone(&admission);

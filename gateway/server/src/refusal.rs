@@ -55,11 +55,11 @@ pub fn fresh_id() -> Arc<str> {
 const DISCARDED_BYTES_MAX: usize = 1 << 20;
 const DISCARDED_TIME_MAX: Duration = Duration::from_millis(250);
 
-/// The same for a request that is refused for its size, whose sender was let in: most clients
+/// The same for a request that is too large, or one too many, whose sender was let in: most clients
 /// look for an answer only when all is sent, and would otherwise be told of a broken pipe.
 /// Nothing of it is kept, so that the time is what bounds it.
-const TOO_LARGE_DISCARDED_BYTES_MAX: usize = 256 << 20;
-const TOO_LARGE_DISCARDED_TIME_MAX: Duration = Duration::from_millis(500);
+const BODY_DISCARDED_BYTES_MAX: usize = 256 << 20;
+const BODY_DISCARDED_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// Reads a little of the body of a request that was refused. A client that asks before
 /// it sends (`Expect: 100-continue`) is not told to send.
@@ -69,22 +69,22 @@ pub async fn discard_request(request: Request) {
     }
 }
 
-/// Reads the body of a request that is too large, within bounds.
-pub async fn discard_too_large(request: Request) {
+/// Reads the body of a request that was let in and cannot be taken, within bounds.
+pub async fn discard_body(request: Request) {
     if !request.headers().contains_key(EXPECT) {
         discard_rest(request.into_body()).await;
     }
 }
 
-/// Reads the rest of a body that is too large, within bounds.
+/// Reads the rest of such a body, within bounds.
 pub async fn discard_rest(body: Body) {
-    read_away(body, TOO_LARGE_DISCARDED_BYTES_MAX, TOO_LARGE_DISCARDED_TIME_MAX).await;
+    read_away(body, BODY_DISCARDED_BYTES_MAX, BODY_DISCARDED_TIME_MAX).await;
 }
 
 /// Reads what is left of a body that comes in pieces, within the same time.
 pub async fn discard_pieces(pieces: impl Stream) {
     let read = pieces.for_each(|_| std::future::ready(()));
-    let _ = tokio::time::timeout(TOO_LARGE_DISCARDED_TIME_MAX, read).await;
+    let _ = tokio::time::timeout(BODY_DISCARDED_TIME_MAX, read).await;
 }
 
 /// Reads a little of a body.

@@ -48,11 +48,43 @@ fn status(answer: &str) -> &str {
 
 async fn assert_alive(gateway: &Running) {
     let request = json!({"inputs": [{"name": "w", "datatype": "BYTES", "shape": [1, 1], "data": ["é"]}]});
-    // A connection of its own: idle ones are closed here after half a second, and one
-    // may be just as it is used again.
+    // A connection of its own.
     let client = Client::new(gateway.client.address());
     let answer = client.infer("words", &request).await.ok();
     assert_eq!(answer["outputs"][0]["data"], json!(["é"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_may_be_idle_for_longer_than_a_head_may_take() {
+    let gateway = gateway::start(
+        "[server.limits]\nheader_timeout_ms = 300\nkeep_alive_timeout_ms = 2500\n\
+         [models.words]\nengine = \"sim\"\nfile = \"{repo}/tests/models/words.sim.json\"",
+    )
+    .await;
+    let ask = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n";
+    let answered = async |stream: &mut TcpStream| {
+        stream.write_all(ask).await.expect("sent");
+        let mut answer = [0; 512];
+        let read = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut answer));
+        let read = read.await.expect("in time").expect("it is open");
+        assert!(answer[..read].starts_with(b"HTTP/1.1 200"), "the connection is closed");
+    };
+    let closed = async |mut stream: TcpStream| {
+        let before = Instant::now();
+        let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut Vec::new())).await;
+        before.elapsed()
+    };
+    let (mut idle, mut slow) = (connect(&gateway).await, connect(&gateway).await);
+    for _ in 0..3 {
+        answered(&mut idle).await;
+        answered(&mut slow).await;
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    slow.write_all(b"GET /v2/health/live HT").await.expect("sent");
+    let slow = closed(slow).await;
+    assert!(slow < Duration::from_millis(1200), "a head that has begun has less time: {slow:?}");
+    let idle = closed(idle).await;
+    assert!(idle < Duration::from_millis(2600), "not for ever: {idle:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

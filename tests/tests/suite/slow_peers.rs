@@ -1,16 +1,21 @@
 //! Peers that send slowly, read slowly or not at all (H3, H14, O6): others are served
 //! meanwhile, and what such a peer makes us hold is bounded and ends in time.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use sluice_tests::client::Client;
 use sluice_tests::gateway::{self, Running};
-use sluice_tests::grpc::{Grpc, INFER, int64, request};
+use sluice_tests::grpc::inference::ModelStreamInferResponse;
+use sluice_tests::grpc::{Grpc, INFER, STREAM, int64, request};
 use sluice_tests::versions::until;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -29,6 +34,9 @@ async fn start(limits: &str) -> Running {
         [models.large]
         engine = "sim"
         file = "{repo}/tests/models/large.sim.json"
+        [models.quick]
+        engine = "sim"
+        file = "{repo}/tests/models/quick.sim.json"
         [plugins.parts]
         file = "{repo}/tests/guests/dist/parts_probe.wasm"
         call_timeout_ms = 10_000
@@ -83,6 +91,16 @@ async fn ask_and_read_nothing(mut stream: TcpStream) -> TcpStream {
     stream
 }
 
+/// A connection of HTTP/2.
+async fn http2(address: SocketAddr) -> SendRequest<UnsyncBoxBody<Bytes, Infallible>> {
+    let stream = TcpStream::connect(address).await.expect("connected");
+    stream.set_nodelay(true).expect("a socket");
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.expect("HTTP/2");
+    tokio::spawn(connection);
+    sender
+}
+
 async fn open(gateway: &Running) -> f64 {
     gateway.metric("sluice_connections_open", "listener=\"http\"").await
 }
@@ -102,15 +120,10 @@ async fn bodies_that_do_not_come_hold_no_place_of_a_request() {
         slow.push(stream);
     }
     // The same over gRPC.
-    let stream = TcpStream::connect(gateway.grpc).await.expect("connected");
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    tokio::spawn(connection);
+    let mut sender = http2(gateway.grpc).await;
     let mut calls = Vec::new();
     for _ in 0..64 {
-        let head = futures_util::stream::iter([Ok::<_, std::convert::Infallible>(hyper::body::Frame::data(
+        let head = futures_util::stream::iter([Ok::<_, Infallible>(hyper::body::Frame::data(
             Bytes::from_static(&[0, 0, 0, 0, 9, 1]),
         ))]);
         let body = futures_util::StreamExt::chain(head, futures_util::stream::pending());
@@ -157,26 +170,94 @@ async fn who_reads_nothing_is_closed_in_time_and_the_answer_is_counted_until_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_of_http2_that_nobody_reads_ends_its_connection_in_time() {
+async fn a_stream_of_http2_that_nobody_reads_is_reset_in_time_and_others_of_its_connection_go_on() {
     let gateway = start("write_timeout_ms = 500").await;
-    let stream = TcpStream::connect(gateway.client.address()).await.expect("connected");
-    stream.set_nodelay(true).expect("a socket");
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .expect("HTTP/2");
-    let connection = tokio::spawn(connection);
+    let mut sender = http2(gateway.client.address()).await;
     let (body, length) = large();
     let request = Request::post(format!("http://{}/v2/models/large/infer", gateway.client.address()))
         .header(HEADER_LENGTH, length)
-        .body(Full::new(body))
+        .body(Full::new(body).boxed_unsync())
         .expect("valid");
     let response = sender.send_request(request).await.expect("an answer");
     assert_eq!(response.status(), 200);
-    // The socket is read all the time, and pings are answered; the stream is not.
-    let ended = tokio::time::timeout(Duration::from_secs(5), connection).await;
-    assert!(ended.is_ok(), "the connection is left open");
-    assert!(timed_out(&gateway).await >= 1.0);
+    // The socket is read all the time, and so are other streams; this one is not.
+    until(|| async { timed_out(&gateway).await >= 1.0 }).await;
+    let alive = Request::get(format!("http://{}/v2/health/live", gateway.client.address()))
+        .body(Full::default().boxed_unsync())
+        .expect("valid");
+    let alive = sender.send_request(alive).await.expect("the connection goes on");
+    assert_eq!(alive.status(), 200);
+    let rest = response.into_body().collect().await.expect_err("the answer is given up");
+    assert!(format!("{rest:?}").contains("CANCEL"), "{rest:?}");
+    assert_eq!(timed_out(&gateway).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_send_no_bodies_leave_others_their_predictions() {
+    // As many bodies as these may be on their way, beside some of each connection.
+    let gateway = start("connections_max = 40\nin_flight_max = 40").await;
+    let mut sender = http2(gateway.client.address()).await;
+    let mut calls = Vec::new();
+    for _ in 0..90 {
+        let body = futures_util::stream::pending::<Result<hyper::body::Frame<Bytes>, Infallible>>();
+        let body = http_body_util::StreamBody::new(body).boxed_unsync();
+        let request = Request::post(format!("http://{}/v2/models/words/infer", gateway.client.address()));
+        calls.push(tokio::spawn(sender.send_request(request.body(body).expect("valid"))));
+    }
+    let refused = || gateway.metric("sluice_requests_rejected", "overloaded");
+    until(|| async { refused().await >= 1.0 }).await;
+    for _ in 0..8 {
+        gateway.client.infer("words", &word()).await.ok();
+        let good = request("marker", "x", "INT64", &[1, 2], int64(&[1, 2]));
+        Grpc::connect(gateway.grpc).await.infer(good).await.expect("served");
+    }
+    calls.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_a_large_body_is_told_of_an_overload_and_not_cut_off() {
+    let gateway = start("in_flight_max = 1").await;
+    let hanging = json!({"inputs": [{"name": "x", "datatype": "INT64", "shape": [1, 1], "data": [666]}]});
+    let client = gateway.client.clone();
+    let hangs = tokio::spawn(async move { client.infer("quick", &hanging).await });
+    until(|| async { gateway.metric("sluice_requests_in_flight", "").await >= 1.0 }).await;
+    for _ in 0..5 {
+        let mut stream = TcpStream::connect(gateway.client.address()).await.expect("connected");
+        let body = vec![b' '; 5 << 20];
+        let head = format!(
+            "POST /v2/models/words/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        // A client of the simple kind: it looks for an answer when all is sent.
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        stream.write_all(&body).await.expect("all of it is taken");
+        let mut answer = String::new();
+        tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut answer).await.expect("an answer");
+        assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+        assert!(answer.contains("retry-after: "), "{answer}");
+    }
+    hangs.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_whose_reader_is_slow_and_reads_gets_all_of_its_answers() {
+    const ANSWERS: usize = 24;
+    const BYTES: usize = 512 << 10;
+    let gateway = start("write_timeout_ms = 600").await;
+    let shape = [1, i64::try_from(BYTES).expect("small")];
+    let one = request("large", "x", "UINT8", &shape, vec![7; BYTES]);
+    let requests = futures_util::stream::iter(std::iter::repeat_n(one, ANSWERS));
+    let client = Grpc::connect(gateway.grpc).await;
+    let answers = client.stream::<_, ModelStreamInferResponse>(STREAM, tonic::Request::new(requests)).await;
+    let mut answers = answers.expect("open").into_inner();
+    let mut got = 0;
+    while let Some(answer) = answers.message().await.expect("it goes on to a good end") {
+        assert_eq!(answer.error_message, "");
+        got += 1;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    assert_eq!(got, ANSWERS);
+    assert_eq!(timed_out(&gateway).await, 0.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -208,7 +208,7 @@ pub(super) async fn upload(
     let signature = match checked {
         Ok(signature) => signature,
         Err(error) => {
-            refusal::discard_too_large(request).await;
+            refusal::discard_body(request).await;
             return Err(unread(error));
         }
     };

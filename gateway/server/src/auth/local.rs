@@ -42,7 +42,7 @@ mod tests {
             map.insert(*name, value.parse().expect("valid"));
         }
         let address = |ip: &str| std::net::SocketAddr::new(ip.parse().expect("an address"), 1);
-        let connection = Connection { peer: address(peer), local: address(local) };
+        let connection = Connection { peer: address(peer), local: address(local), share: Default::default() };
         let uri = Uri::from_static("/v2/systemsharedmemory/status");
         check_local(&uri, &map, Some(&connection), &[]).err().map(|error| error.kind())
     }

@@ -16,6 +16,8 @@ pub mod token;
 
 use std::net::SocketAddr;
 
+use crate::admission::Share;
+
 pub use access::{Access, Route, router};
 pub use door::Door;
 pub(crate) use door::no_browser;
@@ -24,12 +26,14 @@ pub use knocks::Unwritten;
 pub use local::check_local;
 
 /// The connection that a request came over: an extension of every request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Connection {
     /// Who connected.
     pub peer: SocketAddr,
     /// Which of our addresses they reached.
     pub local: SocketAddr,
+    /// The bodies that are arriving over it.
+    pub share: Share,
 }
 
 impl Connection {

@@ -87,6 +87,10 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Headers arrive within this time or the connection is closed (slowloris).
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection of HTTP/1 may be idle for this long between two requests. Longer than proxies
+/// keep theirs (most 60 s): whoever closes first must be the one that sends, or requests are
+/// lost that were sent just then.
+pub const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(75);
 /// All headers of a request together; answered 431 above. Twice what browsers and
 /// tracing baggage need.
 pub const HEADER_BYTES: u64 = 16 * KIB;
@@ -94,7 +98,7 @@ pub const HEADER_BYTES: u64 = 16 * KIB;
 pub const HEADER_BYTES_RANGE: RangeInclusive<u64> = 8 * KIB..=MIB;
 /// Headers of a request: hyper's own default; answered 431 above.
 pub const HEADERS: u64 = 100;
-/// Connections at a time; further ones wait in the kernel. Idle ones cost about
+/// Connections at a time; further ones are closed as they come. Idle ones cost about
 /// 20 KiB each.
 pub const CONNECTIONS: u64 = 10_000;
 /// Streams at a time on one HTTP/2 connection; more are refused. Browsers and proxies

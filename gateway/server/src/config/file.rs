@@ -64,6 +64,7 @@ pub(super) struct LimitsFile {
     pub(super) body_timeout_ms: Option<u64>,
     pub(super) write_timeout_ms: Option<u64>,
     pub(super) header_timeout_ms: Option<u64>,
+    pub(super) keep_alive_timeout_ms: Option<u64>,
     pub(super) header_bytes_max: Option<u64>,
     pub(super) headers_max: Option<u64>,
     pub(super) connections_max: Option<u64>,

@@ -18,7 +18,7 @@ use http::header::{ALLOW, CONNECTION, HOST};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,8 +29,9 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::grpc;
-use super::readers::{self, Unread, Watched};
-use crate::admission::Admission;
+use super::readers::{self, Asked, Unread, Watched};
+use super::streams::Streams;
+use crate::admission::{Admission, Share};
 use crate::auth::Connection;
 use crate::auth::tls::Keeper;
 use crate::config::Limits;
@@ -194,7 +195,7 @@ async fn serve_peer(stream: TcpStream, peer: SocketAddr, serving: Serving) {
     let _ = stream.set_nodelay(true);
     // A connection without an address is gone already.
     let Ok(local) = stream.local_addr() else { return };
-    let connection = Connection { peer, local };
+    let connection = Connection { peer, local, share: Share::default() };
     let deadline = Instant::now() + serving.limits.header_timeout;
     let Some(tls) = &serving.tls else {
         return serve_connection(stream, connection, serving, deadline).await;
@@ -226,7 +227,8 @@ where
 {
     let heard = Arc::new(AtomicBool::new(false));
     let hears = Arc::clone(&heard);
-    let unread = Unread::new(serving.admission);
+    let unread = Unread::new(serving.admission, serving.limits.header_timeout);
+    let streams = Streams::new(&unread, &serving.metrics);
     let stream = TokioIo::new(Watched::new(stream, &unread));
     let tick = serving.limits.write_timeout / readers::TICKS_IN_TIMEOUT;
     let mut ticks = tokio::time::interval_at(Instant::now() + tick, tick);
@@ -245,36 +247,37 @@ where
         Service::Http(router) => {
             let service = service_fn(move |request: Request<Incoming>| {
                 hears.store(true, Ordering::Release);
-                let answer = respond(router.clone(), request, connection, serving.phase.clone());
-                let unread = Arc::clone(&unread);
+                let asked = Asked::new(&unread, request.version());
+                let answer = respond(router.clone(), request, connection.clone(), serving.phase.clone());
                 async move {
                     let bytes =
                         |body: &Body| body.size_hint().exact().and_then(|bytes| bytes.try_into().ok());
                     answer.await.map(|response| {
                         response.map(|body| {
                             let bytes = bytes(&body).unwrap_or(0);
-                            readers::Answer::new(body, bytes, &unread)
+                            readers::Answer::new(body, bytes, asked)
                         })
                     })
                 }
             });
-            let served = builder(&serving.limits);
+            let served = builder(&serving.limits, streams);
             let served = served.serve_connection(stream, service);
             watch.drive(served).await;
         }
         Service::Grpc(server) => {
             let service = service_fn(move |request: Request<Incoming>| {
                 hears.store(true, Ordering::Release);
-                let (server, unread) = (Arc::clone(&server), Arc::clone(&unread));
+                let asked = Asked::new(&unread, request.version());
+                let (server, connection) = (Arc::clone(&server), connection.clone());
                 async move {
                     let response = server.respond(request, connection).await;
                     Ok::<_, Infallible>(response.map(|reply| {
                         let bytes = reply.byte_len();
-                        readers::Answer::new(reply, bytes, &unread)
+                        readers::Answer::new(reply, bytes, asked)
                     }))
                 }
             });
-            let served = grpc_builder(&serving.limits);
+            let served = grpc_builder(&serving.limits, streams);
             let served = served.serve_connection(stream, service);
             watch.drive(served).await;
         }
@@ -401,8 +404,8 @@ fn for_a_proxy(request: &Request<Incoming>) -> Option<Error> {
 
 /// The same for gRPC: no HTTP/1, and more on the way at a time, because its messages are
 /// tensors.
-fn grpc_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = builder(limits).http2_only();
+fn grpc_builder(limits: &Limits, streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = builder(limits, streams).http2_only();
     builder
         .http2()
         .initial_stream_window_size(GRPC_STREAM_WINDOW_BYTES)
@@ -411,12 +414,13 @@ fn grpc_builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+fn builder(limits: &Limits, streams: Streams) -> auto::Builder<Streams> {
+    let mut builder = auto::Builder::new(streams);
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        // Also what passes between two requests; a head that has begun has less (see `heads`).
+        .header_read_timeout(limits.keep_alive_timeout)
         .max_headers(limits.headers_max)
         // hyper refuses a buffer below 8 KiB.
         .max_buf_size(limits.header_bytes_max.max(8 << 10));

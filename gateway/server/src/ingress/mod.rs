@@ -4,6 +4,7 @@
 mod classification;
 mod compression;
 pub mod grpc;
+mod heads;
 pub mod http;
 pub mod infer;
 pub mod listener;
@@ -13,3 +14,4 @@ pub mod parameters;
 mod readers;
 pub mod served;
 pub mod settings;
+mod streams;

@@ -1,7 +1,7 @@
 //! Readers that take nothing of their answers. A connection notes what it waits to be rid of:
 //! each answer of which a piece was handed out and the next is not asked for, and the socket
-//! that takes no more. What waits for too long ends the connection, and the answers that it
-//! keeps are in the budget of bytes until then.
+//! that takes no more. What waits for too long ends the connection, or its stream if it has one
+//! of HTTP/2 (see [`super::streams`]), and is in the budget of bytes until then.
 //!
 //! No timer is set for an answer: the connection ticks, and everything that waits is counted
 //! by the tick in which it began to.
@@ -11,11 +11,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
+use http::Version;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
+use super::heads::{HeadTimer, Heads};
+use super::streams::Stream;
 use crate::admission::{Admission, Room};
 
 /// Ticks that are told apart. What began to wait in the last but two of them has waited for
@@ -33,21 +39,43 @@ const PIECE_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Unread {
     admission: Arc<Admission>,
+    /// The requests that it had, or waits for.
+    heads: Heads,
     now: AtomicUsize,
+    /// Told of each tick.
+    ticked: Notify,
     /// How much began to wait in each of the last ticks.
     since: [AtomicUsize; TICKS],
 }
 
 impl Unread {
-    pub(super) fn new(admission: Arc<Admission>) -> Arc<Self> {
-        Arc::new(Self { admission, now: AtomicUsize::new(0), since: Default::default() })
+    /// Nothing yet. A head may take `head_time_max` to come.
+    pub(super) fn new(admission: Arc<Admission>, head_time_max: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            admission,
+            heads: Heads::new(head_time_max),
+            now: AtomicUsize::new(0),
+            ticked: Notify::new(),
+            since: Default::default(),
+        })
     }
 
-    /// Half of the longest time has passed. Whether something has waited for all of it.
+    /// Half of the longest time has passed. Whether the connection has waited for all of it.
     pub(super) fn tick(&self) -> bool {
         let now = self.now.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        self.ticked.notify_waiters();
         // The one behind the current one is the oldest.
         self.count(now.wrapping_add(1)).load(Ordering::Relaxed) > 0
+    }
+
+    /// Waits for the next tick.
+    pub(super) fn ticked(&self) -> Notified<'_> {
+        self.ticked.notified()
+    }
+
+    /// Whether what waits since that tick has waited for too long.
+    pub(super) fn is_late(&self, since: usize) -> bool {
+        self.now.load(Ordering::Relaxed).wrapping_sub(since) >= TICKS - 1
     }
 
     fn count(&self, tick: usize) -> &AtomicUsize {
@@ -55,10 +83,36 @@ impl Unread {
     }
 }
 
+/// A request, until it is answered or given up.
+pub(super) struct Asked {
+    unread: Arc<Unread>,
+    version: Version,
+}
+
+impl Asked {
+    /// A request has come over the connection.
+    pub(super) fn new(unread: &Arc<Unread>, version: Version) -> Self {
+        if version < Version::HTTP_2 {
+            unread.heads.begin();
+        }
+        Self { unread: Arc::clone(unread), version }
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if self.version < Version::HTTP_2 {
+            self.unread.heads.end();
+        }
+    }
+}
+
 /// One thing that may wait.
 #[derive(Debug)]
 struct Waiting {
     unread: Arc<Unread>,
+    /// The stream that it waits with. Without one it holds up the connection.
+    stream: Option<Arc<Stream>>,
     /// The tick in which it began to, if it does.
     since: Option<usize>,
 }
@@ -68,14 +122,20 @@ impl Waiting {
     fn begin(&mut self) {
         if self.since.is_none() {
             let now = self.unread.now.load(Ordering::Relaxed);
-            self.unread.count(now).fetch_add(1, Ordering::Relaxed);
+            match &self.stream {
+                Some(stream) => stream.begin(now),
+                None => drop(self.unread.count(now).fetch_add(1, Ordering::Relaxed)),
+            }
             self.since = Some(now);
         }
     }
 
     fn end(&mut self) {
         if let Some(since) = self.since.take() {
-            self.unread.count(since).fetch_sub(1, Ordering::Relaxed);
+            match &self.stream {
+                Some(stream) => stream.end(),
+                None => drop(self.unread.count(since).fetch_sub(1, Ordering::Relaxed)),
+            }
         }
     }
 }
@@ -93,16 +153,18 @@ pub(super) struct Answer<B> {
     rest: Bytes,
     waiting: Waiting,
     room: Room,
+    _asked: Asked,
 }
 
 impl<B> Answer<B> {
     /// A body that holds so many bytes already.
-    pub(super) fn new(body: B, bytes: usize, unread: &Arc<Unread>) -> Self {
-        let mut room = unread.admission.room();
+    pub(super) fn new(body: B, bytes: usize, asked: Asked) -> Self {
+        let mut room = asked.unread.admission.room();
         room.note(bytes);
-        let mut waiting = Waiting { unread: Arc::clone(unread), since: None };
+        let mut waiting =
+            Waiting { unread: Arc::clone(&asked.unread), stream: Stream::current(), since: None };
         waiting.begin();
-        Self { body, rest: Bytes::new(), waiting, room }
+        Self { body, rest: Bytes::new(), waiting, room, _asked: asked }
     }
 
     /// The next piece of what is left.
@@ -155,15 +217,17 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
     }
 }
 
-/// A connection's socket, whose writing is watched.
+/// A connection's socket, whose reading and writing are watched.
 pub(super) struct Watched<S> {
     stream: S,
+    head: HeadTimer,
     waiting: Waiting,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, unread: &Arc<Unread>) -> Self {
-        Self { stream, waiting: Waiting { unread: Arc::clone(unread), since: None } }
+        let waiting = Waiting { unread: Arc::clone(unread), stream: None, since: None };
+        Self { stream, head: HeadTimer::default(), waiting }
     }
 
     fn note<T>(&mut self, written: Poll<T>) -> Poll<T> {
@@ -181,7 +245,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         cx: &mut Context<'_>,
         out: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, out)
+        let this = &mut *self;
+        let before = out.filled().len();
+        let read = Pin::new(&mut this.stream).poll_read(cx, out);
+        this.head.read(&this.waiting.unread.heads, read, out.filled().len() - before, cx)
     }
 }
 
@@ -227,13 +294,13 @@ mod tests {
     use super::*;
 
     fn unread() -> Arc<Unread> {
-        Unread::new(Admission::new(1, 1, 1 << 30))
+        Unread::new(Admission::new(1, 1, 1 << 30), Duration::from_secs(1))
     }
 
     #[test]
     fn what_waits_for_two_ticks_is_told_and_what_is_taken_is_not() {
         let unread = unread();
-        let mut waiting = Waiting { unread: Arc::clone(&unread), since: None };
+        let mut waiting = Waiting { unread: Arc::clone(&unread), stream: None, since: None };
         for _ in 0..9 {
             waiting.begin();
             assert!(!unread.tick());
@@ -254,7 +321,8 @@ mod tests {
     async fn an_answer_goes_out_in_pieces_and_is_counted_until_then() {
         let unread = unread();
         let data = Bytes::from(vec![7; 3 * PIECE_BYTES_MAX + 1]);
-        let mut answer = Answer::new(Full::new(data.clone()), data.len(), &unread);
+        let mut answer =
+            Answer::new(Full::new(data.clone()), data.len(), Asked::new(&unread, Version::HTTP_11));
         assert_eq!(answer.size_hint().exact(), Some(data.len() as u64));
         assert_eq!(unread.admission.bytes(), data.len());
         let first: Result<_, Infallible> = answer.frame().await.expect("a piece");

@@ -172,6 +172,8 @@ pub struct Limits {
     pub write_timeout: Duration,
     /// Time for all headers of a request to arrive.
     pub header_timeout: Duration,
+    /// Time that a connection of HTTP/1 may be idle between two requests.
+    pub keep_alive_timeout: Duration,
     /// Bytes of all headers of a request.
     pub header_bytes_max: usize,
     /// Headers of a request.

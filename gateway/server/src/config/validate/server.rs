@@ -129,6 +129,12 @@ fn limits(check: &mut Checker<'_>, file: &LimitsFile) -> Limits {
         body_timeout: check.timeout(at, "body_timeout_ms", file.body_timeout_ms, d::BODY_TIMEOUT),
         write_timeout: check.timeout(at, "write_timeout_ms", file.write_timeout_ms, d::WRITE_TIMEOUT),
         header_timeout: check.timeout(at, "header_timeout_ms", file.header_timeout_ms, d::HEADER_TIMEOUT),
+        keep_alive_timeout: check.timeout(
+            at,
+            "keep_alive_timeout_ms",
+            file.keep_alive_timeout_ms,
+            d::KEEP_ALIVE_TIMEOUT,
+        ),
         header_bytes_max: check.number(
             at,
             "header_bytes_max",

@@ -128,7 +128,7 @@ pub(super) async fn unary(front: &Arc<Front>, mut admitted: Admitted) -> Respons
         let caller = Caller::of(&admitted)?;
         // The permit lives until the answer is made, so that a drain waits for it.
         let overloaded = |_: &Error| front.metrics.rejected("overloaded");
-        let arriving = front.admission.arrive().inspect_err(overloaded)?;
+        let arriving = front.admission.arrive(Some(&admitted.share)).inspect_err(overloaded)?;
         let mut room = front.admission.room();
         let message = receive(front, &caller, arrived, &mut admitted.messages, &mut room).await?;
         let _permit = arriving.enter().inspect_err(overloaded)?;

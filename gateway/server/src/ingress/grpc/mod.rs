@@ -45,6 +45,7 @@ use self::receive::Messages;
 use super::http::Front;
 use super::memory::Reach;
 use super::pace::Pace;
+use crate::admission::Share;
 use crate::auth::{Access, Connection, Door, Identity};
 use crate::error::{Error, Kind, Result};
 use crate::refusal::{REQUEST_ID, request_id};
@@ -71,6 +72,8 @@ struct Admitted {
     messages: Messages,
     /// The shared memory that the caller reaches.
     reach: Reach,
+    /// The bodies that are arriving over its connection.
+    share: Share,
     /// How the answer's messages are compressed.
     packing: Option<Compression>,
 }
@@ -128,7 +131,8 @@ impl Server {
         let reach = Reach::of(&self.front, Some(&identity), &parts.uri, &parts.headers, Some(&connection));
         let headers = parts.headers;
         let packing = compression.and_then(|compression| compression.of_answer(&headers));
-        let admitted = Admitted { headers, identity, request_id, arrived, messages, reach, packing };
+        let share = connection.share;
+        let admitted = Admitted { headers, identity, request_id, arrived, messages, reach, share, packing };
         self.dispatch(rpc.call, admitted).await
     }
 
@@ -158,7 +162,7 @@ impl Server {
 
     async fn load(&self, mut admitted: Admitted) -> Result<Response<Reply>> {
         let overloaded = |_: &Error| self.front.metrics.rejected("overloaded");
-        let arriving = self.front.admission.arrive().inspect_err(overloaded)?;
+        let arriving = self.front.admission.arrive(Some(&admitted.share)).inspect_err(overloaded)?;
         let mut room = self.front.admission.room();
         let pace = Pace::new(admitted.arrived, self.front.limits.body_timeout);
         let reading = infer::read(&mut admitted.messages, &mut room, pace);

@@ -2,34 +2,31 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use super::reply::{Event, Parcel};
 use crate::observe::Trace;
 
-/// Answers that wait, each since it was ready. While they do, others are worked on: whoever
-/// reads slowly holds nothing but what is in here, which is counted, and not for long.
+/// Answers that wait. While they do, others are worked on: whoever reads slowly holds nothing but
+/// what is in here, which is counted, and no more of them than a stream may have under way. However
+/// long it takes to read all, each piece has to be taken within the write timeout, or the stream is
+/// reset, and this with it.
 pub(super) struct Outbox {
     events: mpsc::Sender<Event>,
     waiting: VecDeque<Waiting>,
-    time_max: Duration,
 }
 
-/// An answer, since when it is ready, and where its sending is noted.
-type Waiting = (Parcel, Instant, Option<Arc<Trace>>);
+/// An answer, and where its sending is noted.
+type Waiting = (Parcel, Option<Arc<Trace>>);
 
-/// The reader is gone, or too slow.
+/// The reader is gone.
 #[derive(Debug)]
 pub(super) struct NotRead;
 
 impl Outbox {
-    /// Each answer has to be taken within `time_max` of being ready, however many wait before
-    /// it.
-    pub(super) fn new(events: mpsc::Sender<Event>, time_max: Duration) -> Self {
-        Self { events, waiting: VecDeque::new(), time_max }
+    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
+        Self { events, waiting: VecDeque::new() }
     }
 
     /// Takes an answer in. If its request is traced, its sending begins here and ends when
@@ -38,7 +35,7 @@ impl Outbox {
         if let Some(trace) = &trace {
             trace.event("GRPC_SEND_START");
         }
-        self.waiting.push_back((parcel, Instant::now(), trace));
+        self.waiting.push_back((parcel, trace));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -52,54 +49,18 @@ impl Outbox {
     /// Hands the first one on. Cancel-safe.
     ///
     /// # Errors
-    /// Nobody took it in time.
+    /// Nobody will ever take it.
     pub(super) async fn send(&mut self) -> Result<(), NotRead> {
-        let Some((_, ready, _)) = self.waiting.front() else { return std::future::pending().await };
-        let place = tokio::time::timeout_at(*ready + self.time_max, self.events.reserve()).await;
-        let Ok(Ok(place)) = place else { return Err(NotRead) };
-        if let Some((parcel, _, trace)) = self.waiting.pop_front() {
+        if self.waiting.is_empty() {
+            return std::future::pending().await;
+        }
+        let place = self.events.reserve().await.map_err(|_| NotRead)?;
+        if let Some((parcel, trace)) = self.waiting.pop_front() {
             place.send(Event::Message(parcel));
             if let Some(trace) = trace {
                 trace.event("GRPC_SEND_END");
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-
-    use super::super::encode::Pieces;
-    use super::*;
-
-    fn parcel() -> Parcel {
-        Pieces::from_iter([Bytes::from_static(b"answer")]).into()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_reader_of_one_answer_now_and_then_gets_no_more_time_for_the_last() {
-        let time_max = Duration::from_secs(30);
-        let (events, mut received) = mpsc::channel(1);
-        let mut outbox = Outbox::new(events, time_max);
-        (0..9).for_each(|_| outbox.push(parcel(), None));
-        let begun = Instant::now();
-        outbox.send().await.expect("there is a place");
-        let slow = async {
-            loop {
-                tokio::time::sleep(Duration::from_secs(20)).await;
-                received.recv().await.expect("an answer");
-            }
-        };
-        let sends = async {
-            while !outbox.is_empty() {
-                outbox.send().await?;
-            }
-            Ok(())
-        };
-        let outcome = tokio::select! { outcome = sends => outcome, () = slow => Ok(()) };
-        assert!(matches!(outcome, Err(NotRead)));
-        assert_eq!(begun.elapsed(), time_max);
     }
 }

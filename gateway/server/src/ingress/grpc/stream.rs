@@ -25,7 +25,7 @@ use super::outbox::{NotRead, Outbox};
 use super::receive::Messages;
 use super::reply::{Event, Parcel, Reply};
 use super::{Admitted, Server, internal, metadata, status};
-use crate::admission::{Admission, Permit, Room};
+use crate::admission::{Admission, Permit, Room, Share};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::http::Front;
 use crate::ingress::infer::InferStream;
@@ -88,12 +88,8 @@ pub(super) fn open(server: &Arc<Server>, admitted: Admitted) -> Result<Response<
         caller,
         ends_at_error: metadata::is_true(&admitted.headers, GRPC_ERROR),
         headers: admitted.headers,
-        writer: Writer {
-            events,
-            packing: admitted.packing,
-            admission: Arc::clone(&server.front.admission),
-            time_max: server.front.limits.write_timeout,
-        },
+        share: admitted.share,
+        writer: Writer { events, packing: admitted.packing, admission: Arc::clone(&server.front.admission) },
     };
     let task = tokio::spawn(stream.run(admitted.messages));
     Ok(Reply::packed_stream(received, AbortOnDropHandle::new(task), admitted.packing))
@@ -103,6 +99,7 @@ struct Stream {
     front: Arc<Front>,
     caller: Arc<Caller>,
     headers: HeaderMap,
+    share: Share,
     ends_at_error: bool,
     writer: Writer,
 }
@@ -112,21 +109,21 @@ impl Stream {
         let trailers = match self.serve(messages).await {
             Ok(()) => status::ok(),
             Err(Some(error)) => status::failed(&error),
-            // The reader is gone, or does not read.
+            // The reader is gone.
             Err(None) => return,
         };
-        let end = self.writer.events.send(Event::End(trailers));
-        let _ = tokio::time::timeout(self.writer.time_max, end).await;
+        // Whoever does not read ends the stream's body, and this task with it.
+        let _ = self.writer.events.send(Event::End(trailers)).await;
     }
 
     /// Answers until the client has nothing more to ask, and everything is answered.
     ///
     /// # Errors
-    /// Why the stream ends before that; `None` if nobody reads.
+    /// Why the stream ends before that; `None` if its reader is gone.
     async fn serve(&self, messages: Messages) -> Result<(), Option<Error>> {
         let mut reading: Option<Reading> = Some(self.read(messages));
         let mut answers: FuturesOrdered<Answering> = FuturesOrdered::new();
-        let mut outbox = Outbox::new(self.writer.events.clone(), self.writer.time_max);
+        let mut outbox = Outbox::new(self.writer.events.clone());
         // Why nothing more is read, if it is not the client's will.
         let mut end = None;
         let deadline = self.caller.deadline;
@@ -181,14 +178,14 @@ impl Stream {
 
     /// Waits for the next request. It takes its place when it is there, as over HTTP.
     fn read(&self, mut messages: Messages) -> Reading {
-        let front = Arc::clone(&self.front);
+        let (front, share) = (Arc::clone(&self.front), self.share.clone());
         Box::pin(async move {
             match messages.is_at_end().await {
                 Ok(false) => {}
                 Ok(true) => return (messages, Read::End),
                 Err(error) => return (messages, Read::Broken(error)),
             }
-            let read = take(&front, &mut messages).await.unwrap_or_else(Read::Broken);
+            let read = take(&front, &share, &mut messages).await.unwrap_or_else(Read::Broken);
             if matches!(read, Read::Refused(..)) {
                 front.metrics.rejected("overloaded");
             }
@@ -256,10 +253,10 @@ impl Stream {
 ///
 /// # Errors
 /// Nothing more can be read.
-async fn take(front: &Front, messages: &mut Messages) -> Result<Read> {
+async fn take(front: &Front, share: &Share, messages: &mut Messages) -> Result<Read> {
     let arrived = Instant::now();
     let pace = Pace::new(arrived, front.limits.body_timeout);
-    let arriving = match front.admission.arrive() {
+    let arriving = match front.admission.arrive(Some(share)) {
         Ok(arriving) => arriving,
         // One that is refused has to be read past: what comes behind it may not be.
         Err(error) => return Ok(Read::Refused(decode::id_of(messages.skip(pace).await?), error)),
@@ -278,8 +275,6 @@ struct Writer {
     events: mpsc::Sender<Event>,
     packing: Option<Compression>,
     admission: Arc<Admission>,
-    /// How long the reader may take for an answer.
-    time_max: Duration,
 }
 
 impl Writer {
@@ -297,13 +292,12 @@ impl Writer {
     /// Sends an answer before its turn.
     ///
     /// # Errors
-    /// Nobody reads it in time, which ends with the request's own.
+    /// Nobody takes it within the request's time.
     async fn send(&self, pieces: Pieces, deadline: Instant) -> Result<()> {
         let parcel = self.parcel(pieces).await?;
-        let late = (Instant::now() + self.time_max).min(deadline);
-        match tokio::time::timeout_at(late, self.events.send(Event::Message(parcel))).await {
+        match tokio::time::timeout_at(deadline, self.events.send(Event::Message(parcel))).await {
             Ok(Ok(())) => Ok(()),
-            _ => Err(Error::new(Kind::RequestTimeout, "nobody reads the answers")),
+            _ => Err(Error::new(Kind::Deadline, "the answers were not read before the request's deadline")),
         }
     }
 

@@ -135,7 +135,12 @@ async fn read(mut body: Body, pace: Pace, bytes_max: usize, room: &mut Room) -> 
             refusal::discard_rest(body).await;
             return Err(too_large(bytes_max));
         }
-        room.grow(data.len())?;
+        if let Err(error) = room.grow(data.len()) {
+            room.shrink(so_far);
+            drop((first, rest));
+            refusal::discard_rest(body).await;
+            return Err(error);
+        }
         // Most bodies come in one piece, which is passed on without a copy.
         if first.is_none() && rest.is_empty() {
             first = Some(data);

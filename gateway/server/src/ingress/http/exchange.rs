@@ -105,7 +105,7 @@ where
         async {
             // The permit lives until the answer is made, so that a drain waits for it.
             if let Err(error) = body::check_length(request.headers(), front.limits.body_bytes_max) {
-                refusal::discard_too_large(request).await;
+                refusal::discard_body(request).await;
                 return Err(error);
             }
             if !snapshot.serves(target) {
@@ -113,7 +113,14 @@ where
                 return Err(served::unknown(target));
             }
             let overloaded = |_: &Error| front.metrics.rejected("overloaded");
-            let arriving = front.admission.arrive().inspect_err(overloaded)?;
+            let share = request.extensions().get::<Connection>().map(|connection| &connection.share);
+            let arriving = match front.admission.arrive(share).inspect_err(overloaded) {
+                Ok(arriving) => arriving,
+                Err(error) => {
+                    refusal::discard_body(request).await;
+                    return Err(error);
+                }
+            };
             let admitted = admit(&front, snapshot, target, Arc::clone(&request_id), arrived, request).await?;
             let permit = arriving.enter().inspect_err(overloaded)?;
             let mut in_flight = front.metrics.request_in_flight(0);

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{Front, Named, body};
 use crate::admission::{Permit, Room};
+use crate::auth::Connection;
 use crate::catalog::repository::{IndexEntry, LoadParameters};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::pace::Pace;
@@ -148,9 +149,17 @@ async fn receive(front: &Front, request: Request, bytes_max: usize) -> Result<Re
         refusal::discard_request(request).await;
         return Err(error);
     }
+    let share = request.extensions().get::<Connection>().map(|connection| &connection.share);
+    let arriving = match front.admission.arrive(share) {
+        Ok(arriving) => arriving,
+        Err(error) => {
+            front.metrics.rejected("overloaded");
+            refusal::discard_body(request).await;
+            return Err(error);
+        }
+    };
     let (parts, incoming) = request.into_parts();
     let encoding = body::encoding(&parts.headers)?;
-    let arriving = front.admission.arrive().inspect_err(|_| front.metrics.rejected("overloaded"))?;
     let pace = Pace::new(Instant::now(), front.limits.body_timeout);
     let mut room = front.admission.room();
     let body = body::read_unpacked(incoming, encoding, pace, bytes_max, &mut room).await?;
