@@ -25,6 +25,7 @@ mod hostile_calls;
 mod hostile_crowd;
 mod hostile_uploads;
 mod killed_gateway;
+mod large_bodies;
 mod malformed;
 mod movies;
 mod oci;

@@ -16,17 +16,18 @@ use http::header::CONTENT_TYPE;
 use serde_json::value::RawValue;
 use sluice_sandbox::{Answer, HttpBody, Request};
 use sluice_tensor::{Dim, NamedTensor, TensorSpec};
+use tokio::time::Instant;
 
 use super::exchange::{self, Admitted, Encoded};
 use super::framing::{Framing, Whose};
 use super::parts::Outgoing;
-use super::{Front, Named, body, sse};
+use super::{Front, Named, body, offload, sse, tensors};
 use crate::admission::Room;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::{parameters, served};
 use crate::pipeline::{self, Call, Predicted, Streamed};
-use crate::tensor_json::{self, Keyed, Parameters};
+use crate::tensor_json::{self, DataForm, Keyed, Parameters};
 
 const JSON: &str = "application/json";
 
@@ -57,34 +58,80 @@ pub(super) async fn stream(
 }
 
 async fn whole(target: &Named, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
-    let Admitted { snapshot, mut call, headers, body, mut memory } = admitted;
-    let (request, whose) = decode(&snapshot, target, &mut call, body, depth_max, &mut memory.room)?;
-    let predicted = pipeline::predict(&snapshot, &target.model, &call, request).await?;
-    let json = encode(&whose, &predicted)?;
+    let Admitted { snapshot, call, headers, body, memory } = admitted;
+    let Read { request, whose, call, room } =
+        read(&snapshot, target, call, body, depth_max, memory.room).await?;
+    let Predicted { answer, shadow, .. } =
+        pipeline::predict(&snapshot, &target.model, &call, request).await?;
+    let json = write(whose, answer, call.deadline, room).await?;
     let response = ([(CONTENT_TYPE, HeaderValue::from_static(JSON))], json).into_response();
-    Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow: predicted.shadow })
+    Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow })
 }
 
 async fn events(target: &Named, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
-    let Admitted { snapshot, mut call, body, mut memory, .. } = admitted;
-    let (request, whose) = decode(&snapshot, target, &mut call, body, depth_max, &mut memory.room)?;
+    let Admitted { snapshot, call, body, memory, .. } = admitted;
+    let Read { request, whose, call, room } =
+        read(&snapshot, target, call, body, depth_max, memory.room).await?;
     match pipeline::predict_stream(&snapshot, &target.model, &call, request).await? {
         Streamed::Parts(stream) => {
             let frame = |_: &_| Framing::generate(whose);
-            Ok(Encoded::Parts(Box::new(Outgoing::new(stream, call.deadline, memory.room, frame)?)))
+            Ok(Encoded::Parts(Box::new(Outgoing::new(stream, call.deadline, room, frame)?)))
         }
-        Streamed::Whole(predicted) => {
-            let json = encode(&whose, &predicted)?;
+        Streamed::Whole(Predicted { answer, shadow, .. }) => {
+            let json = write(whose, answer, call.deadline, room).await?;
             let event = sse::event(None, &String::from_utf8_lossy(&json));
             let response = ([(CONTENT_TYPE, HeaderValue::from_static(sse::CONTENT_TYPE))], event);
-            Ok(Encoded::Whole { response: response.into_response(), shadow: predicted.shadow })
+            Ok(Encoded::Whole { response: response.into_response(), shadow })
         }
     }
 }
 
+/// A request that was read, what it says about its call, and the room for it.
+struct Read {
+    request: Request,
+    whose: Whose,
+    call: Call,
+    room: Room,
+}
+
+/// As [`decode`], wherever it is done.
+async fn read(
+    snapshot: &Arc<Snapshot>,
+    target: &Named,
+    mut call: Call,
+    body: Bytes,
+    depth_max: usize,
+    mut room: Room,
+) -> Result<Read> {
+    if body.len() < offload::LARGE_BYTES {
+        let (request, whose) = decode(snapshot, target, &mut call, body, depth_max, &mut room)?;
+        return Ok(Read { request, whose, call, room });
+    }
+    let (snapshot, target) = (Arc::clone(snapshot), target.clone());
+    let (bytes, deadline) = (body.len(), call.deadline);
+    let decode = move || {
+        let (request, whose) = decode(&snapshot, &target, &mut call, body, depth_max, &mut room)?;
+        Ok(Read { request, whose, call, room })
+    };
+    offload::run(bytes, deadline, decode).await
+}
+
+/// As [`encode`], wherever it is done.
+async fn write(whose: Whose, answer: Answer, deadline: Instant, room: Room) -> Result<Bytes> {
+    let text_bytes = match &answer {
+        Answer::Tensors(outputs) => tensors::text_bytes(outputs, |_| DataForm::Json),
+        Answer::Body(answer) => answer.data.len(),
+    };
+    let encode = move || encode(&whose, &answer);
+    if text_bytes < offload::LARGE_BYTES {
+        return encode();
+    }
+    offload::write(text_bytes, deadline, room, encode).await
+}
+
 /// Writes a whole answer as one flat object.
-fn encode(whose: &Whose, predicted: &Predicted) -> Result<Bytes> {
-    match &predicted.answer {
+fn encode(whose: &Whose, answer: &Answer) -> Result<Bytes> {
+    match answer {
         Answer::Tensors(outputs) => whose.flat(outputs).map(Bytes::from),
         Answer::Body(answer) if answer.content_type.starts_with(JSON) => Ok(answer.data.clone()),
         Answer::Body(answer) => Ok(whose.text_output(&String::from_utf8_lossy(&answer.data)).into()),

@@ -9,6 +9,7 @@ mod framing;
 mod generate;
 mod health;
 pub(super) mod metadata;
+mod offload;
 mod openapi;
 mod own;
 mod parts;
@@ -72,7 +73,7 @@ impl Front {
 }
 
 /// What a path names: a model or pipeline, or one version of it.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Named {
     model: String,
     version: Option<String>,

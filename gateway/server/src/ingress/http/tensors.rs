@@ -7,8 +7,15 @@ use http::header::CONTENT_TYPE;
 use sluice_tensor::NamedTensor;
 
 use super::binary::HEADER_LENGTH;
+use super::offload;
 use crate::error::Result;
-use crate::tensor_json::{DataForm, encode_all, put};
+use crate::tensor_json::{self, DataForm, encode_all, put};
+
+/// About how many bytes of JSON an answer takes for the data of its tensors.
+pub(super) fn text_bytes(outputs: &[NamedTensor], form: impl Fn(usize) -> DataForm) -> usize {
+    let texts = outputs.iter().enumerate().filter(|(index, _)| matches!(form(*index), DataForm::Json));
+    texts.map(|(_, output)| tensor_json::text_bytes(&output.tensor)).sum()
+}
 
 /// Writes a V2 answer. `form` says of each output by its index how its data comes.
 ///
@@ -50,7 +57,9 @@ pub(super) fn json(
     outputs: &[NamedTensor],
     form: impl Fn(usize) -> DataForm,
 ) -> Result<Vec<u8>> {
-    let mut out = Vec::with_capacity(256);
+    // Room for all of it where growing would copy much; a page is nobody's that is not written.
+    let large = Some(text_bytes(outputs, &form)).filter(|bytes| *bytes >= offload::LARGE_BYTES);
+    let mut out = Vec::with_capacity(large.unwrap_or_default() + 256);
     out.extend_from_slice(b"{\"model_name\":");
     put(&mut out, model);
     out.extend_from_slice(b",\"model_version\":");

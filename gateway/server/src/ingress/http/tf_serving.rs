@@ -14,15 +14,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use sluice_sandbox::{Answer, Request};
-use sluice_tensor::{DType, Dim, TensorSpec};
+use sluice_tensor::{DType, Dim, NamedTensor, TensorSpec};
+use tracing::Instrument as _;
 
 use super::exchange::{Admitted, Encoded};
-use super::{Front, body, v1};
+use super::{Front, body, offload, tensors, v1};
+use crate::admission::Room;
 use crate::catalog::Target;
 use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
 use crate::pipeline;
-use crate::tensor_json::{self, nested, nested_write};
+use crate::tensor_json::{self, DataForm, nested, nested_write};
 use crate::wire_error::respond;
 
 /// The one signature that a model has.
@@ -50,18 +52,47 @@ pub(super) async fn predict(
         admitted.call.version = version.map(Into::into);
     }
     match admitted.snapshot.asked(name, version) {
-        Some(asked) => rows_or_columns(name, &asked, admitted, depth_max).await,
+        Some(asked) => rows_or_columns(name, asked, admitted, depth_max).await,
         None => v1::hand_over(name, admitted).await,
     }
 }
 
-async fn rows_or_columns(
-    name: &str,
+async fn rows_or_columns(name: &str, asked: Target, admitted: Admitted, depth_max: usize) -> Result<Encoded> {
+    let Admitted { snapshot, call, headers, body, memory } = admitted;
+    let (bytes, deadline) = (body.len(), call.deadline);
+    let read = move || read(&asked, body, depth_max, memory.room);
+    let (inputs, by_rows, room) = offload::run(bytes, deadline, read).await?;
+    let predicted = pipeline::predict(&snapshot, name, &call, Request::Tensors(inputs)).await?;
+    let response = match predicted.answer {
+        Answer::Body(answer) => v1::encode(answer)?,
+        Answer::Tensors(outputs) => {
+            let write = if by_rows { nested_write::predictions } else { nested_write::outputs };
+            let text_bytes = tensors::text_bytes(&outputs, |_| DataForm::Json);
+            let large = Some(text_bytes).filter(|bytes| *bytes >= offload::LARGE_BYTES);
+            let encode = move || {
+                let mut out = Vec::with_capacity(large.unwrap_or_default() + 256);
+                write(&outputs, &mut out)?;
+                Ok(Bytes::from(out))
+            };
+            let span = tracing::debug_span!("encode");
+            let out = match large {
+                None => span.in_scope(encode)?,
+                Some(bytes) => offload::write(bytes, deadline, room, encode).instrument(span).await?,
+            };
+            let json = HeaderValue::from_static("application/json");
+            ([(CONTENT_TYPE, json)], out).into_response()
+        }
+    };
+    Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow: predicted.shadow })
+}
+
+/// Reads a request: its inputs, whether they came by rows, and the room for them.
+fn read(
     asked: &Target,
-    admitted: Admitted,
+    body: Bytes,
     depth_max: usize,
-) -> Result<Encoded> {
-    let Admitted { snapshot, call, headers, body, mut memory } = admitted;
+    mut room: Room,
+) -> Result<(Vec<NamedTensor>, bool, Room)> {
     tensor_json::check_depth(&body, depth_max)?;
     let request: PredictRequest<'_> = serde_json::from_slice(&body)
         .map_err(|error| Error::new(Kind::BadJson, format!("bad JSON: {error}")))?;
@@ -72,7 +103,7 @@ async fn rows_or_columns(
     let specs = &asked.signature().inputs;
     // The shape is known only afterwards: until then there is room for the most it can be.
     let most = nested::decoded_bytes_max(specs, body.len());
-    memory.room.grow(most)?;
+    room.grow(most)?;
     let (inputs, by_rows) = match (request.instances, request.inputs) {
         (Some(instances), None) => (nested::rows(specs, instances)?, true),
         (None, Some(inputs)) => (nested::columns(specs, inputs)?, false),
@@ -84,20 +115,8 @@ async fn rows_or_columns(
         }
     };
     let decoded: usize = inputs.iter().map(|input| input.tensor.byte_len()).sum();
-    memory.room.shrink((most + body.len()).saturating_sub(decoded));
-    drop(body);
-    let predicted = pipeline::predict(&snapshot, name, &call, Request::Tensors(inputs)).await?;
-    let response = match predicted.answer {
-        Answer::Body(answer) => v1::encode(answer)?,
-        Answer::Tensors(outputs) => {
-            let mut out = Vec::with_capacity(256);
-            let write = if by_rows { nested_write::predictions } else { nested_write::outputs };
-            tracing::debug_span!("encode").in_scope(|| write(&outputs, &mut out))?;
-            let json = HeaderValue::from_static("application/json");
-            ([(CONTENT_TYPE, json)], Bytes::from(out)).into_response()
-        }
-    };
-    Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow: predicted.shadow })
+    room.shrink((most + body.len()).saturating_sub(decoded));
+    Ok((inputs, by_rows, room))
 }
 
 /// `GET /v1/models/{model}`: KServe's `name` and `ready` beside TF-Serving's list.
@@ -141,8 +160,9 @@ fn described(front: &Front, name: &str, version: Option<&str>) -> Response {
         return respond(&error, "");
     }
     // What a plugin takes or gives is known to the plugin only.
-    let inputs = snapshot.asked(name, version).map(|asked| tensors(&asked.signature().inputs));
-    let outputs = snapshot.answering(name, version).map(|giver| tensors(&giver.signature().outputs));
+    let inputs = snapshot.asked(name, version).map(|asked| described_tensors(&asked.signature().inputs));
+    let outputs =
+        snapshot.answering(name, version).map(|giver| described_tensors(&giver.signature().outputs));
     let version = version.unwrap_or_else(|| served::version(&snapshot, name));
     let signature = json!({
         "inputs": inputs.unwrap_or_default(),
@@ -157,7 +177,7 @@ fn described(front: &Front, name: &str, version: Option<&str>) -> Response {
     .into_response()
 }
 
-fn tensors(specs: &[TensorSpec]) -> Map<String, Value> {
+fn described_tensors(specs: &[TensorSpec]) -> Map<String, Value> {
     let one = |spec: &TensorSpec| {
         let size = |dim: &Dim| json!({ "size": dim.to_wire().to_string(), "name": "" });
         let dims: Vec<Value> = spec.dims.iter().map(size).collect();

@@ -12,7 +12,7 @@ use sluice_sandbox::{Answer, HttpAnswer, HttpBody, Part};
 use super::exchange::{self, Admitted, Encoded};
 use super::framing::Framing;
 use super::parts::Outgoing;
-use super::{Front, sse, tensors, tf_serving};
+use super::{Front, offload, sse, tensors, tf_serving};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::served;
 use crate::pipeline::{self, Streamed};
@@ -109,7 +109,14 @@ pub(super) async fn hand_over(model: &str, admitted: Admitted) -> Result<Encoded
         // No plugin shaped the answer: the tensors as V2 writes them.
         Answer::Tensors(outputs) => {
             let version = served::version(&admitted.snapshot, model);
-            tensors::respond(model, version, None, &outputs, |_| DataForm::Json)
+            let text_bytes = tensors::text_bytes(&outputs, |_| DataForm::Json);
+            if text_bytes < offload::LARGE_BYTES {
+                tensors::respond(model, version, None, &outputs, |_| DataForm::Json)
+            } else {
+                let (model, version) = (model.to_owned(), version.to_owned());
+                let encode = move || tensors::respond(&model, &version, None, &outputs, |_| DataForm::Json);
+                offload::write(text_bytes, admitted.call.deadline, admitted.memory.room, encode).await
+            }
         }
     }?;
     Ok(Encoded::Whole { response, shadow: predicted.shadow })

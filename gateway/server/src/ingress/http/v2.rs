@@ -8,9 +8,10 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use serde::Deserialize;
+use tracing::Instrument as _;
 
 use super::exchange::{self, Admitted, Encoded, Memory};
-use super::{Front, Named, binary, body, tensors};
+use super::{Front, Named, binary, body, offload, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::infer::{self, InferRequest, InferResponse, RequestedOutput};
 use crate::ingress::memory::Reach;
@@ -56,35 +57,35 @@ async fn answer(
     depth_max: usize,
 ) -> Result<Encoded> {
     // The memory's room is held until the answer is made.
-    let Admitted { snapshot, call, headers, body, mut memory } = admitted;
-    let (request, forms) = match binary::header_length(&headers, body.len())? {
-        Some(0) => (
-            binary::raw_request(&snapshot, model, version.as_deref(), body)?,
-            Forms { all: true, each: Vec::new() },
-        ),
-        Some(length) => {
-            let mut json = body;
-            let data = json.split_off(length);
-            decode(&json, data, depth_max, &mut memory)?
+    let Admitted { snapshot, call, headers, body, memory } = admitted;
+    let (deadline, bytes) = (call.deadline, body.len());
+    let (request, forms, memory) = match binary::header_length(&headers, body.len())? {
+        Some(0) => {
+            let request = binary::raw_request(&snapshot, model, version.as_deref(), body)?;
+            (request, Forms { all: true, each: Vec::new() }, memory)
         }
-        None => {
-            let decoded = decode(&body, Bytes::new(), depth_max, &mut memory)?;
-            // The tensors have what was in it.
-            memory.room.shrink(body.len());
-            drop(body);
-            decoded
+        length => {
+            let read = move || read(body, length, depth_max, memory);
+            offload::run(length.unwrap_or(bytes), deadline, read).await?
         }
     };
     let request = InferRequest { version, ..request };
     let InferResponse { version, id, outputs, in_memory, shadow } =
         infer::infer(&snapshot, model, call, request).await?;
-    let form = |index: usize| match in_memory.get(index) {
+    let form = move |index: usize| match in_memory.get(index) {
         Some(true) => DataForm::Memory,
         _ if forms.each.get(index).copied().flatten().unwrap_or(forms.all) => DataForm::Binary,
         _ => DataForm::Json,
     };
-    let encode = || tensors::respond(model, &version, id.as_deref(), &outputs, form);
-    let response = tracing::debug_span!("encode").in_scope(encode)?;
+    let text_bytes = tensors::text_bytes(&outputs, &form);
+    let span = tracing::debug_span!("encode");
+    let response = if text_bytes < offload::LARGE_BYTES {
+        span.in_scope(|| tensors::respond(model, &version, id.as_deref(), &outputs, form))?
+    } else {
+        let model = model.to_owned();
+        let encode = move || tensors::respond(&model, &version, id.as_deref(), &outputs, form);
+        offload::write(text_bytes, deadline, memory.room, encode).instrument(span).await?
+    };
     Ok(Encoded::Whole { response: body::compress(response, &headers).await?, shadow })
 }
 
@@ -94,6 +95,22 @@ struct Forms {
     all: bool,
     /// What each says that is asked for by name, in order.
     each: Vec<Option<bool>>,
+}
+
+/// Reads a request of which so many bytes are JSON, or all.
+fn read(
+    mut body: Bytes,
+    json_bytes: Option<usize>,
+    depth_max: usize,
+    mut memory: Memory,
+) -> Result<(InferRequest, Forms, Memory)> {
+    let data = json_bytes.map_or_else(Bytes::new, |length| body.split_off(length));
+    let (request, forms) = decode(&body, data, depth_max, &mut memory)?;
+    if json_bytes.is_none() {
+        // The tensors have what was in it.
+        memory.room.shrink(body.len());
+    }
+    Ok((request, forms, memory))
 }
 
 /// Reads a request of JSON, and the binary tensors behind it.
