@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::Method;
 use serde_json::json;
 use sluice_tests::gateway::{self, Running};
+use sluice_tests::grpc::inference::InferTensorContents;
+use sluice_tests::grpc::{Grpc, request};
 use tokio::time::Instant;
 
 async fn start(limits: &str) -> Running {
@@ -13,9 +15,6 @@ async fn start(limits: &str) -> Running {
         [models.large]
         engine = "sim"
         file = "{repo}/tests/models/large.sim.json"
-        [models.longs]
-        engine = "sim"
-        file = "{repo}/tests/models/quick.sim.json"
     "#;
     gateway::start(&format!("[server.limits]\n{limits}\n{config}")).await
 }
@@ -70,6 +69,24 @@ async fn large_bodies_of_every_protocol_of_json_are_answered_as_small_ones() {
         let broken = numbers(count).replace("7]", "7,]");
         let refused = gateway.client.post("/v2/models/large/infer", broken).await;
         assert_eq!((refused.status.as_u16(), refused.code().as_str()), (400, "bad_json"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_contents_of_grpc_are_answered_as_small_ones() {
+    let gateway = start("").await;
+    let client = Grpc::connect(gateway.grpc).await;
+    for count in [3, 1_200_000_usize] {
+        let mut asked =
+            request("large", "x", "UINT8", &[1, i64::try_from(count).expect("small")], Vec::new());
+        asked.raw_input_contents.clear();
+        let contents = InferTensorContents { uint_contents: vec![7; count], ..Default::default() };
+        asked.inputs[0].contents = Some(contents);
+        let answer = client.infer(asked.clone()).await.expect("an answer");
+        assert_eq!(answer.raw_output_contents[0].len(), count);
+        asked.inputs[0].shape[1] += 1;
+        let refused = client.infer(asked).await.expect_err("one is missing");
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument);
     }
 }
 

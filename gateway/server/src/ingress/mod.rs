@@ -9,6 +9,7 @@ pub mod http;
 pub mod infer;
 pub mod listener;
 pub mod memory;
+mod offload;
 mod pace;
 pub mod parameters;
 mod readers;

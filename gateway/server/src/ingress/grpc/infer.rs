@@ -10,7 +10,7 @@ use http::Response;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use super::decode;
+use super::decode::{self, Message};
 use super::encode::{self, Pieces};
 use super::receive::Messages;
 use super::reply::Reply;
@@ -22,6 +22,7 @@ use crate::ingress;
 use crate::ingress::http::{Front, exchange};
 use crate::ingress::infer::{InferRequest, InferResponse, InferStream, Inferred};
 use crate::ingress::memory::Reach;
+use crate::ingress::offload;
 use crate::ingress::pace::Pace;
 use crate::observe::{self, OTHER, PipelineMetrics, Trace};
 use crate::pipeline::Call;
@@ -189,7 +190,7 @@ struct Prepared {
 ///
 /// # Errors
 /// What is wrong with it.
-fn prepare(
+async fn prepare(
     front: &Front,
     caller: &Caller,
     arrived: Instant,
@@ -223,8 +224,32 @@ fn prepare(
     progress.trace.clone_from(&trace);
     let call = Call { arrived, key, tenant: caller.tenant.clone(), trace, ..call };
     let wants_empty_final = message.wants_empty_final();
-    let request = message.request(&caller.reach, &mut |bytes| room.grow(bytes))?;
+    let request = read_request(front, caller, message, room, deadline).await?;
     Ok(Prepared { snapshot, model, call, request, wants_empty_final })
+}
+
+/// Reads the tensors of a request, wherever it is done: raw ones are there, contents are read one
+/// element after the other.
+async fn read_request(
+    front: &Front,
+    caller: &Caller,
+    message: Message,
+    room: &mut Room,
+    deadline: Instant,
+) -> Result<InferRequest> {
+    let bytes = message.inputs.iter().map(|input| input.contents.byte_len()).sum();
+    if bytes < offload::LARGE_BYTES {
+        return message.request(&caller.reach, &mut |bytes| room.grow(bytes));
+    }
+    // What it holds is held as long as it is worked on, also when nobody waits any more.
+    let (reach, mut taken) = (caller.reach.clone(), std::mem::replace(room, front.admission.room()));
+    let read = move || {
+        let request = message.request(&reach, &mut |bytes| taken.grow(bytes))?;
+        Ok((request, taken))
+    };
+    let (request, taken) = offload::run(bytes, deadline, read).await?;
+    *room = taken;
+    Ok(request)
 }
 
 /// Decodes a request and runs it.
@@ -240,7 +265,7 @@ async fn predict(
     progress: &mut Progress,
 ) -> Result<Predicted> {
     let Prepared { snapshot, model, call, request, .. } =
-        prepare(front, caller, arrived, message, room, progress)?;
+        prepare(front, caller, arrived, message, room, progress).await?;
     let response = ingress::infer::infer(&snapshot, &model, call, request).await?;
     Ok(Predicted { model, response })
 }
@@ -266,7 +291,7 @@ pub(super) async fn predict_stream(
     progress: &mut Progress,
 ) -> Result<Answered> {
     let Prepared { snapshot, model, call, request, wants_empty_final } =
-        prepare(front, caller, arrived, message, room, progress)?;
+        prepare(front, caller, arrived, message, room, progress).await?;
     match ingress::infer::infer_stream(snapshot, &model, call, request).await? {
         Inferred::One(response) => Ok(Answered::One(Predicted { model, response })),
         Inferred::Many(answers) => Ok(Answered::Many { model, answers, wants_empty_final }),

@@ -21,11 +21,11 @@ use tokio::time::Instant;
 use super::exchange::{self, Admitted, Encoded};
 use super::framing::{Framing, Whose};
 use super::parts::Outgoing;
-use super::{Front, Named, body, offload, sse, tensors};
+use super::{Front, Named, body, sse, tensors};
 use crate::admission::Room;
 use crate::catalog::Snapshot;
 use crate::error::{Error, Kind, Result};
-use crate::ingress::{parameters, served};
+use crate::ingress::{offload, parameters, served};
 use crate::pipeline::{self, Call, Predicted, Streamed};
 use crate::tensor_json::{self, DataForm, Keyed, Parameters};
 

@@ -9,7 +9,6 @@ mod framing;
 mod generate;
 mod health;
 pub(super) mod metadata;
-mod offload;
 mod openapi;
 mod own;
 mod parts;

@@ -7,8 +7,8 @@ use http::header::CONTENT_TYPE;
 use sluice_tensor::NamedTensor;
 
 use super::binary::HEADER_LENGTH;
-use super::offload;
 use crate::error::Result;
+use crate::ingress::offload;
 use crate::tensor_json::{self, DataForm, encode_all, put};
 
 /// About how many bytes of JSON an answer takes for the data of its tensors.

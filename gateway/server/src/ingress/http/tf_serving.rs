@@ -18,11 +18,11 @@ use sluice_tensor::{DType, Dim, NamedTensor, TensorSpec};
 use tracing::Instrument as _;
 
 use super::exchange::{Admitted, Encoded};
-use super::{Front, body, offload, tensors, v1};
+use super::{Front, body, tensors, v1};
 use crate::admission::Room;
 use crate::catalog::Target;
 use crate::error::{Error, Kind, Result};
-use crate::ingress::served;
+use crate::ingress::{offload, served};
 use crate::pipeline;
 use crate::tensor_json::{self, DataForm, nested, nested_write};
 use crate::wire_error::respond;

@@ -11,12 +11,12 @@ use serde::Deserialize;
 use tracing::Instrument as _;
 
 use super::exchange::{self, Admitted, Encoded, Memory};
-use super::{Front, Named, binary, body, offload, tensors};
+use super::{Front, Named, binary, body, tensors};
 use crate::error::{Error, Kind, Result};
 use crate::ingress::infer::{self, InferRequest, InferResponse, RequestedOutput};
 use crate::ingress::memory::Reach;
-use crate::ingress::parameters;
 use crate::ingress::served::shown;
+use crate::ingress::{offload, parameters};
 use crate::pipeline::Parameter;
 use crate::tensor_json::{self, DataForm, List, Parameters, TENSORS_MAX, TensorJson};
 

@@ -1,6 +1,6 @@
-//! Large bodies of JSON are read and written by threads of their own. The threads of the runtime
-//! serve everybody, and reading what one caller sends in 60 MiB of text would hold one of them for
-//! a second.
+//! Large bodies of JSON, and large contents of gRPC that have to be packed, are read and written by
+//! threads of their own. The threads of the runtime serve everybody, and reading what one caller
+//! sends in 60 MiB of text would hold one of them for a second.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::admission::Room;
 use crate::error::{Error, Kind, Result};
 
-/// Bytes of text that are worth another thread. Fewer are worked on in some milliseconds, for
+/// Bytes that are worth another thread. Fewer are worked on in some milliseconds, for
 /// which others can wait.
 pub(super) const LARGE_BYTES: usize = 1 << 20;
 
@@ -24,7 +24,7 @@ static PLACES: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new(cores.saturating_sub(1).max(AT_A_TIME_MIN))
 });
 
-/// Works on so many bytes of text: here on few, on a thread of its own on many, when it is
+/// Works on so many bytes: here on few, on a thread of its own on many, when it is
 /// their turn.
 ///
 /// # Errors
