@@ -19,7 +19,7 @@ use sluice_tensor::{DType, NamedTensor, RANK_MAX, Shape, TENSOR_BYTES_MAX, Tenso
 
 use crate::error::{Error, Kind, Result};
 
-pub(crate) use bounded::{Keyed, List, decoded_bytes_max};
+pub(crate) use bounded::{Keyed, List, decoded_bytes_max, text_bytes};
 pub(crate) use memory::ReadMemory;
 use memory::{from_memory, is_in_memory};
 pub(crate) use parameters::{Parameters, check_parameters, parameters};
@@ -363,25 +363,6 @@ pub(crate) enum DataForm {
     Binary,
     /// It is in shared memory already.
     Memory,
-}
-
-/// About how many bytes a tensor's data takes as text: the longest numbers of its type, with what
-/// is between two; texts and their quotes. Only texts that have to be escaped take more.
-pub(crate) fn text_bytes(tensor: &Tensor) -> usize {
-    let each = match tensor.dtype() {
-        DType::U8 => 4,
-        DType::I8 => 5,
-        DType::Bool | DType::U16 => 6,
-        DType::I16 => 7,
-        DType::U32 => 11,
-        DType::I32 => 12,
-        DType::F16 | DType::Bf16 | DType::F32 => 17,
-        DType::U64 | DType::I64 => 21,
-        DType::F64 => 26,
-        // Its length takes four bytes of the tensor, and quotes and a comma three of the text.
-        DType::Bytes => return tensor.byte_len(),
-    };
-    tensor.shape().elements().saturating_mul(each)
 }
 
 /// Writes tensors as a V2 array. Of those that are binary, by their index, only the size is

@@ -10,7 +10,7 @@ use std::ops::{Deref, DerefMut};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
-use sluice_tensor::DType;
+use sluice_tensor::{DType, Tensor};
 
 use super::TensorJson;
 
@@ -135,6 +135,25 @@ impl<'de: 'a, 'a, const MAX: usize> Deserialize<'de> for Keyed<'a, MAX> {
 
         json.deserialize_map(Entries(PhantomData))
     }
+}
+
+/// About how many bytes a tensor's data takes as text: the longest numbers of its type, with what
+/// is between two; texts and their quotes. Only texts that have to be escaped take more.
+pub(crate) fn text_bytes(tensor: &Tensor) -> usize {
+    let each = match tensor.dtype() {
+        DType::U8 => 4,
+        DType::I8 => 5,
+        DType::Bool | DType::U16 => 6,
+        DType::I16 => 7,
+        DType::U32 => 11,
+        DType::I32 => 12,
+        DType::F16 | DType::Bf16 | DType::F32 => 17,
+        DType::U64 | DType::I64 => 21,
+        DType::F64 => 26,
+        // Its length takes four bytes of the tensor, and quotes and a comma three of the text.
+        DType::Bytes => return tensor.byte_len(),
+    };
+    tensor.shape().elements().saturating_mul(each)
 }
 
 impl TensorJson<'_> {
