@@ -237,7 +237,7 @@ async fn read_request(
     room: &mut Room,
     deadline: Instant,
 ) -> Result<InferRequest> {
-    let bytes = message.inputs.iter().map(|input| input.contents.byte_len()).sum();
+    let bytes: usize = message.inputs.iter().map(|input| input.contents.byte_len()).sum();
     if bytes < offload::LARGE_BYTES {
         return message.request(&caller.reach, &mut |bytes| room.grow(bytes));
     }
