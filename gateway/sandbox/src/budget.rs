@@ -1,9 +1,15 @@
 //! How long one call may still take, not counting its waits in the host.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::places::Places;
 
 /// The time budget of one call, shared by the epoch callback, the host
 /// functions that wait, and the timer that watches from outside.
@@ -16,6 +22,10 @@ pub(crate) struct Budget {
     waited: AtomicU64,
     /// Nanoseconds after `started` that the present wait began; [`NOT_WAITING`] if none.
     waiting_since: AtomicU64,
+    /// What was used, in nanoseconds, when the guest last came by a check.
+    checked: AtomicU64,
+    /// Nanoseconds of the longest piece between two checks.
+    longest_piece: AtomicU64,
 }
 
 const NOT_WAITING: u64 = u64::MAX;
@@ -28,7 +38,14 @@ impl Budget {
 
     /// The same, for a caller that has just read the clock.
     pub(crate) fn start_at(now: Instant, limit: Duration) -> Self {
-        Self { started: now, limit, waited: AtomicU64::new(0), waiting_since: AtomicU64::new(NOT_WAITING) }
+        Self {
+            started: now,
+            limit,
+            waited: AtomicU64::new(0),
+            waiting_since: AtomicU64::new(NOT_WAITING),
+            checked: AtomicU64::new(0),
+            longest_piece: AtomicU64::new(0),
+        }
     }
 
     fn nanos_at(&self, now: Instant) -> u64 {
@@ -53,6 +70,21 @@ impl Budget {
     /// What was used, beyond the limit too.
     pub(crate) fn used(&self) -> Duration {
         self.used_at(Instant::now())
+    }
+
+    /// What was used; the guest comes by a check.
+    pub(crate) fn check(&self) -> Duration {
+        let used = self.used();
+        let nanos = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        // One thread at a time runs the guest, and the others only look.
+        let piece = nanos.saturating_sub(self.checked.swap(nanos, Ordering::Relaxed));
+        self.longest_piece.fetch_max(piece, Ordering::Relaxed);
+        used
+    }
+
+    /// The longest piece of computing that no check came into.
+    pub(crate) fn longest_piece(&self) -> Duration {
+        Duration::from_nanos(self.longest_piece.load(Ordering::Relaxed))
     }
 
     fn used_at(&self, now: Instant) -> Duration {
@@ -103,6 +135,28 @@ impl Drop for Waiting<'_> {
     }
 }
 
+/// Waits for somebody else's work, off the budget and out of others' way. Until it is seen to
+/// wait it counts: what a store in memory computes is done here and now, and nothing else
+/// would stop a guest that asks for it again and again.
+pub(crate) async fn wait_for<T>(
+    budget: &Budget,
+    places: Option<&Arc<Places>>,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = pin!(work);
+    if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await {
+        return done;
+    }
+    let (_waiting, _parked) = (budget.wait(), places.map(Places::park));
+    work.await
+}
+
+/// Lets others run. A guest that stands in their queue is not computing.
+pub(crate) async fn step_aside(budget: Arc<Budget>) {
+    let _waiting = budget.wait();
+    tokio::task::yield_now().await;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,6 +175,42 @@ mod tests {
         assert_eq!(budget.left_at(at(6040)), Duration::from_millis(60), "after another");
         assert!(budget.left_at(at(6100)).is_zero());
         assert!(budget.left_at(at(9000)).is_zero());
+    }
+
+    #[test]
+    fn what_a_host_function_computes_counts_and_what_it_waits_for_does_not() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let compute = || std::thread::sleep(Duration::from_millis(20));
+        runtime.block_on(async {
+            let budget = Budget::start(Duration::from_secs(9));
+            wait_for(&budget, None, async { compute() }).await;
+            let used = budget.used();
+            assert!(used >= Duration::from_millis(20), "{used:?}");
+            wait_for(&budget, None, tokio::time::sleep(Duration::from_millis(100))).await;
+            assert!(budget.used() < used + Duration::from_millis(90), "{:?}", budget.used());
+        });
+    }
+
+    #[test]
+    fn a_guest_that_queues_behind_others_does_not_use_its_budget() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        runtime.block_on(async {
+            let budget = Arc::new(Budget::start(Duration::from_secs(9)));
+            let other = async { std::thread::sleep(Duration::from_millis(200)) };
+            tokio::join!(step_aside(Arc::clone(&budget)), other);
+            assert!(budget.used() < Duration::from_millis(150), "{:?}", budget.used());
+        });
+    }
+
+    #[test]
+    fn the_longest_piece_is_what_no_check_came_into() {
+        let budget = Budget::start(Duration::from_secs(9));
+        for millis in [2, 30, 2] {
+            std::thread::sleep(Duration::from_millis(millis));
+            budget.check();
+        }
+        let longest = budget.longest_piece();
+        assert!(longest >= Duration::from_millis(30) && longest < budget.used(), "{longest:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
@@ -68,6 +68,21 @@ pub(crate) fn unhex(text: &str) -> Option<Sha> {
     Some(digest)
 }
 
+/// How old an unfinished file is that nobody finishes any more: writing one takes a second.
+const PART_AGE: Duration = Duration::from_secs(600);
+
+/// Removes files that a killed process has begun. What cannot be removed only takes room.
+fn remove_parts(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let is_part = entry.file_name().to_string_lossy().starts_with(".part-");
+        let modified = entry.metadata().and_then(|found| found.modified());
+        let age = modified.ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+        if is_part && age.is_some_and(|age| age > PART_AGE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// See the module's description.
 pub(crate) struct Cache {
     directory: PathBuf,
@@ -107,6 +122,7 @@ impl Cache {
         if made.uid() != found.uid() {
             return Err(fail(io::Error::other("belongs to another user")));
         }
+        remove_parts(&directory);
         let mut hasher = ShaHasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
         Ok(Self { directory, engine_hash: hasher.0.finalize().into(), loaded: Mutex::default() })

@@ -81,9 +81,9 @@ struct Timed<'a> {
 
 impl Drop for Timed<'_> {
     fn drop(&mut self) {
-        let used = self.budget.used();
+        let used = self.budget.check();
         self.plugin.account.add_time(used);
-        self.plugin.pace.note(used, self.plugin.shared.tick);
+        self.plugin.pace.note((used, self.budget.longest_piece()), self.plugin.shared.tick);
     }
 }
 
@@ -256,6 +256,7 @@ impl Instance {
         outputs: Vec<NamedTensor>,
     ) -> Result<Result<types::Answer, types::Failure>, Fault> {
         let outputs = tensors_to_guest(self.store.data_mut(), outputs)?;
+        self.store.data_mut().give(carry.len())?;
         let (context, given) = (self.context(), (Vec::from(carry), outputs));
         let results = plugin.exports.postprocess(&mut self.store, &self.exported, context, given).await?;
         one(results.ok_or_else(|| missing("postprocess"))?)

@@ -9,6 +9,7 @@
 
 mod account;
 mod bindings;
+mod bookmarks;
 mod budget;
 mod cache;
 mod call;
@@ -35,8 +36,10 @@ mod world;
 use std::sync::Arc;
 
 pub use account::PluginUsage;
+pub use bookmarks::Bookmarks;
 pub use config::{PluginLimits, SandboxConfig, WasiPolicy};
 pub use error::{CallError, InferenceError, KeyValueError, LoadError, ProfileError};
+pub use host::keyvalue::KEYS_MAX;
 pub use host::logging::{LogLevel, LogSink};
 pub use host::spans::{SpanSink, SpanValue};
 pub use host::{

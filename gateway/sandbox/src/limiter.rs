@@ -32,13 +32,17 @@ pub(crate) struct Limiter {
     /// What the host holds on the guest's behalf in this call.
     host: Arc<HostMemory>,
     refused: bool,
+    /// Memories and tables that were made. One that is empty and grows counts again: too
+    /// strict for the guest, never too lax.
+    memories: u64,
+    tables: u64,
 }
 
 impl Limiter {
     pub(crate) fn new(bytes_max: usize, plugin: Arc<Account>) -> Self {
         plugin.instance_started();
         let host = Arc::new(HostMemory::new(bytes_max, Arc::clone(&plugin)));
-        Self { bytes_max, plugin, guest_bytes: 0, host, refused: false }
+        Self { bytes_max, plugin, guest_bytes: 0, host, refused: false, memories: 0, tables: 0 }
     }
 
     /// Leaves what the host holds for the former call to those who use it. The guest's own
@@ -54,6 +58,11 @@ impl Limiter {
     /// What the host holds for the present call.
     pub(crate) fn host(&self) -> &Arc<HostMemory> {
         &self.host
+    }
+
+    /// The memories and tables that were made, by whatever way a component makes them.
+    pub(crate) fn made(&self) -> (u64, u64) {
+        (self.memories, self.tables)
     }
 
     /// Whether the guest was refused memory in this call.
@@ -97,6 +106,7 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        self.memories = self.memories.saturating_add(u64::from(current == 0));
         Ok(self.grow(desired.saturating_sub(current)))
     }
 
@@ -113,6 +123,7 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        self.tables = self.tables.saturating_add(u64::from(current == 0));
         Ok(self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT_BYTES)))
     }
 

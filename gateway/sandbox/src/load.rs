@@ -1,6 +1,7 @@
 //! From bytes to a plugin: checked, compiled, linked, tried.
 
 use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use wasmtime::Engine;
@@ -9,6 +10,7 @@ use wasmtime::component::Component;
 use crate::budget::Budget;
 use crate::cache::{Sha, deserialize_verified, sha256};
 use crate::call;
+use crate::config::PluginLimits;
 use crate::contract::{self, Exports};
 use crate::engine::Shared;
 use crate::error::{CallError, LoadError};
@@ -70,6 +72,7 @@ fn finish(
     options: PluginOptions,
 ) -> Result<Plugin, LoadError> {
     let trust = if matches!(code, Code::Missing) { Trust::Nothing } else { Trust::Valid };
+    let is_new = matches!(code, Code::Verified(_));
     let facts = verify::examine(bytes, digest, trust)?;
     let version = contract::spoken(&facts.imports, &facts.exports)?.version;
     host::require_imports(&facts.imports, facts.world, &options.grants, options.wasi)?;
@@ -97,7 +100,10 @@ fn finish(
     if let Some(cache) = &shared.cache {
         cache.keep(digest, &inner.account);
     }
-    try_once(&inner)?;
+    let took = try_once(&inner)?;
+    if is_new {
+        check_start(took, &inner.options.limits)?;
+    }
     Ok(Plugin(inner))
 }
 
@@ -150,8 +156,23 @@ fn check_limits(shared: &Shared, options: &PluginOptions) -> Result<(), LoadErro
     Ok(())
 }
 
-/// Makes an instance on the guest threads, under the limits, and drops it.
-fn try_once(plugin: &Arc<Inner>) -> Result<(), LoadError> {
+/// A component that is new here must start within the time of a call: the first call of each
+/// instance starts it. What served before is not asked again, on a machine that may be busy.
+fn check_start(took: Duration, limits: &PluginLimits) -> Result<(), LoadError> {
+    if took <= limits.call_timeout {
+        return Ok(());
+    }
+    Err(LoadError::Init(format!(
+        "it takes {} ms to start, and a call, which may have to start it, {} at most: do less in init, or raise \
+         call_timeout_ms",
+        took.as_millis(),
+        limits.call_timeout.as_millis()
+    )))
+}
+
+/// Makes an instance on the guest threads, under the limits, and drops it. Gives the time
+/// that it took to start.
+fn try_once(plugin: &Arc<Inner>) -> Result<Duration, LoadError> {
     let (answer, answered) = mpsc::sync_channel(1);
     let trial = Arc::clone(plugin);
     plugin.shared.threads.spawn(async move {
@@ -161,10 +182,10 @@ fn try_once(plugin: &Arc<Inner>) -> Result<(), LoadError> {
     answered.recv().unwrap_or_else(|_| Err(LoadError::Init("trial panicked".to_owned())))
 }
 
-async fn canary(plugin: &Arc<Inner>) -> Result<(), LoadError> {
+async fn canary(plugin: &Arc<Inner>) -> Result<Duration, LoadError> {
     let limits = &plugin.options.limits;
     let deadline = Instant::now() + limits.init_timeout + limits.permit_wait_max;
-    let place = tokio::time::timeout_at(deadline, plugin.shared.calls.acquire_many(plugin.places));
+    let place = tokio::time::timeout_at(deadline, plugin.shared.calls.acquire_many(plugin.places()));
     let _place = place.await.map_err(|_| LoadError::Init(CallError::Overloaded.to_string()))?;
     let context = CallContext {
         request_id: Arc::from("load"),
@@ -181,9 +202,14 @@ async fn canary(plugin: &Arc<Inner>) -> Result<(), LoadError> {
     let budget = Arc::new(Budget::start(limits.init_timeout));
     let started = call::within(&budget, deadline, call::start(plugin, context, Arc::clone(&budget)));
     match started.await {
-        Ok(mut instance) => instance.check_exports(plugin).map_err(|error| {
-            LoadError::World(format!("an export has another type than the contract: {error:#}"))
-        }),
+        Ok(mut instance) => {
+            let took = budget.used();
+            plugin.note_made(instance.store.data().limiter.made());
+            instance.check_exports(plugin).map_err(|error| {
+                LoadError::World(format!("an export has another type than the contract: {error:#}"))
+            })?;
+            Ok(took)
+        }
         Err(CallError::Init(message)) => Err(LoadError::Init(message)),
         Err(CallError::Memory) => Err(LoadError::Limits("needs more memory than it may have".to_owned())),
         Err(error) => Err(LoadError::Init(error.to_string())),

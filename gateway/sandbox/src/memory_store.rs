@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::bookmarks::Bookmarks;
 use crate::error::KeyValueError;
 use crate::host::{KeyPage, KeyValue};
 
@@ -26,6 +27,10 @@ const ENTRY_BYTES: usize = 64;
 pub struct MemoryStore {
     entries: RwLock<Entries>,
     is_read_only: bool,
+    /// The last keys of all pages but the last, where they never change: then anybody's
+    /// cursors are good for ever. A store that can be written has one owner, and bookmarks.
+    page_ends: Vec<String>,
+    bookmarks: Mutex<Bookmarks>,
 }
 
 #[derive(Debug)]
@@ -42,9 +47,8 @@ fn cost(key: &str, value: &Bytes) -> usize {
 
 impl Entries {
     /// Stores all of the pairs, or none if they do not fit.
-    fn insert(&mut self, pairs: Vec<(String, Bytes)>) -> Result<(), KeyValueError> {
-        // A key that is given twice is freed twice, and added twice.
-        let freed = pairs.iter().filter_map(|(key, _)| self.values.get(key).map(|old| cost(key, old)));
+    fn insert(&mut self, pairs: BTreeMap<String, Bytes>) -> Result<(), KeyValueError> {
+        let freed = pairs.keys().filter_map(|key| self.values.get(key).map(|old| cost(key, old)));
         let freed = freed.fold(0, usize::saturating_add);
         let added = pairs.iter().map(|(key, value)| cost(key, value)).fold(0, usize::saturating_add);
         if self.written_bytes.saturating_sub(freed).saturating_add(added) > self.written_bytes_max {
@@ -78,8 +82,23 @@ impl MemoryStore {
     }
 
     fn with_entries(values: BTreeMap<String, Bytes>, is_read_only: bool, written_bytes_max: usize) -> Self {
+        let ends = values.keys().skip(PAGE_KEYS - 1).step_by(PAGE_KEYS);
+        let page_ends = if is_read_only { ends.cloned().collect() } else { Vec::new() };
         let entries = RwLock::new(Entries { values, written_bytes: 0, written_bytes_max });
-        Self { entries, is_read_only }
+        Self { entries, is_read_only, page_ends, bookmarks: Mutex::default() }
+    }
+
+    fn bookmarks(&self) -> MutexGuard<'_, Bookmarks> {
+        self.bookmarks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last key of the page that this cursor comes after.
+    fn end_of_page(&self, cursor: u64) -> Option<String> {
+        if !self.is_read_only {
+            return self.bookmarks().find(cursor);
+        }
+        let page = usize::try_from(cursor.checked_sub(1)?).ok()?;
+        self.page_ends.get(page).cloned()
     }
 
     fn read<T>(&self, look: impl FnOnce(&BTreeMap<String, Bytes>) -> T) -> T {
@@ -110,7 +129,7 @@ impl KeyValue for MemoryStore {
     }
 
     async fn set(&self, key: &str, value: Bytes) -> Result<(), KeyValueError> {
-        self.write(|entries| entries.insert(vec![(key.to_owned(), value)]))
+        self.write(|entries| entries.insert(BTreeMap::from([(key.to_owned(), value)])))
     }
 
     async fn delete(&self, key: &str) -> Result<(), KeyValueError> {
@@ -120,8 +139,9 @@ impl KeyValue for MemoryStore {
         })
     }
 
-    /// All of them or none.
+    /// All of them or none. The last value of a key is the one that counts.
     async fn set_many(&self, pairs: Vec<(String, Bytes)>) -> Result<(), KeyValueError> {
+        let pairs = pairs.into_iter().collect();
         self.write(|entries| entries.insert(pairs))
     }
 
@@ -136,12 +156,15 @@ impl KeyValue for MemoryStore {
         self.write(|entries| {
             let number = match entries.values.get(key) {
                 None => Some(0),
-                Some(value) => std::str::from_utf8(value).ok().and_then(|text| text.parse::<u64>().ok()),
+                Some(value) => std::str::from_utf8(value)
+                    .ok()
+                    .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+                    .and_then(|text| text.parse::<u64>().ok()),
             };
             let number = number.ok_or_else(|| KeyValueError::Other("value is not a number".to_owned()))?;
             let sum = number.checked_add(delta);
             let sum = sum.ok_or_else(|| KeyValueError::Other("number is too large".to_owned()))?;
-            entries.insert(vec![(key.to_owned(), Bytes::from(sum.to_string()))])?;
+            entries.insert(BTreeMap::from([(key.to_owned(), Bytes::from(sum.to_string()))]))?;
             Ok(sum)
         })
     }
@@ -150,17 +173,21 @@ impl KeyValue for MemoryStore {
         Ok(self.read(|values| values.contains_key(key)))
     }
 
-    /// The cursor is how many keys to skip, so a page costs as much as all
-    /// pages before it: listing is for tools, not for requests.
     async fn list_keys(&self, cursor: Option<u64>) -> Result<KeyPage, KeyValueError> {
-        let skip = usize::try_from(cursor.unwrap_or(0)).unwrap_or(usize::MAX);
-        Ok(self.read(|values| {
-            let all = values.range::<str, _>((Bound::Unbounded, Bound::Unbounded));
-            let keys: Vec<String> = all.skip(skip).take(PAGE_KEYS).map(|(key, _)| key.clone()).collect();
-            let next = skip.saturating_add(keys.len());
-            let cursor = if next < values.len() { u64::try_from(next).ok() } else { None };
-            KeyPage { keys, cursor }
-        }))
+        let unknown = || KeyValueError::Other("cursor is not known any more".to_owned());
+        let last = cursor.map(|cursor| self.end_of_page(cursor).ok_or_else(unknown)).transpose()?;
+        let (keys, has_more) = self.read(|values| {
+            let from = last.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut after = values.range::<str, _>((from, Bound::Unbounded)).map(|(key, _)| key);
+            let keys: Vec<String> = after.by_ref().take(PAGE_KEYS).cloned().collect();
+            (keys, after.next().is_some())
+        });
+        let last = keys.last().filter(|_| has_more);
+        let next = |last: &String| {
+            if self.is_read_only { cursor.unwrap_or(0) + 1 } else { self.bookmarks().keep(last.clone()) }
+        };
+        let cursor = last.map(next);
+        Ok(KeyPage { keys, cursor })
     }
 }
 
@@ -192,18 +219,20 @@ mod tests {
 
     #[test]
     fn a_listing_pages_through_every_key_once() {
-        let values = (0..2500).map(|i| (format!("{i:05}"), Bytes::new())).collect();
-        let store = MemoryStore::new(values, true);
-        let (mut seen, mut cursor) = (Vec::new(), None);
-        loop {
-            let page = block_on(store.list_keys(cursor)).expect("a page");
-            seen.extend(page.keys);
-            cursor = page.cursor;
-            if cursor.is_none() {
-                break;
+        for (count, is_read_only) in [(2500, true), (2500, false), (2000, true), (2000, false), (0, true)] {
+            let values = (0..count).map(|i| (format!("{i:05}"), Bytes::new())).collect();
+            let store = MemoryStore::new(values, is_read_only);
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            loop {
+                let page = block_on(store.list_keys(cursor)).expect("a page");
+                seen.extend(page.keys);
+                cursor = page.cursor;
+                if cursor.is_none() {
+                    break;
+                }
             }
+            assert_eq!(seen, (0..count).map(|i| format!("{i:05}")).collect::<Vec<_>>());
         }
-        assert_eq!(seen, (0..2500).map(|i| format!("{i:05}")).collect::<Vec<_>>());
     }
 
     #[test]
@@ -236,6 +265,30 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_given_many_times_frees_its_bytes_once() {
+        let store = MemoryStore::with_room(1 << 20);
+        let large = Bytes::from(vec![0; 500_000]);
+        block_on(async {
+            store.set("k", large.clone()).await.expect("fits");
+            let mut pairs = vec![("k".to_owned(), Bytes::new()); 9000];
+            pairs.push(("k".to_owned(), large.clone()));
+            pairs.extend((0..3).map(|number| (number.to_string(), large.clone())));
+            assert!(store.set_many(pairs).await.is_err(), "two megabytes in one");
+            let repeated = vec![("k".to_owned(), large.clone()); 9];
+            store.set_many(repeated).await.expect("it is one value, however often");
+            let written: usize = store.read(|values| values.values().map(Bytes::len).sum());
+            assert_eq!(written, large.len());
+        });
+    }
+
+    #[test]
+    fn a_cursor_that_nobody_was_given_is_refused_without_looking_for_it() {
+        let values = (0..2500).map(|i| (format!("{i:05}"), Bytes::new())).collect();
+        let store = MemoryStore::new(values, true);
+        assert!(matches!(block_on(store.list_keys(Some(100_000_000))), Err(KeyValueError::Other(_))));
+    }
+
+    #[test]
     fn counting_from_many_threads_loses_nothing() {
         let store = MemoryStore::new(BTreeMap::new(), false);
         std::thread::scope(|scope| {
@@ -252,7 +305,7 @@ mod tests {
 
     #[test]
     fn what_is_no_number_is_not_counted_and_stays() {
-        let values = [("text", "abc"), ("large", "18446744073709551615")];
+        let values = [("text", "abc"), ("sign", "+5"), ("large", "18446744073709551615")];
         let entries = values.map(|(key, value)| (key.to_owned(), Bytes::from_static(value.as_bytes())));
         let store = MemoryStore::new(BTreeMap::from(entries), false);
         block_on(async {

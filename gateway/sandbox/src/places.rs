@@ -41,20 +41,20 @@ pub(crate) async fn admit(plugin: &Inner, deadline: Instant) -> Result<Places, C
     let places = |own, place| Places {
         _own: own,
         shared: Mutex::new(Place::Running(place)),
-        count: plugin.places,
+        count: plugin.places(),
         running: Arc::clone(&shared.calls),
         waiting: Arc::clone(&shared.waiting),
     };
     // Mostly both are free: no clock, no timer. A semaphore gives nobody what others wait for.
     if let Ok(own) = Arc::clone(&plugin.calls).try_acquire_owned()
-        && let Ok(place) = Arc::clone(&shared.calls).try_acquire_many_owned(plugin.places)
+        && let Ok(place) = Arc::clone(&shared.calls).try_acquire_many_owned(plugin.places())
     {
         return Ok(places(own, place));
     }
     let patience = Instant::now() + plugin.options.limits.permit_wait_max;
     let both = async {
         let own = Arc::clone(&plugin.calls).acquire_owned().await.map_err(|_| CallError::Closed)?;
-        let place = Arc::clone(&shared.calls).acquire_many_owned(plugin.places);
+        let place = Arc::clone(&shared.calls).acquire_many_owned(plugin.places());
         Ok(places(own, place.await.map_err(|_| CallError::Closed)?))
     };
     match tokio::time::timeout_at(deadline.min(patience), both).await {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -101,9 +102,9 @@ pub(crate) struct Inner {
     pub(crate) files: Files,
     /// Calls of its own that may be under way, and how many those are.
     pub(crate) calls: Arc<Semaphore>,
-    concurrency: usize,
+    concurrency: AtomicUsize,
     /// Places among everybody's that one of its instances takes.
-    pub(crate) places: u32,
+    places: AtomicU32,
     pub(crate) account: Arc<Account>,
     pub(crate) profiling: Arc<Profiling>,
     pub(crate) pace: Pace,
@@ -131,7 +132,7 @@ impl Plugin {
 
     /// Calls under way.
     pub fn calls_in_flight(&self) -> usize {
-        self.0.concurrency.saturating_sub(self.0.calls.available_permits())
+        self.0.concurrency.load(Ordering::Relaxed).saturating_sub(self.0.calls.available_permits())
     }
 
     /// What it uses and has used.
@@ -257,13 +258,33 @@ impl Inner {
             program,
             files,
             calls,
-            concurrency,
-            places,
+            concurrency: AtomicUsize::new(concurrency),
+            places: AtomicU32::new(places),
             account,
             profiling,
             pace: Pace::default(),
             idle: Mutex::default(),
         }
+    }
+
+    /// Places among everybody's that one of its instances takes.
+    pub(crate) fn places(&self) -> u32 {
+        self.places.load(Ordering::Relaxed)
+    }
+
+    /// Takes into account what an instance really has. A component can make its parts by
+    /// ways that cannot be counted before one is made: modules that are passed on, or known
+    /// under other names. Nothing is called yet.
+    pub(crate) fn note_made(&self, (memories, tables): (u64, u64)) {
+        let places = engine::places_of(memories, tables).min(self.shared.instances_max);
+        if places <= self.places() {
+            return;
+        }
+        let before = self.concurrency.load(Ordering::Relaxed);
+        let concurrency = concurrency(before, places, self.shared.instances_max);
+        self.calls.forget_permits(before.saturating_sub(concurrency));
+        self.concurrency.store(concurrency, Ordering::Relaxed);
+        self.places.store(places, Ordering::Relaxed);
     }
 
     /// An instance that served before.
@@ -277,7 +298,7 @@ impl Inner {
         if !instance.may_serve_again() {
             return;
         }
-        let places = self.places.min(self.shared.idle_max);
+        let places = self.places().min(self.shared.idle_max);
         let Ok(place) = Arc::clone(&self.shared.idle).try_acquire_many_owned(places) else { return };
         let idle = Idle { instance, _place: place };
         // No more than `concurrency` are ever alive, so this needs no bound.

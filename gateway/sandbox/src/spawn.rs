@@ -22,6 +22,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, JoinHandle};
 
 use crate::error::CallError;
@@ -45,11 +46,14 @@ pub struct GuestThreads {
     under_way: Arc<AtomicUsize>,
     /// With fewer under way, work stays where it is.
     many: usize,
+    /// All of the threads but one, for calls of heavy plugins.
+    turns: Arc<Semaphore>,
 }
 
 impl GuestThreads {
     pub(crate) fn new(handle: Handle, threads: usize) -> Self {
-        Self { handle, under_way: Arc::default(), many: threads.max(1) }
+        let turns = Arc::new(Semaphore::new(threads.saturating_sub(1).max(1)));
+        Self { handle, under_way: Arc::default(), many: threads.max(1), turns }
     }
 
     /// Runs work that calls guests: where the caller is while there is little of it, else
@@ -96,6 +100,10 @@ impl GuestThreads {
         pace: &Pace,
         mut work: Pin<Box<impl Future<Output = T> + Send + 'static>>,
     ) -> Result<T, CallError> {
+        if pace.is_heavy() {
+            let in_turns = in_turns(Arc::clone(&self.turns), work);
+            return if self.is_here() { Ok(in_turns.await) } else { self.hop(in_turns).await };
+        }
         if self.is_here() {
             return Ok(work.await);
         }
@@ -123,6 +131,23 @@ impl GuestThreads {
     }
 }
 
+/// Runs work piece by piece, each when it is its turn.
+async fn in_turns<T>(turns: Arc<Semaphore>, mut work: Pin<Box<impl Future<Output = T>>>) -> T {
+    loop {
+        // Nobody closes it.
+        let turn = turns.acquire().await;
+        let piece = poll_fn(|cx| Poll::Ready(work.as_mut().poll(cx))).await;
+        drop(turn);
+        if let Poll::Ready(done) = piece {
+            return done;
+        }
+        // Whoever wakes the work wakes this.
+        let mut is_awake = false;
+        poll_fn(|_| if std::mem::replace(&mut is_awake, true) { Poll::Ready(()) } else { Poll::Pending })
+            .await;
+    }
+}
+
 /// One piece of work less, when this is dropped.
 struct UnderWay<'a>(&'a AtomicUsize);
 
@@ -136,9 +161,18 @@ fn panicked() -> CallError {
     CallError::Internal("guest call panicked".to_owned())
 }
 
-/// How slow a plugin's calls have been: a score that slow calls raise and quick ones lower.
+/// How slow a plugin's calls have been: scores that slow calls raise and quick ones lower.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(AtomicU32);
+pub(crate) struct Pace {
+    slow: AtomicU32,
+    /// Of calls that no tick could interrupt for too long.
+    heavy: AtomicU32,
+}
+
+/// A call is heavy if a piece of it took so many ticks without a check: one instruction
+/// that fills a hundred megabytes, or what a host function copies. Few enough that a busy
+/// machine seldom makes a call look so, and many enough that three of them are harm.
+const HEAVY_TICKS: u32 = 4;
 
 /// What one slow call adds to the score. A plugin of which one call in so many is slow
 /// keeps its score.
@@ -153,18 +187,30 @@ const SCORE_MAX: u32 = 64 * SLOW_CALL;
 
 impl Pace {
     fn is_quick(&self) -> bool {
-        self.0.load(Ordering::Relaxed) <= SLOW_SCORE
+        self.slow.load(Ordering::Relaxed) <= SLOW_SCORE
     }
 
-    /// Takes a call into account that ran for so long. Counts that race may be lost: they
-    /// decide on which thread a guest runs, nothing else.
-    pub(crate) fn note(&self, ran: Duration, tick: Duration) {
-        let score = self.0.load(Ordering::Relaxed);
-        if ran >= tick {
-            self.0.store((score + SLOW_CALL).min(SCORE_MAX), Ordering::Relaxed);
-        } else if score > 0 {
-            self.0.store(score - 1, Ordering::Relaxed);
-        }
+    /// Whether its calls leave a thread to others: while they compute, no more of them run
+    /// than there are threads but one, over all heavy plugins.
+    fn is_heavy(&self) -> bool {
+        self.heavy.load(Ordering::Relaxed) > SLOW_SCORE
+    }
+
+    /// Takes a call into account that ran for so long, and whose longest piece between two
+    /// checks took so long. Counts that race may be lost: they decide on which thread a
+    /// guest runs, nothing else.
+    pub(crate) fn note(&self, (ran, longest_piece): (Duration, Duration), tick: Duration) {
+        count(&self.slow, ran >= tick);
+        count(&self.heavy, longest_piece >= tick * HEAVY_TICKS);
+    }
+}
+
+fn count(place: &AtomicU32, is_slow: bool) {
+    let score = place.load(Ordering::Relaxed);
+    if is_slow {
+        place.store((score + SLOW_CALL).min(SCORE_MAX), Ordering::Relaxed);
+    } else if score > 0 {
+        place.store(score - 1, Ordering::Relaxed);
     }
 }
 
@@ -206,18 +252,18 @@ mod tests {
         let pace = Pace::default();
         assert!(pace.is_quick());
         for _ in 0..3 {
-            pace.note(TICK, TICK);
+            pace.note((TICK, TICK), TICK);
         }
         assert!(!pace.is_quick());
         for _ in 0..SLOW_CALL {
-            pace.note(Duration::ZERO, TICK);
+            pace.note((Duration::ZERO, Duration::ZERO), TICK);
         }
         assert!(pace.is_quick());
         for _ in 0..1000 {
-            pace.note(TICK, TICK);
+            pace.note((TICK, TICK), TICK);
         }
         for _ in 0..SCORE_MAX {
-            pace.note(Duration::ZERO, TICK);
+            pace.note((Duration::ZERO, Duration::ZERO), TICK);
         }
         assert!(pace.is_quick());
     }
@@ -261,7 +307,7 @@ mod tests {
             });
             assert_eq!(threads.call(&pace, slow).await.expect("runs"), "guest");
             for _ in 0..3 {
-                pace.note(TICK, TICK);
+                pace.note((TICK, TICK), TICK);
             }
             assert_eq!(threads.call(&pace, Box::pin(async { here() })).await.expect("runs"), "guest");
             for pace in [pace, Pace::default()] {
@@ -269,5 +315,38 @@ mod tests {
                 assert!(matches!(broken, Err::<(), _>(CallError::Internal(_))));
             }
         });
+    }
+
+    #[test]
+    fn heavy_plugins_leave_a_thread_to_others() {
+        let others = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().expect("starts");
+        let threads = GuestThreads::new(others.handle().clone(), 2);
+        let running = Arc::new(AtomicUsize::new(0));
+        let (heavy, at_once) = (Arc::new(Pace::default()), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..3 {
+            heavy.note((TICK * HEAVY_TICKS, TICK * HEAVY_TICKS), TICK);
+        }
+        let work = || {
+            let (running, at_once) = (Arc::clone(&running), Arc::clone(&at_once));
+            Box::pin(async move {
+                for _ in 0..5 {
+                    at_once.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(TICK);
+                    running.fetch_sub(1, Ordering::SeqCst);
+                    tokio::task::yield_now().await;
+                }
+            })
+        };
+        let caller = tokio::runtime::Builder::new_current_thread().build().expect("starts");
+        caller.block_on(async {
+            let calls = (0..6).map(|_| {
+                let (threads, heavy, work) = (threads.clone(), Arc::clone(&heavy), work());
+                tokio::spawn(async move { threads.call(&heavy, work).await })
+            });
+            for call in calls.collect::<Vec<_>>() {
+                call.await.expect("no panic").expect("runs");
+            }
+        });
+        assert_eq!(at_once.load(Ordering::SeqCst), 1, "of two threads");
     }
 }

@@ -10,8 +10,8 @@ use wasmtime_wasi::WasiCtx;
 use wasmtime_wasi_http::p2::types::HostFutureIncomingResponse;
 
 use crate::CallContext;
-use crate::budget::Budget;
-use crate::held::Charge;
+use crate::budget::{self, Budget};
+use crate::held::{self, Charge};
 use crate::host::Grants;
 use crate::host::files::Files;
 use crate::host::http::Http;
@@ -58,6 +58,8 @@ pub(crate) struct State {
     pub(crate) http: Option<Http>,
     /// Model calls that were submitted and not yet waited for.
     pub(crate) pending: usize,
+    /// What the host holds while it is written into the guest's memory: see [`State::give`].
+    given: Option<Charge>,
 }
 
 impl State {
@@ -68,13 +70,38 @@ impl State {
 
     /// Accounts for memory that the host is about to hold for the guest, until the charge
     /// is dropped.
-    pub(crate) fn hold(&self, bytes: usize) -> wasmtime::Result<Charge> {
+    pub(crate) fn hold(&mut self, bytes: usize) -> wasmtime::Result<Charge> {
+        self.arrived();
         Ok(self.limiter.host().hold(bytes)?)
+    }
+
+    /// The same where few bytes are not counted.
+    pub(crate) fn hold_large(&mut self, bytes: usize) -> wasmtime::Result<Option<Charge>> {
+        self.arrived();
+        Ok(held::hold_large(self.limiter.host(), bytes)?)
+    }
+
+    /// Accounts for bytes that the guest is about to be given. Whoever calls it makes a copy,
+    /// which lives until all of it is in the guest's memory; and for how long that takes is
+    /// up to the guest, whose allocator is asked for room. It cannot call the host meanwhile,
+    /// so the next call says that they have arrived.
+    pub(crate) fn give(&mut self, bytes: usize) -> wasmtime::Result<()> {
+        self.given = self.hold_large(bytes)?;
+        Ok(())
+    }
+
+    /// Gives back what was held for what the guest has by now.
+    pub(crate) fn arrived(&mut self) {
+        self.given = None;
     }
 
     /// Ends the finished call's spans: a span that an idle instance holds would be open,
     /// and missing from its trace, until the instance is used again.
     pub(crate) fn end_call(&mut self) {
+        self.arrived();
+        if self.wasi.is_some() {
+            self.log.end_lines();
+        }
         self.spans.next_call();
         self.parts = None;
         self.call.span = tracing::Span::none();
@@ -129,6 +156,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
         places: None,
         parts: None,
         pending: 0,
+        given: None,
     };
     let mut store = Store::new(&plugin.stack.engine, state);
     store.limiter(|state| &mut state.limiter);
@@ -140,7 +168,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
             let profiling = Arc::clone(&store.data().profiling);
             profiling.sample(&store);
         }
-        let (limit, used) = (store.data().budget.limit(), store.data().budget.used());
+        let (limit, used) = (store.data().budget.limit(), store.data().budget.check());
         if used >= limit {
             return Ok(UpdateDeadline::Interrupt);
         }
@@ -150,7 +178,8 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
         }
         // One tick of computing, then the others' turn.
         spawn::tick_is_over();
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        let aside = budget::step_aside(Arc::clone(&store.data().budget));
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(aside)))
     });
     store.set_epoch_deadline(1);
     store
@@ -160,6 +189,7 @@ pub(crate) fn new_store(plugin: &Inner, call: CallContext, budget: Arc<Budget>) 
 pub(crate) fn next_call(store: &mut Store<State>, call: CallContext, budget: Arc<Budget>) {
     store.set_epoch_deadline(1);
     let state = store.data_mut();
+    state.arrived();
     state.limiter.next_call();
     state.log.next_call(Arc::clone(&call.request_id));
     state.spans.next_call();

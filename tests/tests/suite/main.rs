@@ -11,6 +11,7 @@ mod bounds;
 mod cache;
 mod corpus;
 mod crosstalk;
+mod deployments;
 mod drain;
 mod egress;
 mod ensembles;

@@ -101,10 +101,13 @@ pub(crate) fn shape_from_guest(dims: &[u32]) -> Result<Shape, TensorError> {
 /// The request as the guest sees it; tensors become handles.
 pub(crate) fn request_to_guest(state: &mut State, request: Request) -> wasmtime::Result<types::Request> {
     Ok(match request {
-        Request::Body(body) => types::Request::Body(types::HttpBody {
-            content_type: body.content_type,
-            data: Vec::from(body.data),
-        }),
+        Request::Body(body) => {
+            state.give(body.data.len())?;
+            types::Request::Body(types::HttpBody {
+                content_type: body.content_type,
+                data: Vec::from(body.data),
+            })
+        }
         Request::Tensors(tensors) => types::Request::Tensors(tensors_to_guest(state, tensors)?),
     })
 }
@@ -156,6 +159,7 @@ pub(crate) fn tensors_from_guest(
             sources.len()
         )));
     }
+    state.arrived();
     let mut tensors: Vec<NamedTensor> = Vec::with_capacity(sources.len());
     for source in sources {
         let name: Arc<str> = source.name.into();

@@ -17,7 +17,7 @@ use wasmtime_wasi_http::{
 
 use super::outgoing::{Outgoing, OutgoingError, OutgoingLimits};
 use crate::CallContext;
-use crate::budget::Budget;
+use crate::budget;
 use crate::held::{Buffer, HostMemory};
 use crate::state::State;
 
@@ -78,19 +78,21 @@ impl WasiHttpView for State {
 }
 
 impl State {
-    /// The budget, if a request is under way: to wait for it costs the plugin nothing, and
-    /// the request has a limit of its own.
-    fn free_wait(&self) -> Option<Arc<Budget>> {
-        let in_flight = self.http.as_ref().map_or(0, |http| http.hooks.in_flight.load(Ordering::Acquire));
-        (in_flight > 0).then(|| Arc::clone(&self.budget))
+    /// Whether a request is under way: to wait for it costs the plugin nothing, keeps nobody
+    /// else from running, and has a limit of its own.
+    fn waits_free(&self) -> bool {
+        self.http.as_ref().is_some_and(|http| http.hooks.in_flight.load(Ordering::Acquire) > 0)
     }
 }
 
 impl poll::Host for State {
     async fn poll(&mut self, pollables: Vec<Resource<DynPollable>>) -> wasmtime::Result<Vec<u32>> {
-        let budget = self.free_wait();
-        let _waiting = budget.as_ref().map(|budget| budget.wait());
-        poll::Host::poll(&mut self.table, pollables).await
+        let waits_free = self.waits_free();
+        let polled = poll::Host::poll(&mut self.table, pollables);
+        if !waits_free {
+            return polled.await;
+        }
+        budget::wait_for(&self.budget, self.places.as_ref(), polled).await
     }
 }
 
@@ -100,9 +102,12 @@ impl HostPollable for State {
     }
 
     async fn block(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {
-        let budget = self.free_wait();
-        let _waiting = budget.as_ref().map(|budget| budget.wait());
-        HostPollable::block(&mut self.table, pollable).await
+        let waits_free = self.waits_free();
+        let blocks = HostPollable::block(&mut self.table, pollable);
+        if !waits_free {
+            return blocks.await;
+        }
+        budget::wait_for(&self.budget, self.places.as_ref(), blocks).await
     }
 
     fn drop(&mut self, pollable: Resource<DynPollable>) -> wasmtime::Result<()> {

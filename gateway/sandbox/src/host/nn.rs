@@ -268,6 +268,8 @@ impl HostTensor for State {
             let len = data.len();
             return Err(wasmtime::format_err!("tensor of {len} bytes is above the limit of one call"));
         }
+        let data = data.clone();
+        self.give(data.len())?;
         Ok(data.to_vec())
     }
 

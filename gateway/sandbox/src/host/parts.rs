@@ -162,6 +162,7 @@ impl State {
     }
 
     async fn send_body(&mut self, data: Vec<u8>) -> wasmtime::Result<Result<(), Error>> {
+        self.arrived();
         let memory = Arc::clone(self.limiter.host());
         let parts = self.parts()?;
         parts.count(data.len())?;

@@ -1,9 +1,13 @@
 //! Work of host functions that grows with a tensor: done a piece at a time, so that it
 //! counts like the guest's own computing and can be stopped like it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use sluice_tensor::{DType, NamedTensor, Tensor};
 use wasmtime::Trap;
 
+use crate::budget::{self, Budget};
 use crate::error::{CallError, HostFault};
 use crate::spawn;
 use crate::state::State;
@@ -13,21 +17,41 @@ use crate::types::Answer;
 /// millisecond of work.
 pub(super) const PIECE: usize = 256 << 10;
 
+/// A host function that takes longer than this part of a tick is followed by others' turn.
+const LONG_PART: u32 = 4;
+
 impl State {
     /// Comes between two pieces: what the epoch's tick is to a guest that computes.
     ///
     /// # Errors
     /// The trap of a guest whose budget is used up.
     pub(super) async fn piece_is_done(&mut self) -> wasmtime::Result<()> {
-        let used = self.budget.used();
-        if used >= self.budget.limit() {
-            return Err(Trap::Interrupt.into());
-        }
-        if used >= self.tick {
-            spawn::tick_is_over();
-            tokio::task::yield_now().await;
+        if self.used_within_budget()? >= self.tick {
+            step_aside(Arc::clone(&self.budget)).await;
         }
         Ok(())
+    }
+
+    /// Comes after a host function that computed for itself since the budget's clock stood at
+    /// `before`: straight code that calls such functions passes no epoch's check.
+    ///
+    /// # Errors
+    /// The trap of a guest whose budget is used up.
+    pub(super) async fn is_done_since(&mut self, before: Duration) -> wasmtime::Result<()> {
+        let took = self.used_within_budget()?.saturating_sub(before);
+        if took >= self.tick / LONG_PART {
+            step_aside(Arc::clone(&self.budget)).await;
+        }
+        Ok(())
+    }
+
+    /// What was used of the budget.
+    ///
+    /// # Errors
+    /// The trap of a guest that has used it up.
+    pub(super) fn used_within_budget(&self) -> wasmtime::Result<Duration> {
+        let used = self.budget.used();
+        if used >= self.budget.limit() { Err(Trap::Interrupt.into()) } else { Ok(used) }
     }
 
     /// Writes out what the guest gave as sparse rows: whoever encodes an answer has no
@@ -55,6 +79,11 @@ impl State {
         }
         Ok(Tensor::dense(DType::F32, shape, sluice_tensor::keep_with(data, charge))?)
     }
+}
+
+async fn step_aside(budget: Arc<Budget>) {
+    spawn::tick_is_over();
+    budget::step_aside(budget).await;
 }
 
 /// The answer with every element written out.

@@ -92,7 +92,7 @@ struct Output {
 
 impl Output {
     fn new(log: &Arc<CallLog>, level: LogLevel, name: &'static str) -> Written<Self> {
-        Written(Self { log: Arc::clone(log), level, name, line: Arc::default() })
+        Written(Self { log: Arc::clone(log), level, name, line: log.begin(level, name) })
     }
 }
 

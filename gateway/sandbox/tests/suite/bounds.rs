@@ -57,7 +57,7 @@ async fn sparse_rows_cost_what_they_hold_however_often_they_say_it() {
 }
 
 /// The longest time that this thread had nothing to run while `work` did.
-async fn longest_pause<T>(work: impl Future<Output = T>) -> (T, Duration) {
+pub(crate) async fn longest_pause<T>(work: impl Future<Output = T>) -> (T, Duration) {
     tokio::pin!(work);
     let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
     loop {
@@ -237,9 +237,14 @@ async fn components_of_many_parts_take_no_places_from_others() {
     let many_instances = guest::add_instances(simple.clone(), "(module)", 190);
     let many_memories = guest::add_memories(simple.clone(), 7, 1);
     let many_tables = guest::add_instances(simple.clone(), "(module (table 1 funcref))", 60);
-    for (what, component) in
-        [("core instances", many_instances), ("memories", many_memories), ("tables", many_tables)]
-    {
+    let four = "(module (table 1 funcref) (table 1 funcref) (table 1 funcref) (table 1 funcref))";
+    let hidden_tables = guest::add_aliased_instances(simple.clone(), four, 15);
+    for (what, component) in [
+        ("core instances", many_instances),
+        ("memories", many_memories),
+        ("tables", many_tables),
+        ("tables of a module under another name", hidden_tables),
+    ] {
         let sandbox = Sandbox::new(SandboxConfig { instances_max: 20, ..config() }).unwrap();
         let mut hog_options = options();
         hog_options.limits.concurrency = 18;

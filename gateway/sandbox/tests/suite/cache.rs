@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use sluice_sandbox::{LoadError, Sandbox, SandboxConfig};
 use tempfile::TempDir;
@@ -54,6 +55,21 @@ async fn a_file_with_a_flipped_bit_or_a_missing_end_is_compiled_again() {
     fs::write(&file, &good[..middle]).unwrap();
     assert!(!sandbox(directory.path()).load(&echo(), options()).unwrap().info().compiled_from_cache);
     assert!(sandbox(directory.path()).load(&echo(), options()).unwrap().info().compiled_from_cache, "mended");
+}
+
+#[test]
+fn what_a_killed_process_has_begun_is_swept_away() {
+    let directory = TempDir::new().unwrap();
+    sandbox(directory.path()).load(&echo(), options()).unwrap();
+    let folder = files(directory.path())[0].parent().unwrap().to_owned();
+    for (name, age_seconds) in [(".part-1-1", 3600), (".part-1-2", 0)] {
+        let file = fs::File::create(folder.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(age_seconds)).unwrap();
+    }
+    let _again = sandbox(directory.path());
+    let left = files(directory.path());
+    assert!(left.iter().any(|path| path.ends_with(".part-1-2")), "it may still be written");
+    assert_eq!(left.len(), 2, "{left:?}");
 }
 
 #[test]

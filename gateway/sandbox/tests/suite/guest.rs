@@ -159,6 +159,36 @@ pub(crate) fn add_instances(mut component: Vec<u8>, module: &str, count: usize) 
     component
 }
 
+/// The component with another module, and a component that makes so many instances of it
+/// under a name of its own.
+pub(crate) fn add_aliased_instances(mut component: Vec<u8>, module: &str, count: usize) -> Vec<u8> {
+    const CORE_MODULE: u8 = 1;
+    const CORE_INSTANCE: u8 = 2;
+    const COMPONENT: u8 = 4;
+    const INSTANCE: u8 = 5;
+    const ALIAS: u8 = 6;
+    let module = wat::parse_str(module).unwrap();
+    let count_of = |kind: u8| u8::try_from(sections(&component).filter(|section| section.0 == kind).count());
+    let (module_index, component_index) = (count_of(CORE_MODULE).unwrap(), count_of(COMPONENT).unwrap());
+    let mut inner = b"\0asm\x0d\0\x01\0".to_vec();
+    // A core module of the component outside.
+    inner.extend([ALIAS, 6, 1, 0, 0x11, 2, 1, module_index]);
+    for _ in 0..count {
+        inner.extend([CORE_INSTANCE, 4, 1, 0, 0, 0]);
+    }
+    component.extend([CORE_MODULE, u8::try_from(module.len()).unwrap()]);
+    component.extend(module);
+    let size = inner.len();
+    component.extend([
+        COMPONENT,
+        0x80 | u8::try_from(size & 0x7f).unwrap(),
+        u8::try_from(size >> 7).unwrap(),
+    ]);
+    component.extend(inner);
+    component.extend([INSTANCE, 4, 1, 0, component_index, 0]);
+    component
+}
+
 /// Where the last section ends that is not for information only.
 pub(crate) fn essential_end(component: &[u8]) -> usize {
     const CUSTOM: u8 = 0;

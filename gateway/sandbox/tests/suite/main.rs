@@ -15,6 +15,7 @@ mod parts;
 mod places;
 mod programs;
 mod services;
+mod stores;
 mod strings;
 mod support;
 mod usage;

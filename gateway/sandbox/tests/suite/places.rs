@@ -1,9 +1,15 @@
 //! Guests that wait for models keep nobody from running, and never wait for each other.
 
+use std::collections::BTreeMap;
+use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_sandbox::{CallError, Grants, Inference, PluginOptions, Sandbox, SandboxConfig};
+use async_trait::async_trait;
+use bytes::Bytes;
+use sluice_sandbox::{
+    CallError, Grants, Inference, KeyPage, KeyValue, KeyValueError, PluginOptions, Sandbox, SandboxConfig,
+};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::time::timeout;
 
@@ -98,6 +104,53 @@ async fn a_guest_that_waits_keeps_no_other_plugin_from_running() {
     assert!(!parked.is_finished());
     gate.add_permits(1);
     assert_eq!(timeout(PATIENCE, parked).await.unwrap().unwrap().unwrap(), "rows");
+}
+
+/// A store that never answers.
+struct Hangs;
+
+#[async_trait]
+impl KeyValue for Hangs {
+    async fn get(&self, _: &str) -> Result<Option<Bytes>, KeyValueError> {
+        future::pending().await
+    }
+    async fn set(&self, _: &str, _: Bytes) -> Result<(), KeyValueError> {
+        future::pending().await
+    }
+    async fn delete(&self, _: &str) -> Result<(), KeyValueError> {
+        future::pending().await
+    }
+    async fn exists(&self, _: &str) -> Result<bool, KeyValueError> {
+        future::pending().await
+    }
+    async fn list_keys(&self, _: Option<u64>) -> Result<KeyPage, KeyValueError> {
+        future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_guest_that_waits_for_a_store_keeps_no_other_plugin_from_running() {
+    let imports = r#"
+        (import "wasi:keyvalue/store@0.2.0-draft" "open" (func $open (param i32 i32 i32)))
+        (import "wasi:keyvalue/store@0.2.0-draft" "[method]bucket.get" (func $get (param i32 i32 i32 i32)))"#;
+    let body = "(call $open (i32.const 16) (i32.const 4) (i32.const 1024))
+        (call $get (i32.load (i32.const 1028)) (i32.const 16) (i32.const 4) (i32.const 1024))
+        (call $answer (i32.const 16) (i32.const 4))";
+    let mut options = with(gated().1, 4);
+    options.grants.keyvalue = BTreeMap::from([("text".to_owned(), Arc::new(Hangs) as Arc<dyn KeyValue>)]);
+    let sandbox = sandbox_of(1);
+    let waiting = sandbox.load(&guest::pipeline(imports, "", body), options.clone()).unwrap();
+    let other = sandbox.load(&echo(), options).unwrap();
+    let parked = waiting.clone();
+    let parked = tokio::spawn(async move { ask(&parked, "x").await });
+    while waiting.usage().instances == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for _ in 0..20 {
+        assert_eq!(ask(&other, "fine").await.unwrap(), "fine", "the only running place is held");
+    }
+    assert!(!parked.is_finished());
+    parked.abort();
 }
 
 #[tokio::test]

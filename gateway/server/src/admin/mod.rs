@@ -1,6 +1,7 @@
 //! The admin listener: metrics, health, what is served, reload, the life of plugins. It is
 //! another socket than predictions', on loopback by default.
 
+mod downloads;
 pub mod openapi;
 mod pipelines;
 mod plugins;

@@ -15,9 +15,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Admin;
+use super::downloads::Sending;
 use crate::auth::{Identity, Unwritten};
 use crate::catalog::plugins::view::VersionView;
 use crate::catalog::plugins::{Actor, Upload};
@@ -31,12 +31,6 @@ pub(super) const SIGNATURE: HeaderName = HeaderName::from_static("x-sluice-signa
 
 /// Time for an upload to arrive whole. A Python component takes a minute at 5 Mbit/s.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// Components that are sent out at a time. Each is in memory whole, for its digest is
-/// checked first, and may have 256 MiB. One more: 429.
-const DOWNLOADS_MAX: usize = 4;
-
-static DOWNLOADS: Semaphore = Semaphore::const_new(DOWNLOADS_MAX);
 
 /// Bytes of a component that are handed over at a time.
 const DOWNLOAD_PIECE_BYTES: usize = 64 << 10;
@@ -153,8 +147,8 @@ pub(super) async fn component(
     asker: Asker,
     Path((plugin, version)): Path<(String, String)>,
 ) -> Answer<impl IntoResponse> {
-    let busy = |_| asker.refuse(Error::new(Kind::TenantLimit, "too many components are being sent"));
-    let place = DOWNLOADS.try_acquire().map_err(busy)?;
+    let busy = || asker.refuse(Error::new(Kind::TenantLimit, "too many components are being sent"));
+    let place = Sending::begin(&asker.0.identity).ok_or_else(busy)?;
     let bytes = admin.plugins.component(&asker.0, &plugin, &version).await;
     let bytes = bytes.map_err(|error| asker.refuse(error))?;
     let body = Body::from_stream(in_pieces(bytes.into(), place));
@@ -164,7 +158,7 @@ pub(super) async fn component(
 /// A component as it goes out, which keeps its place for as long as it is held.
 fn in_pieces(
     bytes: Bytes,
-    place: SemaphorePermit<'static>,
+    place: Sending,
 ) -> impl Stream<Item = std::result::Result<Bytes, std::convert::Infallible>> + Send {
     futures_util::stream::unfold((bytes, place), |(mut rest, place)| async {
         if rest.is_empty() {

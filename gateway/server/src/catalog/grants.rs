@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sluice_sandbox::{Grants, KeyValue, Outgoing};
 
+use super::Snapshot;
 use super::caller::GrantedModels;
 use super::model::Model;
 use crate::config;
@@ -71,6 +72,13 @@ impl Granted {
             clocks: Some(plugin.clocks),
             random: Some(plugin.random),
         }
+    }
+}
+
+impl Snapshot {
+    /// What a plugin's versions are granted: nothing, if the configuration does not name it.
+    pub(super) fn granted(&self, plugin: &str) -> Granted {
+        self.plugins.get(plugin).map(|slot| slot.granted.clone()).unwrap_or_default()
     }
 }
 

@@ -35,6 +35,11 @@ impl LoadedPlugin {
         self.plugin.as_ref().map(sluice_sandbox::Plugin::info)
     }
 
+    /// Whose it is; an empty name if nobody's in particular.
+    pub(crate) fn owner(&self) -> Arc<str> {
+        self.config.owner.clone().unwrap_or_else(|| Arc::from(""))
+    }
+
     /// Whether loading this content again would change nothing.
     pub(super) fn is_same(&self, config: &config::Plugin, digest: &str, granted: &Granted) -> bool {
         self.config.loads_like(config)

@@ -71,6 +71,11 @@ impl LogLine {
 }
 
 impl PluginLog {
+    /// Whose lines these are.
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
     pub(super) fn new(version: Arc<str>, metrics: Arc<PluginMetrics>) -> Self {
         Self { version, metrics, kept: Mutex::default() }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::LoadedPlugin;
+use super::grants::Granted;
 use crate::config::{self, FailurePolicy};
 
 /// A plugin: what pipelines name. Which version serves is decided here.
@@ -15,6 +16,9 @@ pub struct PluginSlot {
     pub is_declared: bool,
     /// How its versions are run.
     pub config: config::Plugin,
+    /// What they are granted, opened when the configuration was taken up. Whatever follows
+    /// uses this: a table that was broken since keeps nobody from rolling back.
+    pub(super) granted: Granted,
     /// The version that serves; none before the first activation, or if it cannot be
     /// loaded.
     pub active: Option<Arc<LoadedPlugin>>,

@@ -1,6 +1,7 @@
 //! A candidate on copies of requests: it runs when the caller has its answer, what it says
 //! is compared and dropped, and nobody waits for it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ const SHADOWS_MAX: usize = 2;
 
 static PLACES: Semaphore = Semaphore::const_new(SHADOWS_MAX);
 
-/// The part of one thread's time that copies may take, all together. A candidate that is as
+/// The part of one thread's time that copies may take, all of one owner's candidates
+/// together. A candidate that is as
 /// quick as what serves hardly reaches it; one that spins until its time is over is tried
 /// now and then, and callers notice it as seldom. What comes above is dropped and counted.
 const TIME_SHARE: f64 = 0.1;
@@ -30,7 +32,8 @@ const TIME_AT_ONCE: Duration = Duration::from_secs(1);
 /// nothing else runs on the thread meanwhile. Longer ones are compared byte by byte.
 const JSON_BYTES_MAX: usize = 1 << 20;
 
-static ALLOWANCE: Mutex<Allowance> = Mutex::new(Allowance { seconds: 0.0, since: None });
+/// By owner of the candidate. Owners come from the configuration, so there are not many.
+static ALLOWANCES: Mutex<BTreeMap<Arc<str>, Allowance>> = Mutex::new(BTreeMap::new());
 
 /// What copies may still take of the guests' time.
 struct Allowance {
@@ -54,8 +57,11 @@ impl Allowance {
     }
 }
 
-fn allowance() -> std::sync::MutexGuard<'static, Allowance> {
-    ALLOWANCE.lock().unwrap_or_else(PoisonError::into_inner)
+/// Does something with what an owner's copies may still take.
+fn allowance<T>(owner: &Arc<str>, with: impl FnOnce(&mut Allowance) -> T) -> T {
+    let mut all = ALLOWANCES.lock().unwrap_or_else(PoisonError::into_inner);
+    let fresh = || Allowance { seconds: 0.0, since: None };
+    with(all.entry(Arc::clone(owner)).or_insert_with(fresh))
 }
 
 /// A copy of a request that is ready to run.
@@ -110,7 +116,9 @@ impl ShadowRun {
     /// Starts the copy on the guests' threads, unless too many are under way or copies have
     /// had their time.
     pub fn start(mut self: Box<Self>) {
-        let place = PLACES.try_acquire().ok().filter(|_| allowance().is_left(Instant::now()));
+        let owner = self.stage.candidate.owner();
+        let is_left = || allowance(&owner, |left| left.is_left(Instant::now()));
+        let place = PLACES.try_acquire().ok().filter(|_| is_left());
         let Some(place) = place else {
             self.count(ShadowOutcome::Dropped, Duration::ZERO);
             return;
@@ -120,7 +128,7 @@ impl ShadowRun {
             let started = Instant::now();
             self.call.deadline = started + self.patience;
             let outcome = self.run().await;
-            allowance().take(started.elapsed());
+            allowance(&owner, |left| left.take(started.elapsed()));
             self.count(outcome, started.elapsed());
             drop(place);
         });
@@ -193,6 +201,15 @@ mod tests {
         }
         assert!(taken < Duration::from_millis(61_200), "{taken:?} of ten minutes");
         assert!(taken > Duration::from_secs(55), "{taken:?} of ten minutes");
+    }
+
+    #[test]
+    fn one_owners_copies_use_up_nobody_elses_time() {
+        let (now, slow, other) = (Instant::now(), Arc::from("slow"), Arc::from("other"));
+        assert!(allowance(&slow, |left| left.is_left(now)));
+        allowance(&slow, |left| left.take(Duration::from_secs(10)));
+        assert!(!allowance(&slow, |left| left.is_left(now)));
+        assert!(allowance(&other, |left| left.is_left(now)));
     }
 
     #[test]

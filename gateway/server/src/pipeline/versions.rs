@@ -62,15 +62,17 @@ impl Versions {
         Self { candidate: Some(Arc::clone(candidate)), ..self.with(candidate) }
     }
 
-    /// With the version before the one that failed in a stage, where the policy says so
-    /// and there is another one.
+    /// With another version than the one that failed in a stage, where the policy says so and
+    /// there is one: the version that serves, where a split's other one failed, else the one
+    /// before it.
     pub(super) fn before(&self, pipeline: &Pipeline, failed: Stage) -> Option<Self> {
         let (pre, post) = stages(pipeline);
         let (stage, used) = match failed {
             Stage::Pre => (pre?, self.pre.as_ref()?),
             _ => (post?, self.post.as_ref()?),
         };
-        let previous = stage.slot.previous.as_ref().filter(|previous| !Arc::ptr_eq(previous, used))?;
+        let others = [&stage.slot.active, &stage.slot.previous].into_iter().flatten();
+        let previous = others.into_iter().find(|other| !Arc::ptr_eq(other, used))?;
         (stage.on_failure == FailurePolicy::Previous && self.candidate.is_none()).then(|| self.with(previous))
     }
 

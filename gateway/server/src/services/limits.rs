@@ -12,8 +12,7 @@ pub(super) const KEY_BYTES_MAX: usize = 1 << 10;
 /// model or a file.
 pub(super) const VALUE_BYTES_MAX: usize = 1 << 20;
 
-/// Keys that one call names. A page of candidates has a thousand.
-pub(super) const KEYS_MAX: usize = 10_000;
+pub(super) use sluice_sandbox::KEYS_MAX;
 
 /// Bytes of the values that one call gets or sets. Few keys can name much: this bounds
 /// what the gateway holds for a call before it refuses.

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use super::super::grants::Granted;
 use super::super::samples::CaseModels;
 use super::super::verify::{self, Verifier, VerifierOptions, Whose};
-use super::super::{LoadedPlugin, Snapshot};
+use super::super::{LoadedPlugin, PluginSlot};
 use super::Builder;
 use super::plugins::{options, wasi};
 use crate::config::{self, Config};
@@ -74,10 +74,16 @@ impl Builder {
     }
 
     /// Loads a component, compiling it first if the cache has nothing for it. Blocks.
-    pub(super) fn load_component(&self, component: &[u8], options: PluginOptions) -> Result<Plugin, String> {
+    pub(super) fn load_component(
+        &self,
+        component: &[u8],
+        options: PluginOptions,
+        whose: Whose<'_>,
+    ) -> Result<Plugin, String> {
         match (self.sandbox.load(component, options.clone()), &self.verifier) {
             (Err(LoadError::NotCompiled), Some(verifier)) => {
-                let verified = Handle::current().block_on(verifier.verify(Bytes::copy_from_slice(component)));
+                let verifying = verifier.verify_for(whose, Bytes::copy_from_slice(component));
+                let verified = Handle::current().block_on(verifying);
                 let verified = verified.map_err(|error| error.to_string())?;
                 let loaded = self.sandbox.load_verified(component, &verified.code, options);
                 loaded.map_err(|error| error.to_string())
@@ -106,31 +112,14 @@ impl Builder {
         let plugin = self.sandbox.load_verified(component, &compiled.code, options)?;
         Ok((self.loaded(config, version, plugin, log, granted), cases))
     }
+}
 
-    /// What a plugin is granted by the configuration that is served.
-    ///
-    /// # Errors
-    /// A store that cannot be opened.
-    pub(in crate::catalog) fn granted(
-        &self,
-        snapshot: &Snapshot,
-        config: &config::Plugin,
-    ) -> Result<Granted> {
-        Granted::of(&self.services, &snapshot.config, config, &snapshot.models).map_err(|(store, what)| {
-            Error::new(Kind::Internal, format!("store '{store}' cannot be opened")).with_detail(what)
-        })
-    }
-
-    /// What each import of a component gets under a plugin's grants: why not, if not.
-    pub(in crate::catalog) fn verdicts(
-        &self,
-        snapshot: &Snapshot,
-        config: &config::Plugin,
-        facts: &ComponentFacts,
-    ) -> Vec<(String, Option<String>)> {
-        let granted = self.granted(snapshot, config).unwrap_or_default();
-        let grants = granted.grants(config);
-        let verdicts = sluice_sandbox::check_imports(&facts.imports, facts.world, &grants, wasi(config));
+impl PluginSlot {
+    /// What each import of a component gets under the plugin's grants: why not, if not.
+    /// Nothing is opened for it.
+    pub(in crate::catalog) fn verdicts(&self, facts: &ComponentFacts) -> Vec<(String, Option<String>)> {
+        let (grants, wasi) = (self.granted.grants(&self.config), wasi(&self.config));
+        let verdicts = sluice_sandbox::check_imports(&facts.imports, facts.world, &grants, wasi);
         verdicts.into_iter().map(|it| (it.name, (!it.granted).then_some(it.why))).collect()
     }
 }

@@ -12,6 +12,7 @@ use super::super::grants::Granted;
 use super::super::model::Model;
 use super::super::plugin_log::PluginLog;
 use super::super::store::VersionRecord;
+use super::super::verify::Whose;
 use super::super::{LoadedPlugin, PluginSlot, Snapshot};
 use super::{Build, Builder, Loads, Problem};
 use tokio::runtime::Handle;
@@ -90,11 +91,11 @@ impl Build<'_> {
             }
             let name = Arc::clone(name);
             let old = previous.plugins.get(&name);
-            let (is_declared, config) = match old {
-                Some(slot) => (slot.is_declared, slot.config.clone()),
-                None => (false, self.config.undeclared(&name)),
+            // Nothing is opened again: others wait, and what was opened still serves.
+            let (is_declared, config, granted) = match old {
+                Some(slot) => (slot.is_declared, slot.config.clone(), slot.granted.clone()),
+                None => (false, self.config.undeclared(&name), Granted::default()),
             };
-            let granted = self.granted(&config, &previous.models);
             let slot = self.slot(name, is_declared, config, granted);
             slots.insert(Arc::clone(&slot.name), slot);
         }
@@ -112,6 +113,7 @@ impl Build<'_> {
             name: Arc::clone(&name),
             is_declared,
             config,
+            granted: granted.clone(),
             active: None,
             previous: None,
             versions: BTreeMap::new(),
@@ -362,7 +364,17 @@ impl Build<'_> {
         let mut before = self.loaded_before(&config.name, &component.version);
         match before.find(|before| before.is_same(config, &component.digest, granted)) {
             Some(before) => Ok(Arc::clone(before)),
-            None => self.builder.load(config, component, granted),
+            None => self.builder.load(config, component, granted, self.whose(config)),
+        }
+    }
+
+    /// Whose turn a component that has to be compiled takes: what a token brings in waits with
+    /// the uploads of its owner.
+    fn whose<'c>(&self, config: &'c config::Plugin) -> Whose<'c> {
+        match (self.loads, config.owner.as_deref()) {
+            (Loads::Uploads, Some(owner)) => Whose::Owner(owner),
+            (Loads::Uploads, None) => Whose::Operator,
+            (Loads::Active | Loads::Everything, _) => Whose::Gateway,
         }
     }
 
@@ -384,13 +396,14 @@ impl Builder {
         config: &config::Plugin,
         component: &Component<'_>,
         granted: &Granted,
+        whose: Whose<'_>,
     ) -> Result<Arc<LoadedPlugin>, String> {
         let version = Arc::clone(&component.version);
         tracing::info!(plugin = %config.name, %version, "loading plugin");
         let bytes = (component.bytes)()?;
         let log = self.log(config, &version);
         let options = options(config, granted.grants(config), Arc::clone(&log) as Arc<dyn LogSink>);
-        let plugin = self.load_component(&bytes, options)?;
+        let plugin = self.load_component(&bytes, options, whose)?;
         Ok(self.loaded(config, version, plugin, log, granted))
     }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::Snapshot;
 use super::super::store::{RegistryState, RouteRecord, VersionState};
+use super::super::{LoadedPlugin, PluginSlot, Snapshot};
 use super::{Actor, Bakes, Change, Effect, Plugins, Wanted, traffic};
 use crate::config;
 use crate::error::{Error, Result};
@@ -28,6 +28,13 @@ const AGAIN_FIRST: Duration = Duration::from_secs(1);
 /// See [`AGAIN_FIRST`].
 const AGAIN_LONGEST: Duration = Duration::from_secs(60);
 
+/// How much more often a new version has to fail than the one it is compared with.
+const MORE_THAN_USUAL: f64 = 1.5;
+
+/// Versions that could not be let go: when that is tried again, and the time after the next
+/// failure.
+type Later = BTreeMap<(String, String), (Instant, Duration)>;
+
 /// Calls, and how many of them failed.
 type Calls = (u64, u64);
 
@@ -38,6 +45,8 @@ pub(super) struct Bake {
     pub(super) version: String,
     pub(super) until: Instant,
     before: Calls,
+    /// A version that it is compared with, and its calls before those that count.
+    beside: Option<(String, Calls)>,
     /// What there was at each look of the last [`RECENT`].
     recent: VecDeque<(Instant, Calls)>,
     verdict: Option<Verdict>,
@@ -68,9 +77,18 @@ pub struct BakeCounts {
 }
 
 impl Bake {
-    /// Why it has to go, if it has.
-    fn look(&mut self, now: Instant, calls: Calls, rollout: &config::Rollout) -> Option<String> {
+    /// Why it has to go, if it has. `beside` is what became of the other version's calls.
+    fn look(
+        &mut self,
+        now: Instant,
+        calls: Calls,
+        beside: Option<Calls>,
+        rollout: &config::Rollout,
+    ) -> Option<String> {
         let least = rollout.calls_min.max(1);
+        // Where the other one fails as often it is the requests, and whoever sends them would
+        // decide which version serves.
+        let usual = beside.filter(|(all, _)| *all >= least).map_or(0.0, |(all, failed)| rate(all, failed));
         self.recent.push_back((now, calls));
         while self.recent.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) > RECENT) {
             self.recent.pop_front();
@@ -80,11 +98,12 @@ impl Bake {
         };
         let (all, failed) = since(self.before);
         let most = rollout.error_rate_max;
-        if all >= least && rate(all, failed) > most {
+        let most_here = most.max(usual * MORE_THAN_USUAL);
+        if all >= least && rate(all, failed) > most_here {
             return Some(reason(failed, all, "", most));
         }
         let (all, failed) = since(self.recent.front().map_or(calls, |(_, calls)| *calls));
-        (failed >= least && rate(all, failed) > most)
+        (failed >= least && rate(all, failed) > most_here)
             .then(|| reason(failed, all, &format!(" of the last {} s", RECENT.as_secs()), most))
     }
 }
@@ -110,10 +129,19 @@ impl Plugins {
         match bakes {
             Bakes::Keep => {}
             Bakes::Watch(versions) => versions.iter().for_each(|version| self.watch_version(plugin, version)),
-            // Somebody decided by hand.
-            Bakes::TrustAll => self.bakes_now().retain(|bake| bake.plugin != plugin),
-            Bakes::Taken(version) => {
-                self.note_taken_back(plugin);
+            Bakes::Left { from, to } => {
+                let registry = self.builder.registry();
+                let is_left = |version: &String| {
+                    let is_from = from.as_ref() == Some(version);
+                    to.as_ref() == Some(version)
+                        || is_from && routes_with(&registry, plugin, version).is_empty()
+                };
+                self.bakes_now().retain(|bake| bake.plugin != plugin || !is_left(&bake.version));
+            }
+            Bakes::Taken { version, was_active } => {
+                if *was_active {
+                    self.note_taken_back(plugin);
+                }
                 self.bakes_now().retain(|bake| bake.plugin != plugin || bake.version != *version);
             }
         }
@@ -134,6 +162,7 @@ impl Plugins {
             version: version.to_owned(),
             until: Instant::now() + bake,
             before,
+            beside: beside(slot, version),
             recent: VecDeque::new(),
             verdict: None,
         };
@@ -179,9 +208,10 @@ impl Plugins {
     }
 
     async fn look_at_drained(self: &Arc<Self>) {
+        let mut later = Later::new();
         loop {
             tokio::time::sleep(LOOK).await;
-            self.let_go_drained().await;
+            self.let_go_drained(&mut later).await;
         }
     }
 
@@ -258,12 +288,14 @@ impl Plugins {
             let active = change.state().plugin(&name).and_then(|record| record.active.clone());
             let mut to = active.clone();
             leave_routes(change, &name, &failing)?;
-            if active.as_deref() == Some(&*failing) {
+            let was_active = active.as_deref() == Some(&*failing);
+            if was_active {
                 to = back(change)?.and_then(|effect| effect.to);
             }
             change.advance(&name, &failing, VersionState::Failed, Some(why.clone()))?;
             let to = to.or_else(|| Some("configured".to_owned()));
-            Ok(Some(Effect { from: Some(failing.clone()), to, bakes: Bakes::Taken(failing.clone()) }))
+            let bakes = Bakes::Taken { version: failing.clone(), was_active };
+            Ok(Some(Effect { from: Some(failing.clone()), to, bakes }))
         };
         let target = format!("{plugin}/{version}");
         let wanted = Wanted { is_again, ..Wanted::at_once("auto_rollback", plugin, target) };
@@ -273,7 +305,8 @@ impl Plugins {
     }
 
     /// Versions that gave their place up stay `draining` until their last call has ended.
-    async fn let_go_drained(self: &Arc<Self>) {
+    async fn let_go_drained(self: &Arc<Self>, later: &mut Later) {
+        let now = Instant::now();
         let registry = self.builder.registry();
         let is_idle = |plugin: &str, version: &str| {
             let loaded = self.loaded(plugin, version).and_then(|loaded| loaded.plugin.clone());
@@ -286,9 +319,16 @@ impl Plugins {
             })
             .map(|record| (record.plugin.clone(), record.version.clone()))
             .collect();
+        later.retain(|key, _| drained.contains(key));
         for (plugin, version) in drained {
+            let key = (plugin.clone(), version.clone());
+            if later.get(&key).is_some_and(|(at, _)| *at > now) {
+                continue;
+            }
             // With it comes what a rollback made an earlier version that can be gone back to.
+            // That it cannot be done now is nobody's attempt, so the audit log has no line.
             let wanted = Wanted::with_loading("drained", &plugin, format!("{plugin}/{version}"));
+            let wanted = Wanted { is_again: true, ..wanted };
             let decide = move |change: &mut Change| {
                 // Somebody may have activated it again meanwhile.
                 let state = change.state().version(&plugin, &version).map(|record| record.state);
@@ -300,6 +340,8 @@ impl Plugins {
                 Ok(Some(Effect { from: Some(names.0), to: Some(names.1), bakes: Bakes::Keep }))
             };
             if let Err(error) = self.change(&Actor::gateway(), wanted, decide).await {
+                let after = later.get(&key).map_or(AGAIN_FIRST, |(_, after)| *after);
+                later.insert(key, (now + after, after.saturating_mul(2).min(AGAIN_LONGEST)));
                 tracing::warn!(%error, detail = error.detail(), "a drained version could not be let go");
             }
         }
@@ -309,8 +351,22 @@ impl Plugins {
 fn judge(snapshot: &Snapshot, bake: &mut Bake, now: Instant) -> Option<Verdict> {
     let slot = snapshot.plugins.get(bake.plugin.as_str())?;
     let calls = slot.versions.get(bake.version.as_str())?.calls_and_failures();
-    let reason = bake.look(now, calls, &slot.config.rollout)?;
+    let beside = bake.beside.as_ref().and_then(|(version, before)| {
+        let (calls, failures) = slot.versions.get(version.as_str())?.calls_and_failures();
+        Some((calls.saturating_sub(before.0), failures.saturating_sub(before.1)))
+    });
+    let reason = bake.look(now, calls, beside, &slot.config.rollout)?;
     Some(Verdict { reason, again_at: now, again_after: AGAIN_FIRST, problem: None })
+}
+
+/// What a version is compared with: the one that serves meanwhile, where it shares the requests;
+/// else the one that served before, with all of its calls.
+fn beside(slot: &PluginSlot, version: &str) -> Option<(String, Calls)> {
+    let other = |it: &&Arc<LoadedPlugin>| *it.version != *version;
+    if let Some(active) = slot.active.as_ref().filter(other) {
+        return Some((active.version.to_string(), active.calls_and_failures()));
+    }
+    slot.previous.as_ref().filter(other).map(|previous| (previous.version.to_string(), (0, 0)))
 }
 
 /// Takes a version out of every split and shadow. A split that is left with nothing is
@@ -353,14 +409,25 @@ mod tests {
     /// Looks each quarter of a second at 20 calls more, of which `failing` tells how many
     /// fail, and gives the second in which it has to go.
     fn watched(rollout: &config::Rollout, seconds: u64, failing: impl Fn(u64) -> u64) -> Option<u64> {
+        watched_beside(None, rollout, seconds, failing)
+    }
+
+    fn watched_beside(
+        beside: Option<Calls>,
+        rollout: &config::Rollout,
+        seconds: u64,
+        failing: impl Fn(u64) -> u64,
+    ) -> Option<u64> {
         let start = Instant::now();
         let (plugin, version) = ("p".to_owned(), "1".to_owned());
         let (until, before) = (start + rollout.bake, (100, 50));
-        let mut bake = Bake { plugin, version, until, before, recent: VecDeque::new(), verdict: None };
+        let recent = VecDeque::new();
+        let mut bake = Bake { plugin, version, until, before, beside: None, recent, verdict: None };
         let mut calls = before;
         (0..seconds * 4).find_map(|look| {
             calls = (calls.0 + 20, calls.1 + failing(look / 4));
-            bake.look(start + LOOK * u32::try_from(look).expect("few"), calls, rollout).map(|_| look / 4)
+            let now = start + LOOK * u32::try_from(look).expect("few");
+            bake.look(now, calls, beside, rollout).map(|_| look / 4)
         })
     }
 
@@ -371,5 +438,13 @@ mod tests {
         assert!(watched(&rollout(0.05), 300, after(250)).is_some_and(|second| second <= 252));
         assert!(watched(&rollout(0.5), 300, after(250)).is_some_and(|second| second <= 266));
         assert_eq!(watched(&rollout(0.05), 300, |_| 1), None, "one of twenty may");
+    }
+
+    #[test]
+    fn requests_that_every_version_fails_take_none_back() {
+        let half = |_| 10;
+        assert_eq!(watched_beside(Some((1000, 500)), &rollout(0.05), 300, half), None);
+        assert_eq!(watched_beside(Some((1000, 100)), &rollout(0.05), 300, half), Some(0));
+        assert_eq!(watched_beside(Some((4, 4)), &rollout(0.05), 300, half), Some(0), "four say nothing");
     }
 }

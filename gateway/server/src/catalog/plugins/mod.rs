@@ -18,6 +18,7 @@
 //! | `refusals` | what was refused, in the audit log |
 //! | `knocks` | the same of what no handler has seen, and reloads |
 //! | `now` | what is under way, for operators |
+//! | `past` | what versions wrote that were let go |
 //! | `view` | what the admin API shows |
 
 mod actor;
@@ -25,6 +26,7 @@ mod bake;
 mod knocks;
 mod moves;
 mod now;
+mod past;
 mod refusals;
 mod room;
 mod traffic;
@@ -44,6 +46,7 @@ use tokio::time::Instant;
 
 use super::build::Loads;
 use super::store::{AuditEntry, Change, Store, StoreError};
+use super::verify::Queue;
 use super::{Builder, Built, Catalog, LoadedPlugin, Turns};
 use crate::error::{Error, Kind, Result};
 use crate::observe::Metrics;
@@ -70,6 +73,10 @@ pub struct Plugins {
     /// Who loads versions, by the names of tokens.
     loading: Mutex<BTreeMap<Arc<str>, Arc<Semaphore>>>,
     refusals: Refusals,
+    past: past::PastLogs,
+    /// Who tries a new version: its sample cases compute beside everybody's requests, so one
+    /// at a time, owners in turn.
+    trials: Arc<Queue>,
     /// Of those who did not get past the door.
     turned_away: Refusals,
 }
@@ -111,9 +118,14 @@ enum Bakes {
     /// These as well, from the beginning.
     Watch(Vec<String>),
     /// Not this one any more: it is taken back.
-    Taken(String),
-    /// None.
-    TrustAll,
+    Taken {
+        version: String,
+        /// Whether it was the one that serves: then a rollback has happened.
+        was_active: bool,
+    },
+    /// Not what somebody has left by hand, unless it still gets requests, nor what he went
+    /// back to.
+    Left { from: Option<String>, to: Option<String> },
 }
 
 impl Plugins {
@@ -134,6 +146,8 @@ impl Plugins {
             taken_back: Mutex::default(),
             loading: Mutex::default(),
             refusals: Refusals::of_tokens(),
+            past: past::PastLogs::default(),
+            trials: Queue::new(1, upload::UPLOADS_MAX),
             turned_away: Refusals::at_the_door(),
         })
     }
@@ -227,6 +241,7 @@ impl Plugins {
         let (from, to) = (effect.from.clone(), effect.to.clone());
         store.commit(change, actor.audit(action, target, from, to, "ok"))?;
         built.commit(&self.catalog, &self.metrics);
+        self.past.keep(&current, &self.catalog.snapshot(), &changed);
         self.follow(plugin, &effect.bakes);
         self.metrics.plugin_change(wanted.action, "ok");
         let (from, to) = (effect.from.as_deref(), effect.to.as_deref());

@@ -84,7 +84,8 @@ impl Plugins {
         move |change| {
             let from = change.state().plugin(&plugin).and_then(|plugin| plugin.active.clone());
             let to = change.roll_back(&plugin, has_configured)?;
-            Ok(Some(Effect { from, to, bakes: Bakes::TrustAll }))
+            let bakes = Bakes::Left { from: from.clone(), to: to.clone() };
+            Ok(Some(Effect { from, to, bakes }))
         }
     }
 

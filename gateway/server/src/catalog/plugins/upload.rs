@@ -31,7 +31,7 @@ const PIECES_MAX: usize = 4;
 
 /// Most uploads under way at a time. Each holds a thread that waits for its bytes, and
 /// there are 512 of those for everything that touches the disk. One more: 429.
-const UPLOADS_MAX: usize = 128;
+pub(super) const UPLOADS_MAX: usize = 128;
 
 /// Most uploads under way of one token, so that a team with slow or silent connections
 /// keeps nobody else out. One more: 429.
@@ -154,14 +154,21 @@ impl Plugins {
         }
         let (reader, digest) = (Arc::clone(store), blob.digest().clone());
         let bytes = blocking(move || Ok(Bytes::from(reader.read_blob(&digest)?))).await?;
-        let signed_by = self.check_signature(upload, owner.as_deref(), &bytes)?;
+        let signed_by = {
+            let (this, upload, owner, bytes) =
+                (Arc::clone(self), upload.clone(), owner.clone(), bytes.clone());
+            blocking(move || this.check_signature(&upload, owner.as_deref(), &bytes)).await?
+        };
         let whose = owner.as_deref().map_or(Whose::Operator, Whose::Owner);
         let compiled = self.builder.compile(whose, bytes.clone()).await?;
         under_way.reached(VersionState::Compiled);
         let facts = facts(&compiled)?;
+        let busy = || Error::new(Kind::TenantLimit, "too many versions wait to be tried");
+        let place = self.trials.place(whose).await.ok_or_else(busy)?;
         let (loaded, models) = self.try_out(upload, &bytes, compiled).await?;
         under_way.reached(VersionState::Canary);
         let samples = trial::run(&loaded, &models, &bytes).await?;
+        drop(place);
         let record = VersionRecord {
             plugin: upload.plugin.clone(),
             version: upload.version.clone(),
@@ -195,7 +202,7 @@ impl Plugins {
         }
         self.check_signature(&checked.upload, checked.owner.as_deref(), &checked.bytes)?;
         let config = self.config_of(&checked.upload.plugin, &snapshot.config);
-        let granted = self.builder.granted(&snapshot, &config)?;
+        let granted = snapshot.granted(&checked.upload.plugin);
         let digest = checked.loaded.info().map(|info| info.digest.clone());
         let is_same = digest.is_some_and(|digest| checked.loaded.is_same(&config, &digest, &granted));
         if is_same { Ok(()) } else { Err(changed()) }
@@ -273,7 +280,7 @@ impl Plugins {
         let config = self.config_of(&upload.plugin, &snapshot.config);
         let (this, bytes, version) = (Arc::clone(self), bytes.clone(), Arc::from(upload.version.as_str()));
         let load = move || {
-            let granted = this.builder.granted(&snapshot, &config)?;
+            let granted = snapshot.granted(&config.name);
             let loaded = this.builder.load_compiled(&config, version, &bytes, &compiled, &granted);
             loaded.map_err(|error| verify::load_error(&error))
         };
@@ -346,8 +353,12 @@ fn known(store: &Store, upload: &Upload, blob: &StoredBlob) -> Result<Option<Arc
     }
 }
 
+/// What is kept of what is known. Names of exports that no pipeline calls are the author's own
+/// affair, and there may be many kilobytes of them.
 fn facts(compiled: &Compiled) -> Result<serde_json::Value> {
-    serde_json::to_value(&compiled.facts)
+    let mut facts = compiled.facts.clone();
+    facts.exports.retain(|name| name.starts_with("sluice:") || name.starts_with("wasi:"));
+    serde_json::to_value(&facts)
         .map_err(|error| Error::new(Kind::Internal, "internal error").with_detail(error.to_string()))
 }
 

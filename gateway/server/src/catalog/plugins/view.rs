@@ -224,7 +224,7 @@ impl Plugins {
         Ok(read.map_err(|_| super::panicked())??)
     }
 
-    /// Lines of a plugin's loaded versions, or of one of them: those after a number, or the
+    /// Lines of a plugin's versions that are or were loaded, or of one of them: those after a number, or the
     /// newest.
     ///
     /// # Errors
@@ -240,10 +240,11 @@ impl Plugins {
         self.check_plugin(actor, plugin)?;
         let limit = limit.min(LOG_LINES_MAX);
         let snapshot = self.catalog.snapshot();
-        let Some(slot) = snapshot.plugins.get(plugin) else { return Ok(Vec::new()) };
-        let wanted =
-            slot.versions.values().filter(|it| version.is_none_or(|version| *it.version == *version));
-        let mut lines: Vec<LogLine> = wanted.flat_map(|loaded| loaded.log.lines(after, limit)).collect();
+        let slot = snapshot.plugins.get(plugin);
+        let loaded = slot.into_iter().flat_map(|slot| slot.versions.values().map(|it| Arc::clone(&it.log)));
+        let logs = loaded.chain(self.past.of(plugin));
+        let logs = logs.filter(|log| version.is_none_or(|version| log.version() == version));
+        let mut lines: Vec<LogLine> = logs.flat_map(|log| log.lines(after, limit)).collect();
         lines.sort_by_key(|line| line.sequence);
         match after {
             Some(_) => lines.truncate(limit),
@@ -341,7 +342,7 @@ impl Plugins {
             size_bytes: Some(record.size_bytes),
             world: fact("world"),
             contract: fact("contract"),
-            imports: self.imports(slot, &record.facts),
+            imports: Self::imports(slot, &record.facts),
             metadata: record.facts.get("metadata").cloned().unwrap_or_default(),
             limits: limits(&slot.config),
             signed_by: record.signed_by.clone(),
@@ -354,11 +355,11 @@ impl Plugins {
         }
     }
 
-    fn imports(&self, slot: &PluginSlot, facts: &serde_json::Value) -> Vec<ImportView> {
-        let Ok(facts) = serde_json::from_value::<sluice_sandbox::ComponentFacts>(facts.clone()) else {
+    fn imports(slot: &PluginSlot, facts: &serde_json::Value) -> Vec<ImportView> {
+        let Ok(facts) = <sluice_sandbox::ComponentFacts as serde::Deserialize>::deserialize(facts) else {
             return Vec::new();
         };
-        let verdicts = self.builder.verdicts(&self.catalog.snapshot(), &slot.config, &facts);
+        let verdicts = slot.verdicts(&facts);
         verdicts.into_iter().map(|(name, why)| ImportView { name, granted: why.is_none(), why }).collect()
     }
 

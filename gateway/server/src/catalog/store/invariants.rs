@@ -8,7 +8,7 @@ use sluice_tensor::check_name;
 use super::error::{Result, StoreError};
 use super::limits::{
     BYTES_PER_OWNER_MAX, FACTS_BYTES_MAX, HISTORY_MAX, PLUGINS_MAX, PLUGINS_PER_OWNER_MAX, ROUTES_MAX,
-    SPLIT_VERSIONS_MAX, SPLIT_WEIGHT_MAX, VERSIONS_PER_PLUGIN_MAX,
+    SPLIT_VERSIONS_MAX, SPLIT_WEIGHT_MAX, VERSIONS_PER_OWNER_MAX, VERSIONS_PER_PLUGIN_MAX,
 };
 use super::records::{PluginRecord, RouteRecord, VersionRecord, VersionState};
 use super::state::{Key, RegistryState};
@@ -55,7 +55,12 @@ pub(super) fn check_share(state: &RegistryState, record: &VersionRecord) -> Resu
         return Err(StoreError::Limit { what: "plugins of one owner", max: PLUGINS_PER_OWNER_MAX });
     }
     let theirs = state.all_versions().filter(|version| is_theirs(&version.owner));
-    let bytes = theirs.fold(record.size_bytes, |bytes, version| bytes.saturating_add(version.size_bytes));
+    let (count, bytes) = theirs.fold((0, record.size_bytes), |(count, bytes), version| {
+        (count + 1, bytes.saturating_add(version.size_bytes))
+    });
+    if count >= VERSIONS_PER_OWNER_MAX {
+        return Err(StoreError::Limit { what: "versions of one owner", max: VERSIONS_PER_OWNER_MAX });
+    }
     if bytes > BYTES_PER_OWNER_MAX {
         let max = usize::try_from(BYTES_PER_OWNER_MAX).unwrap_or(usize::MAX);
         return Err(StoreError::Limit { what: "bytes of components of one owner", max });
@@ -158,4 +163,38 @@ pub(super) fn check_step(before: Option<&VersionRecord>, after: &VersionRecord) 
 
 pub(super) fn name(text: &str, what: &'static str) -> Result<()> {
     check_name(text).map_err(|_| StoreError::Name { what })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::records::{BlobDigest, VersionSource};
+    use super::*;
+
+    #[test]
+    fn no_owner_fills_the_memory_with_records() {
+        let version = |number: usize, owner: &str| VersionRecord {
+            plugin: format!("p{}", number % 200),
+            version: format!("v{number}"),
+            digest: BlobDigest::parse(&format!("sha256:{number:064x}")).expect("a digest"),
+            size_bytes: 1,
+            owner: Some(owner.to_owned()),
+            state: VersionState::Ready,
+            reason: None,
+            facts: serde_json::Value::Null,
+            signed_by: None,
+            samples: 0,
+            uploaded_by: "ci".to_owned(),
+            uploaded_at: String::new(),
+            source: VersionSource::Upload,
+        };
+        let mut state = RegistryState::default();
+        for number in 0..VERSIONS_PER_OWNER_MAX {
+            let record = version(number, "crowd");
+            state.versions.insert((record.plugin.clone(), record.version.clone()), Arc::new(record));
+        }
+        assert!(check_share(&state, &version(9_999, "crowd")).is_err());
+        assert!(check_share(&state, &version(9_999, "other")).is_ok());
+    }
 }

@@ -13,6 +13,11 @@ pub const PLUGINS_PER_OWNER_MAX: usize = PLUGINS_MAX / 4;
 /// of the largest that the default lets in. One more: 507.
 pub const BYTES_PER_OWNER_MAX: u64 = 8 << 30;
 
+/// Most versions of all plugins of one owner: what is known of each is kept in memory, and
+/// told whenever somebody lists plugins. Eight for each plugin that an owner may have. One
+/// more: 507.
+pub const VERSIONS_PER_OWNER_MAX: usize = PLUGINS_PER_OWNER_MAX * 8;
+
 /// Most versions of one plugin, whatever their state. A team that deploys twenty
 /// times a day fills it in a week; retired versions are what to delete. One more: 507.
 pub const VERSIONS_PER_PLUGIN_MAX: usize = 128;
@@ -30,9 +35,9 @@ pub const SPLIT_VERSIONS_MAX: usize = 16;
 /// Most weight of one version in a split, so that sums stay far from overflow. 400.
 pub const SPLIT_WEIGHT_MAX: u32 = 1_000_000;
 
-/// Audit lines that are kept; the oldest is dropped with each new one. Ten thousand
-/// are some months of a busy team, and about 3 MiB.
-pub const AUDIT_ENTRIES_MAX: u64 = 10_000;
+/// Audit lines that are kept; with each new one the oldest goes, of whoever has most. Ten
+/// thousand are some months of a busy team, and about 3 MiB.
+pub const AUDIT_ENTRIES_MAX: u64 = if cfg!(test) { 100 } else { 10_000 };
 
 /// Most audit lines that one query gives, however many it asks for.
 pub const AUDIT_PAGE_MAX: usize = 1_000;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
+use super::audit::AuditLines;
 use super::error::{Result, StoreError};
 use super::invariants;
 use super::records::{AuditRecord, PluginRecord, RouteRecord, VersionRecord, VersionState};
@@ -26,6 +27,8 @@ pub(super) struct Loaded {
     pub(super) state: RegistryState,
     /// The number of the last audit line.
     pub(super) sequence: u64,
+    /// Those that are kept.
+    pub(super) lines: AuditLines,
     /// What was put right in memory. Unreadable rows are in the state.
     pub(super) problems: Vec<Problem>,
 }
@@ -51,7 +54,7 @@ pub(super) fn meta(rows: &[Row]) -> Result<u64, OpenError> {
 /// Reads rows whose generation is known.
 pub(super) fn load(rows: &[Row], generation: u64) -> Loaded {
     let mut state = RegistryState { generation, ..RegistryState::default() };
-    let mut sequence = 0;
+    let (mut sequence, mut lines) = (0, AuditLines::default());
     for row in rows {
         let Some(text) = row.value.as_deref() else { continue };
         let read = match row.table {
@@ -75,8 +78,12 @@ pub(super) fn load(rows: &[Row], generation: u64) -> Loaded {
                 )
             }
             Table::Audit => {
-                sequence = row.key.parse().unwrap_or(0).max(sequence);
-                parse::<AuditRecord>(text, &row.key, |it| super::tables::audit_key(it.sequence)).map(drop)
+                let number = row.key.parse().unwrap_or(0);
+                sequence = sequence.max(number);
+                let read = parse::<AuditRecord>(text, &row.key, |it| super::tables::audit_key(it.sequence));
+                // Those that cannot be read are nobody's, and go in their turn.
+                lines.add(read.as_ref().map_or("", |record| &record.actor), number);
+                read.map(drop)
             }
         };
         if let Err(what) = read {
@@ -84,7 +91,7 @@ pub(super) fn load(rows: &[Row], generation: u64) -> Loaded {
         }
     }
     let problems = put_right(&mut state);
-    Loaded { state, sequence, problems }
+    Loaded { state, sequence, lines, problems }
 }
 
 /// A record, if it is one, and the one that its key says.

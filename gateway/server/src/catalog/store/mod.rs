@@ -18,6 +18,7 @@
 //!
 //! Everything here blocks on the disk: call it from a blocking thread.
 
+mod audit;
 mod backend;
 mod backup;
 mod blobs;
@@ -55,11 +56,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use arc_swap::ArcSwap;
 
+use audit::AuditLines;
 use backup::Backup;
 use blobs::Blobs;
 use error::Result;
 use layout::Layout;
-use limits::{AUDIT_ENTRIES_MAX, AUDIT_PAGE_MAX};
+use limits::AUDIT_PAGE_MAX;
 use state::Key;
 use tables::{META_GENERATION, Row, Table, Tables};
 
@@ -81,6 +83,8 @@ struct Writer {
     backup: Backup,
     /// The number of the last audit line.
     sequence: u64,
+    /// Those that are kept.
+    lines: AuditLines,
 }
 
 impl Store {
@@ -112,7 +116,7 @@ impl Store {
             problems.push(Problem { place: "registry.backup".to_owned(), what: error.to_string() });
         }
         let tables = Some(found.tables);
-        let writer = Writer { tables, backup, sequence: loaded.sequence };
+        let writer = Writer { tables, backup, sequence: loaded.sequence, lines: loaded.lines };
         let mut store = Self { state, writer: Mutex::new(writer), blobs, layout, problems };
         store.check_blobs()?;
         faults::point("open.finished");
@@ -193,8 +197,8 @@ impl Store {
     /// The newest audit lines, at most `limit`, oldest first.
     pub fn newest_audit(&self, limit: usize) -> Result<Vec<AuditRecord>> {
         let limit = limit.min(AUDIT_PAGE_MAX);
-        let newest = self.writer()?.sequence;
-        self.audit(newest.saturating_sub(u64::try_from(limit).unwrap_or(u64::MAX)), limit)
+        let lines = self.writer()?.tables()?.newest_audit(limit)?;
+        Ok(lines.iter().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// The writer, with open tables: they are opened again after a failed commit.
@@ -216,6 +220,7 @@ impl Store {
     fn reopen(&self, writer: &mut Writer) -> Result<()> {
         let found = recover::reopen(&self.layout)?;
         writer.sequence = found.loaded.sequence;
+        writer.lines = found.loaded.lines;
         writer.tables = Some(found.tables);
         self.state.store(Arc::new(found.loaded.state));
         Ok(())
@@ -228,8 +233,10 @@ impl Store {
         let (mut next, touched) = change.onto(&before)?;
         self.check_new_blobs(&before, &next, &touched)?;
         next.generation = before.generation() + 1;
-        let (first, lines) = (writer.sequence + 1, u64::try_from(audit.len()).unwrap_or(u64::MAX));
-        let rows = rows(&next, &touched, first, audit)?;
+        let first = writer.sequence + 1;
+        let last = first + u64::try_from(audit.len()).unwrap_or(0) - 1;
+        let mut lines = writer.lines.clone();
+        let rows = rows(&next, &touched, (first, &mut lines), audit)?;
         faults::point("commit.checked");
         if writer.backup.is_due() {
             let all =
@@ -253,7 +260,7 @@ impl Store {
             }
         }
         faults::point("commit.durable");
-        writer.sequence = writer.sequence.saturating_add(lines);
+        (writer.sequence, writer.lines) = (last, lines);
         let next = Arc::new(next);
         self.state.store(Arc::clone(&next));
         for key in &touched {
@@ -316,12 +323,12 @@ impl Writer {
     }
 }
 
-/// What a commit writes: the records it touched, its audit lines, its number; and the
-/// oldest audit lines go.
+/// What a commit writes: the records it touched, its audit lines, its number; and old audit
+/// lines go.
 fn rows(
     next: &RegistryState,
     touched: &BTreeSet<Key>,
-    first: u64,
+    (first, lines): (u64, &mut AuditLines),
     audit: Vec<AuditEntry>,
 ) -> Result<Vec<Row>> {
     let unwritable =
@@ -329,10 +336,11 @@ fn rows(
     let mut rows =
         touched.iter().map(|key| next.row(key)).collect::<Result<Vec<_>, _>>().map_err(unwritable)?;
     for (sequence, entry) in (first..).zip(audit) {
+        lines.add(&entry.actor, sequence);
         let record = AuditRecord::new(sequence, timestamp::now(), entry);
         let value = Some(serde_json::to_string(&record).map_err(unwritable)?);
         rows.push(Row { table: Table::Audit, key: tables::audit_key(sequence), value });
-        if let Some(oldest) = sequence.checked_sub(AUDIT_ENTRIES_MAX) {
+        while let Some(oldest) = lines.drop_one() {
             rows.push(Row { table: Table::Audit, key: tables::audit_key(oldest), value: None });
         }
     }

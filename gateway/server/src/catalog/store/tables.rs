@@ -167,6 +167,20 @@ impl Tables {
         Ok(transaction.commit()?)
     }
 
+    /// The newest audit lines, at most `limit`, oldest first.
+    pub(super) fn newest_audit(&self, limit: usize) -> Result<Vec<String>> {
+        let read = || -> Result<Vec<String>, redb::Error> {
+            let table = self.database.begin_read()?.open_table(Table::Audit.definition())?;
+            let mut lines = Vec::new();
+            for entry in table.range::<&str>(..)?.rev().take(limit) {
+                lines.push(String::from_utf8_lossy(entry?.1.value()).into_owned());
+            }
+            lines.reverse();
+            Ok(lines)
+        };
+        read().map_err(|error| StoreError::redb("read the audit log", error))
+    }
+
     /// At most `limit` audit lines after this one, in order.
     pub(super) fn audit(&self, after: u64, limit: usize) -> Result<Vec<String>> {
         let read = || -> Result<Vec<String>, redb::Error> {

@@ -17,6 +17,7 @@ mod refused;
 
 pub use child::{ChildArguments, run as run_child};
 pub use parent::{Verifier, VerifierOptions, VerifyError};
+pub(in crate::catalog) use queue::Queue;
 pub use queue::Whose;
 
 pub use sluice_sandbox::{ComponentFacts, LoadError, Verified, VerifyLimits};

@@ -4,6 +4,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_sandbox::{LoadError, Verified, VerifyLimits};
@@ -76,7 +77,7 @@ pub struct Verifier {
     program: PathBuf,
     limits: VerifyLimits,
     queue: Arc<Queue>,
-    refused: RefusedBefore,
+    refused: Arc<RefusedBefore>,
 }
 
 impl Verifier {
@@ -87,7 +88,7 @@ impl Verifier {
             program: options.program,
             limits: options.limits,
             queue: Queue::new(children_max, options.waiting_max),
-            refused: RefusedBefore::default(),
+            refused: Arc::default(),
         }
     }
 
@@ -119,8 +120,13 @@ impl Verifier {
                 self.limits.component_bytes
             ))));
         }
-        if let Some(error) = self.refused.find(&component) {
-            return Err(error);
+        if !self.refused.is_empty() {
+            let (refused, component) = (Arc::clone(&self.refused), component.clone());
+            // Its digest takes a while, on a thread that serves others.
+            let found = tokio::task::spawn_blocking(move || refused.find(&component)).await;
+            if let Ok(Some(error)) = found {
+                return Err(error);
+            }
         }
         let _place = self.queue.place(whose).await.ok_or(VerifyError::Busy)?;
         let started = Instant::now();
@@ -143,11 +149,12 @@ impl Verifier {
 
     async fn in_child(&self, component: &[u8]) -> Result<Verified, VerifyError> {
         let failed = |error: std::io::Error| VerifyError::Failed(error.to_string());
+        let started = Instant::now();
         let mut child = self.start().map_err(failed)?;
         let (answer, complaint) =
             talk(&mut child, component, frame::bytes_max(self.limits.code_bytes)).await?;
         let status = child.wait().await.map_err(failed)?;
-        judge(status, answer, &complaint)
+        judge(status, answer, &complaint, started.elapsed() >= Duration::from_secs(self.limits.cpu_seconds))
     }
 
     fn start(&self) -> std::io::Result<Child> {
@@ -205,8 +212,14 @@ async fn read_up_to(from: impl AsyncRead + Unpin, bytes_max: usize) -> std::io::
     Ok(bytes)
 }
 
-/// What the child's end means.
-fn judge(status: ExitStatus, answer: Vec<u8>, complaint: &[u8]) -> Result<Verified, VerifyError> {
+/// What the child's end means. `has_had_time` is whether it may have used up its processor
+/// time: it has one thread.
+fn judge(
+    status: ExitStatus,
+    answer: Vec<u8>,
+    complaint: &[u8],
+    has_had_time: bool,
+) -> Result<Verified, VerifyError> {
     let detail = || {
         let complaint = String::from_utf8_lossy(complaint);
         format!("child ended with {status}: {}", complaint.trim().escape_debug())
@@ -219,10 +232,24 @@ fn judge(status: ExitStatus, answer: Vec<u8>, complaint: &[u8]) -> Result<Verifi
             _ => Err(VerifyError::Failed(detail())),
         },
         (Some(EXIT_PANIC), _) => limit("checking it failed"),
+        // The machine was out of memory, whoever took it: a child is the first to go.
+        (_, Some(libc::SIGKILL)) if !has_had_time => Err(VerifyError::Slow),
         (_, Some(libc::SIGXCPU | libc::SIGKILL)) => {
-            limit("compiling it takes more processor time or memory than a component may take")
+            limit("compiling it takes more processor time than a component may take")
         }
         (_, Some(_)) => limit("compiling it takes more memory or stack than a component may take"),
         _ => Err(VerifyError::Failed(detail())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_the_kernel_takes_for_want_of_memory_is_not_the_components_fault() {
+        let killed = |has_had_time| judge(ExitStatus::from_raw(libc::SIGKILL), Vec::new(), b"", has_had_time);
+        assert!(matches!(killed(false), Err(VerifyError::Slow)));
+        assert!(matches!(killed(true), Err(VerifyError::Limit { .. })));
     }
 }

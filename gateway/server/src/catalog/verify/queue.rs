@@ -1,14 +1,11 @@
 //! Who is verified next: the gateway's own components first, then owners in turn, so that
-//! nobody's crowd of components keeps others waiting for more than one child each.
+//! nobody's crowd of components keeps others waiting for more than one child each. Whoever is
+//! alone may have all places to wait; where there is none left, a crowd gives some up.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
-
-/// The part of all waiting places that one owner may have. With four crowds at once there
-/// still is a place for a fifth owner's component once one of theirs is done.
-const OWNER_SHARE: usize = 4;
 
 /// Whose component it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,10 +20,9 @@ pub enum Whose<'a> {
 }
 
 /// See the module's description.
-pub(super) struct Queue {
+pub(in crate::catalog) struct Queue {
     state: Mutex<State>,
     waiting_max: usize,
-    waiting_of_owner_max: usize,
 }
 
 #[derive(Default)]
@@ -41,7 +37,7 @@ struct State {
 type Waiter = oneshot::Sender<Place>;
 
 /// A place to run a child, until it is dropped.
-pub(super) struct Place(Arc<Queue>);
+pub(in crate::catalog) struct Place(Arc<Queue>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -58,10 +54,9 @@ impl Drop for Place {
 }
 
 impl Queue {
-    pub(super) fn new(places: usize, waiting_max: usize) -> Arc<Self> {
+    pub(in crate::catalog) fn new(places: usize, waiting_max: usize) -> Arc<Self> {
         let state = Mutex::new(State { free: places, ..State::default() });
-        let waiting_of_owner_max = (waiting_max / OWNER_SHARE).max(1);
-        Arc::new(Self { state, waiting_max, waiting_of_owner_max })
+        Arc::new(Self { state, waiting_max })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -69,7 +64,7 @@ impl Queue {
     }
 
     /// Waits for a place. None if too many wait. Cancel-safe.
-    pub(super) async fn place(self: &Arc<Self>, whose: Whose<'_>) -> Option<Place> {
+    pub(in crate::catalog) async fn place(self: &Arc<Self>, whose: Whose<'_>) -> Option<Place> {
         let waiter = {
             let mut state = self.lock();
             if state.free > 0 {
@@ -79,14 +74,18 @@ impl Queue {
             state.forget_gone();
             let (sender, receiver) = oneshot::channel();
             let all = state.own.len() + state.owners.values().map(VecDeque::len).sum::<usize>();
+            // No owner has an empty name.
+            let owner = match whose {
+                Whose::Gateway => None,
+                Whose::Operator => Some(""),
+                Whose::Owner(owner) => Some(owner),
+            };
             if all >= self.waiting_max {
-                return None;
+                state.make_room(owner)?;
             }
-            match whose {
-                Whose::Gateway => state.own.push_back(sender),
-                // No owner has an empty name.
-                Whose::Operator => state.push("", sender, usize::MAX)?,
-                Whose::Owner(owner) => state.push(owner, sender, self.waiting_of_owner_max)?,
+            match owner {
+                None => state.own.push_back(sender),
+                Some(owner) => state.push(owner, sender),
             }
             receiver
         };
@@ -95,17 +94,25 @@ impl Queue {
 }
 
 impl State {
-    fn push(&mut self, owner: &str, waiter: Waiter, most: usize) -> Option<()> {
-        if self.owners.get(owner).is_some_and(|waiting| waiting.len() >= most) {
+    /// The newest of the largest crowd gives way to an owner who has fewer, also with this one
+    /// more. None if there is no such crowd.
+    fn make_room(&mut self, owner: Option<&str>) -> Option<()> {
+        let own = owner.and_then(|owner| self.owners.get(owner)).map_or(0, VecDeque::len);
+        let owners = self.owners.iter_mut().filter(|(owner, _)| !owner.is_empty());
+        let (_, crowd) = owners.max_by_key(|(_, waiting)| waiting.len())?;
+        if crowd.len() < own + 2 {
             return None;
         }
+        crowd.pop_back().map(drop)
+    }
+
+    fn push(&mut self, owner: &str, waiter: Waiter) {
         let owner: Arc<str> = owner.into();
         let waiting = self.owners.entry(Arc::clone(&owner)).or_default();
         if waiting.is_empty() {
             self.turns.push_back(owner);
         }
         waiting.push_back(waiter);
-        Some(())
     }
 
     fn next(&mut self) -> Option<Waiter> {
@@ -160,19 +167,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_crowd_of_one_owner_keeps_nobody_else_out_and_the_gateway_goes_first() {
-        let queue = Queue::new(1, 16);
+        let queue = Queue::new(1, 6);
         let log = Log(Arc::default());
         let first = queue.place(Whose::Owner("b")).await.expect("it is free");
         let mut waiting = Vec::new();
-        for number in 0..6 {
+        for _ in 0..7 {
             waiting.push(log.wait(&queue, "b", Whose::Owner("b")));
             tokio::task::yield_now().await;
-            if number == 4 {
-                waiting.push(log.wait(&queue, "a", Whose::Owner("a")));
-                waiting.push(log.wait(&queue, "own", Whose::Gateway));
-                tokio::task::yield_now().await;
-            }
         }
+        waiting.push(log.wait(&queue, "a", Whose::Owner("a")));
+        waiting.push(log.wait(&queue, "own", Whose::Gateway));
+        tokio::task::yield_now().await;
         // One of the crowd does not wait after all.
         waiting[1].abort();
         tokio::task::yield_now().await;
@@ -181,7 +186,7 @@ mod tests {
         for waiter in waiting {
             refused += usize::from(waiter.await.is_ok_and(|has_place| !has_place));
         }
-        assert_eq!(refused, 2, "four of sixteen may be of one owner");
+        assert_eq!(refused, 3, "one for whom there was no place, and two who gave theirs up");
         assert_eq!(*log.0.lock().expect("not poisoned"), ["own", "b", "a", "b", "b"]);
         assert!(queue.place(Whose::Owner("c")).await.is_some(), "the place is free again");
     }

@@ -29,14 +29,17 @@ struct Limit {
 }
 
 impl RefusedBefore {
+    /// Whether nothing is remembered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Why it was too much, if it was.
     pub(super) fn find(&self, component: &[u8]) -> Option<VerifyError> {
+        let digest = Digest::of(component).to_string();
         let mut refused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         refused.retain(|_, (at, _)| at.elapsed() < REMEMBERED);
-        if refused.is_empty() {
-            return None;
-        }
-        let (_, limit) = refused.get(&Digest::of(component).to_string())?;
+        let (_, limit) = refused.get(&digest)?;
         let Limit { message, detail } = limit.clone();
         Some(VerifyError::Limit { message, detail })
     }

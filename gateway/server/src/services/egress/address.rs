@@ -18,6 +18,10 @@ pub(super) enum Reach {
 /// The credentials of a machine, over IPv6, in a range that is otherwise private.
 const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
+/// What clouds have outside of the link-local range: Azure's agent, in the public one, and
+/// Alibaba's credentials, in one that is otherwise private.
+const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(100, 100, 100, 200)];
+
 /// Where an address lies. An IPv4 address inside of an IPv6 one counts as itself.
 pub(super) fn reach(address: IpAddr) -> Reach {
     match address {
@@ -30,6 +34,9 @@ pub(super) fn reach(address: IpAddr) -> Reach {
 }
 
 fn reach_v4(address: Ipv4Addr) -> Reach {
+    if METADATA_V4.contains(&address) {
+        return Reach::Forbidden;
+    }
     let [a, b, c, _] = address.octets();
     match (a, b, c) {
         // Loopback; private; shared with a carrier, and used by clusters.
@@ -125,6 +132,9 @@ mod tests {
     fn metadata_multicast_and_nowhere_are_forbidden() {
         for text in [
             "169.254.169.254",
+            "168.63.129.16",
+            "100.100.100.200",
+            "::ffff:168.63.129.16",
             "0.0.0.0",
             "0.1.2.3",
             "224.0.0.1",

@@ -9,13 +9,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sluice_sandbox::{KeyPage, KeyValue, KeyValueError};
+use sluice_sandbox::{Bookmarks, KeyPage, KeyValue, KeyValueError};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -29,10 +29,6 @@ const WRITES_MAX: usize = 128;
 
 /// Bytes of keys and values in those writes: four of the largest at once.
 const WRITES_BYTES_MAX: u32 = 64 << 20;
-
-/// Listings of one owner that can be gone on with. The cursor of a page that was
-/// forgotten is refused; a tool that lists uses one at a time.
-const BOOKMARKS_MAX: usize = 64;
 
 /// An open file of a store.
 pub(super) struct Embedded(File);
@@ -74,28 +70,6 @@ pub(super) struct OwnedPart {
     turns: Arc<Semaphore>,
     room: Arc<Semaphore>,
     bookmarks: Mutex<Bookmarks>,
-}
-
-/// The last keys of pages, by cursor.
-#[derive(Default)]
-struct Bookmarks {
-    pages: VecDeque<(u64, String)>,
-    next: u64,
-}
-
-impl Bookmarks {
-    fn keep(&mut self, last: String) -> u64 {
-        self.next += 1;
-        self.pages.push_back((self.next, last));
-        if self.pages.len() > BOOKMARKS_MAX {
-            self.pages.pop_front();
-        }
-        self.next
-    }
-
-    fn find(&self, cursor: u64) -> Option<String> {
-        self.pages.iter().find(|(known, _)| *known == cursor).map(|(_, last)| last.clone())
-    }
 }
 
 impl OwnedPart {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use redis::Cmd;
+use redis::{Cmd, FromRedisValue};
 use sluice_sandbox::{KeyPage, KeyValue, KeyValueError};
+use tokio::sync::Semaphore;
 
 pub(in crate::services) use self::pool::Pool;
-use self::pool::Repeat;
+use self::pool::{IN_FLIGHT_OF_OWNER_MAX, Repeat};
 use super::limits::{AnswerBytes, PAGE_KEYS, check_key, check_keys, check_pairs, distinct, other};
 
 /// Keys of one `MGET`. What does not fit into an answer is noticed between two of them.
@@ -28,12 +29,23 @@ const SCANS_PER_PAGE: usize = 8;
 pub(super) struct OwnedPart {
     prefix: String,
     pool: Arc<Pool>,
+    /// Commands that its plugins may have under way.
+    share: Arc<Semaphore>,
 }
 
 impl OwnedPart {
     /// The part of `owner` in the store of this name.
     pub(super) fn new(pool: Arc<Pool>, store: &str, owner: &str) -> Self {
-        Self { prefix: format!("sluice:{store}:{owner}:"), pool }
+        let share = Arc::new(Semaphore::new(IN_FLIGHT_OF_OWNER_MAX));
+        Self { prefix: format!("sluice:{store}:{owner}:"), pool, share }
+    }
+
+    async fn run<T: FromRedisValue + Send + 'static>(
+        &self,
+        command: Cmd,
+        repeat: Repeat,
+    ) -> Result<T, KeyValueError> {
+        self.pool.run(command, repeat, &self.share).await
     }
 
     fn full(&self, key: &str) -> String {
@@ -55,7 +67,7 @@ impl KeyValue for OwnedPart {
         check_key(key)?;
         let mut command = redis::cmd("GET");
         command.arg(self.full(key));
-        let value: Option<Vec<u8>> = self.pool.run(command, Repeat::Once).await?;
+        let value: Option<Vec<u8>> = self.run(command, Repeat::Once).await?;
         AnswerBytes::default().add(value.as_ref().map_or(0, Vec::len))?;
         Ok(value.map(Bytes::from))
     }
@@ -66,7 +78,7 @@ impl KeyValue for OwnedPart {
         let mut values: Vec<Option<Bytes>> = Vec::with_capacity(once.len());
         let mut bytes = AnswerBytes::default();
         for some in once.chunks(KEYS_PER_COMMAND) {
-            let found: Vec<Option<Vec<u8>>> = self.pool.run(self.command("MGET", some), Repeat::Once).await?;
+            let found: Vec<Option<Vec<u8>>> = self.run(self.command("MGET", some), Repeat::Once).await?;
             if found.len() != some.len() {
                 return Err(other("store gave a wrong answer"));
             }
@@ -90,7 +102,7 @@ impl KeyValue for OwnedPart {
         check_key(key)?;
         let mut command = redis::cmd("EXISTS");
         command.arg(self.full(key));
-        self.pool.run::<u64>(command, Repeat::Once).await.map(|count| count > 0)
+        self.run::<u64>(command, Repeat::Once).await.map(|count| count > 0)
     }
 
     async fn list_keys(&self, cursor: Option<u64>) -> Result<KeyPage, KeyValueError> {
@@ -99,7 +111,7 @@ impl KeyValue for OwnedPart {
         for _ in 0..SCANS_PER_PAGE {
             let mut command = redis::cmd("SCAN");
             command.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(PAGE_KEYS);
-            let (next, found): (u64, Vec<Vec<u8>>) = self.pool.run(command, Repeat::Once).await?;
+            let (next, found): (u64, Vec<Vec<u8>>) = self.run(command, Repeat::Once).await?;
             cursor = next;
             // What others wrote may be no text; plugins cannot ask for it either.
             let names = found.into_iter().filter_map(|key| String::from_utf8(key).ok());
@@ -121,7 +133,7 @@ impl KeyValue for OwnedPart {
         for (key, value) in &pairs {
             command.arg(self.full(key)).arg(&value[..]);
         }
-        self.pool.run(command, Repeat::Once).await
+        self.run(command, Repeat::Once).await
     }
 
     async fn delete_many(&self, keys: &[String]) -> Result<(), KeyValueError> {
@@ -129,7 +141,7 @@ impl KeyValue for OwnedPart {
         if keys.is_empty() {
             return Ok(());
         }
-        self.pool.run::<u64>(self.command("DEL", keys), Repeat::Once).await.map(drop)
+        self.run::<u64>(self.command("DEL", keys), Repeat::Once).await.map(drop)
     }
 
     async fn increment(&self, key: &str, delta: u64) -> Result<u64, KeyValueError> {
@@ -137,7 +149,7 @@ impl KeyValue for OwnedPart {
         let delta = i64::try_from(delta).map_err(|_| other("sum is too large"))?;
         let mut command = redis::cmd("INCRBY");
         command.arg(self.full(key)).arg(delta);
-        let sum: i64 = self.pool.run(command, Repeat::Never).await.map_err(|error| match error {
+        let sum: i64 = self.run(command, Repeat::Never).await.map_err(|error| match error {
             KeyValueError::Other(text) if text == "store refused: ERR" => {
                 other("stored value is not a number, or the sum is too large")
             }

@@ -29,6 +29,10 @@ const RETRY_AFTER: Duration = Duration::from_millis(250);
 /// of up to 16 MiB, though most hold a kilobyte.
 const IN_FLIGHT_MAX: usize = 1024;
 
+/// Those of one owner: an owner whose callers leave while their commands go on
+/// keeps three quarters of them free for others.
+pub(super) const IN_FLIGHT_OF_OWNER_MAX: usize = IN_FLIGHT_MAX / 4;
+
 /// Whether a command may be sent twice, when the connection broke under the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
@@ -113,12 +117,14 @@ impl Pool {
         self: &Arc<Self>,
         command: Cmd,
         repeat: Repeat,
+        share: &Arc<Semaphore>,
     ) -> Result<T, KeyValueError> {
+        let own = Arc::clone(share).try_acquire_owned().map_err(|_| other("store is busy"))?;
         let permit = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| other("store is busy"))?;
         let pool = Arc::clone(self);
         // Guests' threads have no sockets.
         let exchange = self.runtime.spawn(async move {
-            let _permit = permit;
+            let _permits = (own, permit);
             pool.exchange(&command, repeat).await
         });
         exchange.await.unwrap_or_else(|_| Err(other("store is not available")))
