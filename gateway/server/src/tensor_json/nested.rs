@@ -360,6 +360,13 @@ mod tests {
     }
 
     #[test]
+    fn doubles_are_read_as_what_they_say() {
+        let wanted = 1.2914093049556856e-298_f64.to_le_bytes().to_vec();
+        let read = read(false, &[("a", DType::F64)], "1.2914093049556856e-298");
+        assert_eq!(read, Ok(vec![(vec![], wanted)]));
+    }
+
+    #[test]
     fn data_that_is_no_tensor_is_refused() {
         let only = [("a", DType::U8)];
         for (json, kind) in [

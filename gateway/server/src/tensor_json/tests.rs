@@ -41,6 +41,39 @@ fn elements_that_do_not_fit_are_refused_by_kind() {
 }
 
 #[test]
+fn every_double_is_read_as_what_it_says() {
+    // Each is read as its neighbour where digits and exponent are only multiplied.
+    let texts = [
+        "1.2914093049556856e-298",
+        "-8.908895912187967e+114",
+        "7.419590906845888e90",
+        "1.7879812427305979e-56",
+    ];
+    let more = [
+        "9007199254740993",
+        "0.30000000000000004",
+        "4.9e-324",
+        "1.7976931348623157e308",
+        "-0.0",
+        "-0",
+        "1e-400",
+    ];
+    for text in texts.iter().chain(&more) {
+        let wanted: f64 = text.parse().expect("a number");
+        let read = decoded(DType::F64, &[1], &format!("[{text}]"));
+        assert_eq!(read, Ok(wanted.to_le_bytes().to_vec()), "{text}");
+    }
+}
+
+#[test]
+fn minus_zero_is_zero_where_numbers_are_whole() {
+    for dtype in [DType::U8, DType::I64] {
+        let read = decoded(dtype, &[2], "[-0, 0]").expect("zeros");
+        assert!(read.iter().all(|byte| *byte == 0), "{dtype}");
+    }
+}
+
+#[test]
 fn depth_is_counted_outside_of_strings_only() {
     assert!(check_depth(br#"{"a":"[[[[\"[[["}"#, 1).is_ok());
     assert!(check_depth(b"[[1],[2]]", 2).is_ok());
