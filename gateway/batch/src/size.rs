@@ -33,8 +33,10 @@ const REST_RUNS: u64 = 8;
 /// and between those that do: what else runs on the machine comes and goes, and must not be
 /// there for one size only.
 const PAUSE_RUNS: u64 = 3;
-/// Runs that a size must have had to take over.
+/// Runs that a size must have had to take over,
 const SURE_RUNS: usize = 8;
+/// unless its row costs less than this share of the best one's.
+const CLEARLY_BETTER: f64 = 0.75;
 
 /// Trials of a size after which its upper end is tried, because entries may be too large to
 /// add up to its lower one; and after twice as many it is let be for as long as a size is
@@ -63,10 +65,16 @@ impl BestSize {
     pub(crate) fn update(&mut self, costs: &Costs) {
         let score = |class: Class| score(costs, class);
         let is_sure = |class: &Class| costs.so_far(*class).is_some_and(|(runs, _)| runs >= SURE_RUNS);
-        let counts = |class: &Class| self.best.is_none_or(|best| best == *class || is_sure(class));
+        let current = self.best.and_then(score);
+        // Where traffic has grown there is no time for more runs.
+        let is_clear = |class: &Class| {
+            let lately = costs.per_row_lately(*class).and(score(*class)).zip(current);
+            lately.is_some_and(|(cost, current)| cost < current * CLEARLY_BETTER)
+        };
+        let counts =
+            |class: &Class| self.best.is_none_or(|best| best == *class || is_sure(class) || is_clear(class));
         let scored = costs.known().filter(counts).filter_map(|class| Some((class, score(class)?)));
         let leader = scored.min_by(|(_, one), (_, other)| one.total_cmp(other));
-        let current = self.best.and_then(score);
         self.best = match (leader, current) {
             (Some((class, better)), Some(current)) if better >= current * (1.0 - self.lead(costs, class)) => {
                 self.best
@@ -77,14 +85,14 @@ impl BestSize {
         self.cut = self.best.and_then(|best| self.cut_beyond(costs, best));
     }
 
-    /// Where batches are cut if this size is the best one. A larger one that is about to take
-    /// its place is no reason to.
+    /// Where batches are cut if this size is the best one. A larger one that seems better, or was
+    /// long ago, is no reason to: it will be tried.
     fn cut_beyond(&self, costs: &Costs, best: Class) -> Option<usize> {
         let (least, least_per_row) = (score(costs, best)?, costs.per_row(best)?);
         let mut is_worse = false;
         for class in costs.classes_beyond(best) {
             match score(costs, class) {
-                Some(cost) if cost < least * (1.0 - self.lead(costs, class)) => return None,
+                Some(cost) if cost < least * (1.0 - self.lead(costs, class)) => {}
                 Some(_) => is_worse = true,
                 None => is_worse |= is_hopeless(costs, class, least_per_row),
             }

@@ -80,23 +80,29 @@ impl<T> Batcher<T> {
 
     fn is_late(&self, ask: &Ask, coming: usize) -> bool {
         let all = self.rows + coming + ask.rows;
-        let rows_per_run = self.rows_per_run(ask, all);
-        let cost = self.learner.cost_at_least(rows_per_run);
+        let runs = self.runs_of(ask, all).max(1);
+        let cost = self.learner.cost_at_least(all.div_ceil(runs).max(1));
         let Some(cost) = cost.filter(|cost| !cost.is_zero()) else { return false };
-        let room = self.room(ask.deadline.since(self.now), cost, rows_per_run);
+        // As many of the rows as of their runs.
+        let fitting = self.runs_within(ask.deadline.since(self.now), cost);
+        let room = fitting.saturating_mul(all) / runs;
         // Mostly everything that waits has room, whatever its order.
         all > room && self.rows_before(ask, room) + coming + ask.rows > room
     }
 
-    /// Rows that runs have on average, if `all` are to run.
-    fn rows_per_run(&self, ask: &Ask, all: usize) -> usize {
+    /// Runs that `all` rows take: those of what waits, and as many more as there must be. What
+    /// is still being made may share the runs of what waits.
+    fn runs_of(&self, ask: &Ask, all: usize) -> usize {
         let rows_max = match self.policy.max_batch_size {
             0 => ask.rows,
-            _ => self.run_rows.min(all),
+            _ => self.run_rows,
         };
+        let least = all.div_ceil(rows_max.max(1));
+        if self.policy.max_batch_size == 0 {
+            return least;
+        }
         let bound: usize = self.bound.values().map(Pool::runs).sum();
-        let runs = self.shared.runs() + bound + ask.more_runs;
-        all.div_ceil(runs.max(1)).min(rows_max).max(1)
+        least.max(self.shared.runs() + bound + ask.more_runs)
     }
 
     /// Counts runs as batches are cut now.
@@ -109,16 +115,16 @@ impl<T> Batcher<T> {
         }
     }
 
-    /// Rows that can be run within this time.
+    /// Runs that can be made within this time.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a float becomes the nearest number there is, and no count is negative"
     )]
-    fn room(&self, left: Duration, cost: Duration, rows_per_run: usize) -> usize {
+    fn runs_within(&self, left: Duration, cost: Duration) -> usize {
         let under_way = if self.idle == 0 { UNDER_WAY } else { 0.0 };
         let runs = left.as_secs_f64() * PLANNED / cost.as_secs_f64() - under_way;
-        (runs.max(0.0).floor() as usize).saturating_mul(self.instances).saturating_mul(rows_per_run)
+        (runs.max(0.0).floor() as usize).saturating_mul(self.instances)
     }
 
     /// Rows that run before an entry: those of higher levels, and those with an earlier deadline
