@@ -70,7 +70,7 @@ async fn a_warm_up_that_never_ends_fails_its_load_and_holds_up_no_other_change()
     let next = DEAF.replace("max_batch_size = 1", &format!("max_batch_size = 1\n    {warmup}"));
     let started = tokio::time::Instant::now();
     let outcome = gateway.reload(&format!("{limit}{next}")).await;
-    assert_eq!(outcome["outcome"], "failed", "{outcome}");
+    assert_eq!((&outcome["outcome"], &outcome["reason"]), (&json!("refused"), &json!("failed")), "{outcome}");
     assert!(outcome.to_string().contains("took longer than 500 ms"), "{outcome}");
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
     // What was served is, and the next change has its turn.
