@@ -68,7 +68,7 @@ impl BestSize {
         let current = self.best.and_then(score);
         // Where traffic has grown there is no time for more runs.
         let is_clear = |class: &Class| {
-            let lately = costs.per_row_lately(*class).and(score(*class)).zip(current);
+            let lately = costs.per_row_lately(*class).and_then(|_| score(*class)).zip(current);
             lately.is_some_and(|(cost, current)| cost < current * CLEARLY_BETTER)
         };
         let counts =
