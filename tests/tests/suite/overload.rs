@@ -63,15 +63,14 @@ async fn a_full_queue_is_429_and_says_when_to_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deadline_that_cannot_be_met_is_504_on_time() {
     let gateway = start().await;
-    // The engine takes 50 ms; the parameter is in microseconds, the header in milliseconds.
+    // The engine takes 50 ms; the header is in milliseconds.
     let before = Instant::now();
-    let reply = gateway.client.infer("slow", &request(1, &json!({"timeout": 5000}))).await;
-    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (504, "deadline"));
     let body = request(2, &json!({})).to_string();
     let header = [("x-request-timeout-ms", "5")];
     let reply = gateway.client.try_send(Method::POST, "/v2/models/slow/infer", &header, body).await;
-    assert_eq!(reply.expect("an answer").status, 504);
-    assert!(before.elapsed() < Duration::from_secs(1), "the answers came on time");
+    let reply = reply.expect("an answer");
+    assert_eq!((reply.status.as_u16(), reply.code().as_str()), (504, "deadline"));
+    assert!(before.elapsed() < Duration::from_secs(1), "the answer came on time");
     // What was abandoned on the engine leaves no trace in the next answer.
     let answer = gateway.client.infer("slow", &request(3, &json!({}))).await.ok();
     assert_eq!(answer["outputs"][0]["data"], json!([3, 0]));
