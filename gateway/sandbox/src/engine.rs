@@ -15,9 +15,9 @@ use crate::config::SandboxConfig;
 use crate::error::LoadError;
 use crate::host::spans::SpanSink;
 use crate::limiter::{CORE_INSTANCES_MAX, MEMORIES_MAX, TABLES_MAX};
-use crate::profile;
 use crate::spawn::GuestThreads;
 use crate::stacks::{Engines, HOST_STACK_BYTES, Stacks};
+use crate::{priority, profile};
 
 /// Memory kept with a free pool slot where the kernel can tell which pages were
 /// touched (`PAGEMAP_SCAN`, Linux 6.7): resetting them is then cheaper than
@@ -208,7 +208,11 @@ fn guest_runtime(threads: usize) -> Result<Runtime, LoadError> {
         .thread_name_fn(move || format!("sluice-guest-{}", next.fetch_add(1, Ordering::Relaxed)))
         .enable_time()
         // Else the first guest of each thread pays for it.
-        .on_thread_start(Engine::tls_eager_initialize)
+        .on_thread_start(|| {
+            Engine::tls_eager_initialize();
+            // It is a little slower without.
+            let _ = priority::wait_for_turns();
+        })
         .build()
         .map_err(|error| LoadError::Io(format!("guest threads cannot be started: {error}")))
 }

@@ -25,6 +25,7 @@ mod memory_store;
 mod parts;
 mod places;
 mod plugin;
+pub mod priority;
 mod profile;
 mod spawn;
 mod stacks;

@@ -7,7 +7,6 @@ mod demand;
 mod facts;
 mod inspect;
 mod metadata;
-mod priority;
 mod sections;
 
 use std::fmt;
@@ -17,7 +16,6 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 pub use facts::{ComponentFacts, Metadata, Producer};
-pub use priority::{only_when_idle, step_aside_often};
 pub use sections::{SAMPLES_SECTION, custom_section, with_custom_section};
 
 use crate::cache::{Sha, hex, sha256};

@@ -124,6 +124,8 @@ impl Worker {
         // Linux shows the first 15 bytes of a thread's name.
         let name = format!("run-{}-{}", self.number, self.model_name);
         let work = move || {
+            // Batches are a little smaller without.
+            let _ = sluice_sandbox::priority::wait_for_turns();
             while let Some(work) = self.queue.next(self.number) {
                 if !self.serve(work) {
                     break;

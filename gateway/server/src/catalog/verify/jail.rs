@@ -47,8 +47,8 @@ pub(super) fn enter(limits: &VerifyLimits) -> Result<(), String> {
     }
     nice(NICENESS).map_err(|error| format!("priority cannot be lowered: {error}"))?;
     // Better still, where the kernel has it.
-    let _ = sluice_sandbox::verify::only_when_idle();
-    let _ = sluice_sandbox::verify::step_aside_often();
+    let _ = sluice_sandbox::priority::only_when_idle();
+    let _ = sluice_sandbox::priority::step_aside_often();
     lock().map_err(|error| format!("system calls cannot be limited: {error}"))
 }
 

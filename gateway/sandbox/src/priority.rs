@@ -1,4 +1,5 @@
-//! The lowest priority that there is, for a process that only verifies.
+//! How threads share the processor: the lowest priority that there is, for a process that only
+//! verifies; and threads that wait for their turn, for guests and for runs.
 
 use std::{io, mem, ptr};
 
@@ -17,12 +18,28 @@ const STEP_ASIDE_MICROSECONDS: libc::suseconds_t = 200;
 ///
 /// # Errors
 /// The kernel refuses. The niceness that was set before stays.
-#[allow(unsafe_code, reason = "neither the standard library nor rustix has this call")]
 pub fn only_when_idle() -> io::Result<()> {
+    set(libc::SCHED_IDLE)
+}
+
+/// Lets this thread wait for its turn when it wakes up, in place of taking the processor from
+/// another thread at once (`SCHED_BATCH`). It has its share all the same.
+///
+/// On few cores a model's run, or a guest's call, that pushes the thread away which reads
+/// requests runs for one request; a moment later it runs for several.
+///
+/// # Errors
+/// The kernel refuses, and the thread is as it was.
+pub fn wait_for_turns() -> io::Result<()> {
+    set(libc::SCHED_BATCH)
+}
+
+#[allow(unsafe_code, reason = "neither the standard library nor rustix has this call")]
+fn set(policy: libc::c_int) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: `parameters` is valid for the time of the call, which keeps no pointer to it;
     // 0 is the calling thread.
-    let outcome = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) };
+    let outcome = unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
