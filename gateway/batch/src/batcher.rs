@@ -250,12 +250,6 @@ impl<T> Batcher<T> {
         self.learner.best_rows()
     }
 
-    /// What a run of so many rows costs, if that is known.
-    #[must_use]
-    pub fn cost(&self, rows: usize) -> Option<Duration> {
-        self.learner.cost(rows)
-    }
-
     /// How many instances wait for work: where one is free anyway, nothing is held back
     /// for the sake of the mean.
     pub const fn set_idle(&mut self, idle: usize) {
@@ -286,12 +280,6 @@ impl<T> Batcher<T> {
     pub fn drain(&mut self) {
         self.draining = true;
         self.settle_all();
-    }
-
-    /// Whether nothing more is admitted.
-    #[must_use]
-    pub const fn is_draining(&self) -> bool {
-        self.draining
     }
 
     /// Whether this instance is gone for good.
