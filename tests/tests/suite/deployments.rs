@@ -5,24 +5,7 @@ use http::Method;
 use serde_json::{Value, json};
 use sluice_tests::client::{Client, Reply};
 use sluice_tests::gateway::{self, Running};
-use sluice_tests::versions::{self, named};
-
-const CONFIG: &str = r#"
-    [state]
-    dir = "state"
-    [models.wide]
-    engine = "sim"
-    file = "{repo}/tests/models/wide.sim.json"
-    max_batch_size = 16
-    [plugins.echo]
-    owner = "team-a"
-    call_timeout_ms = 5000
-    bake_ms = 60000
-    bake_calls_min = 10
-    [pipelines.echo]
-    pre = "echo"
-    model = "wide"
-"#;
+use sluice_tests::versions::{self, UPLOADS, named};
 
 async fn upload(gateway: &Running, version: &str, component: &[u8]) -> Reply {
     let path = format!("/admin/v1/plugins/echo/versions/{version}");
@@ -76,7 +59,7 @@ async fn a_broken_table_keeps_nobody_from_deploying_or_rolling_back() {
     std::fs::write(&table, "{\"key\": \"a\", \"value\": 1}\n").expect("written");
     let stores =
         format!("stores = [\"tab\"]\n[stores.tab]\nkind = \"file\"\nfile = {table:?}\n[pipelines.echo]");
-    let gateway = gateway::start(&CONFIG.replace("[pipelines.echo]", &stores)).await;
+    let gateway = gateway::start(&UPLOADS.replace("[pipelines.echo]", &stores)).await;
     for version in ["1", "2"] {
         assert_eq!(upload(&gateway, version, &named(version)).await.status, 201);
         activate(&gateway, version).await.ok();
@@ -102,7 +85,7 @@ async fn a_broken_table_keeps_nobody_from_deploying_or_rolling_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_by_hand_leaves_the_watch_over_what_still_gets_requests() {
-    let gateway = gateway::start(CONFIG).await;
+    let gateway = gateway::start(UPLOADS).await;
     upload(&gateway, "1", &named("1")).await;
     upload(&gateway, "2", &named("2")).await;
     upload(&gateway, "bad", &versions::trapping()).await;
@@ -125,7 +108,7 @@ async fn a_rollback_by_hand_leaves_the_watch_over_what_still_gets_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failing_version_of_a_split_falls_back_to_the_one_that_serves() {
-    let config = CONFIG
+    let config = UPLOADS
         .replace("bake_ms = 60000", "bake_ms = 0")
         .replace("model = \"wide\"\n", "model = \"wide\"\n    on_failure = \"previous\"\n");
     let gateway = gateway::start(&config).await;

@@ -109,6 +109,14 @@ async fn timed_out(gateway: &Running) -> f64 {
     gateway.metric("sluice_requests_rejected", "write_timeout").await
 }
 
+async fn others_are_served(gateway: &Running) {
+    for _ in 0..8 {
+        gateway.client.infer("words", &word()).await.ok();
+        let good = request("marker", "x", "INT64", &[1, 2], int64(&[1, 2]));
+        Grpc::connect(gateway.grpc).await.infer(good).await.expect("served");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_do_not_come_hold_no_place_of_a_request() {
     let gateway = start("in_flight_max = 4").await;
@@ -134,11 +142,7 @@ async fn bodies_that_do_not_come_hold_no_place_of_a_request() {
         calls.push(tokio::spawn(sender.send_request(request)));
     }
     tokio::time::sleep(Duration::from_millis(300)).await;
-    for _ in 0..8 {
-        gateway.client.infer("words", &word()).await.ok();
-        let good = request("marker", "x", "INT64", &[1, 2], int64(&[1, 2]));
-        Grpc::connect(gateway.grpc).await.infer(good).await.expect("served");
-    }
+    others_are_served(&gateway).await;
     calls.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
@@ -206,11 +210,7 @@ async fn connections_that_send_no_bodies_leave_others_their_predictions() {
     }
     let refused = || gateway.metric("sluice_requests_rejected", "overloaded");
     until(|| async { refused().await >= 1.0 }).await;
-    for _ in 0..8 {
-        gateway.client.infer("words", &word()).await.ok();
-        let good = request("marker", "x", "INT64", &[1, 2], int64(&[1, 2]));
-        Grpc::connect(gateway.grpc).await.infer(good).await.expect("served");
-    }
+    others_are_served(&gateway).await;
     calls.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

@@ -1,21 +1,16 @@
 //! Guests that wait for models keep nobody from running, and never wait for each other.
 
 use std::collections::BTreeMap;
-use std::future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use sluice_sandbox::{
-    CallError, Grants, Inference, KeyPage, KeyValue, KeyValueError, PluginOptions, Sandbox, SandboxConfig,
-};
+use sluice_sandbox::{CallError, Grants, Inference, KeyValue, PluginOptions, Sandbox, SandboxConfig};
 use tokio::sync::{Barrier, Semaphore};
 use tokio::time::timeout;
 
 use crate::capabilities::{INFERENCE, INPUT, OUTPUT};
 use crate::guest;
-use crate::support::{Echo, ask, context_within, options};
+use crate::support::{Echo, Hanging, ask, context_within, options};
 
 /// Far more than anything here takes, far less than a deadlock.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -106,28 +101,6 @@ async fn a_guest_that_waits_keeps_no_other_plugin_from_running() {
     assert_eq!(timeout(PATIENCE, parked).await.unwrap().unwrap().unwrap(), "rows");
 }
 
-/// A store that never answers.
-struct Hangs;
-
-#[async_trait]
-impl KeyValue for Hangs {
-    async fn get(&self, _: &str) -> Result<Option<Bytes>, KeyValueError> {
-        future::pending().await
-    }
-    async fn set(&self, _: &str, _: Bytes) -> Result<(), KeyValueError> {
-        future::pending().await
-    }
-    async fn delete(&self, _: &str) -> Result<(), KeyValueError> {
-        future::pending().await
-    }
-    async fn exists(&self, _: &str) -> Result<bool, KeyValueError> {
-        future::pending().await
-    }
-    async fn list_keys(&self, _: Option<u64>) -> Result<KeyPage, KeyValueError> {
-        future::pending().await
-    }
-}
-
 #[tokio::test]
 async fn a_guest_that_waits_for_a_store_keeps_no_other_plugin_from_running() {
     let imports = r#"
@@ -137,7 +110,7 @@ async fn a_guest_that_waits_for_a_store_keeps_no_other_plugin_from_running() {
         (call $get (i32.load (i32.const 1028)) (i32.const 16) (i32.const 4) (i32.const 1024))
         (call $answer (i32.const 16) (i32.const 4))";
     let mut options = with(gated().1, 4);
-    options.grants.keyvalue = BTreeMap::from([("text".to_owned(), Arc::new(Hangs) as Arc<dyn KeyValue>)]);
+    options.grants.keyvalue = BTreeMap::from([("text".to_owned(), Arc::new(Hanging) as Arc<dyn KeyValue>)]);
     let sandbox = sandbox_of(1);
     let waiting = sandbox.load(&guest::pipeline(imports, "", body), options.clone()).unwrap();
     let other = sandbox.load(&echo(), options).unwrap();

@@ -9,12 +9,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
 use sluice_sandbox::{
-    Answer, CallContext, CallError, Grants, KeyPage, KeyValue, KeyValueError, LoadError, MemoryStore,
-    Outgoing, OutgoingError, OutgoingLimits, PluginOptions, WasiPolicy,
+    Answer, CallContext, CallError, Grants, KeyValue, LoadError, MemoryStore, Outgoing, OutgoingError,
+    OutgoingLimits, PluginOptions, WasiPolicy,
 };
 use tokio::time::Instant;
 
-use crate::support::{CALL_TIMEOUT, body, context, dist, options, sandbox};
+use crate::support::{CALL_TIMEOUT, Hanging, body, context, dist, options, sandbox};
 
 /// How long a host service may take in these tests.
 const WAIT_MAX: Duration = Duration::from_millis(600);
@@ -46,31 +46,6 @@ async fn told_with(options: PluginOptions) -> Result<String, CallError> {
 
 async fn told(arguments: &[&str]) -> String {
     told_with(granted(arguments, Arc::new(Servers))).await.unwrap()
-}
-
-/// Never answers.
-struct Hanging;
-
-#[async_trait]
-impl KeyValue for Hanging {
-    async fn get(&self, _: &str) -> Result<Option<Bytes>, KeyValueError> {
-        future::pending().await
-    }
-    async fn set(&self, _: &str, _: Bytes) -> Result<(), KeyValueError> {
-        future::pending().await
-    }
-    async fn delete(&self, _: &str) -> Result<(), KeyValueError> {
-        future::pending().await
-    }
-    async fn exists(&self, _: &str) -> Result<bool, KeyValueError> {
-        future::pending().await
-    }
-    async fn list_keys(&self, _: Option<u64>) -> Result<KeyPage, KeyValueError> {
-        future::pending().await
-    }
-    async fn increment(&self, _: &str, _: u64) -> Result<u64, KeyValueError> {
-        future::pending().await
-    }
 }
 
 /// Some servers, each known for what it does.

@@ -1,13 +1,15 @@
 //! A sandbox, options and calls for the tests.
 
+use std::future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use sluice_sandbox::{
-    Answer, CallContext, CallError, Grants, HttpBody, Inference, InferenceError, LogLevel, LogSink, Plugin,
-    PluginLimits, PluginOptions, Request, Sandbox, SandboxConfig, WasiPolicy,
+    Answer, CallContext, CallError, Grants, HttpBody, Inference, InferenceError, KeyPage, KeyValue,
+    KeyValueError, LogLevel, LogSink, Plugin, PluginLimits, PluginOptions, Request, Sandbox, SandboxConfig,
+    WasiPolicy,
 };
 use sluice_tensor::{NamedTensor, Signature};
 use tokio::time::Instant;
@@ -130,4 +132,29 @@ pub(crate) async fn fault(plugin: &Plugin) -> CallError {
 pub(crate) fn dist(name: &str) -> Vec<u8> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/guests/dist");
     std::fs::read(folder.join(format!("{name}.wasm"))).expect("scripts/build-guests.sh builds it")
+}
+
+/// A store that never answers.
+pub(crate) struct Hanging;
+
+#[async_trait]
+impl KeyValue for Hanging {
+    async fn get(&self, _: &str) -> Result<Option<Bytes>, KeyValueError> {
+        future::pending().await
+    }
+    async fn set(&self, _: &str, _: Bytes) -> Result<(), KeyValueError> {
+        future::pending().await
+    }
+    async fn delete(&self, _: &str) -> Result<(), KeyValueError> {
+        future::pending().await
+    }
+    async fn exists(&self, _: &str) -> Result<bool, KeyValueError> {
+        future::pending().await
+    }
+    async fn list_keys(&self, _: Option<u64>) -> Result<KeyPage, KeyValueError> {
+        future::pending().await
+    }
+    async fn increment(&self, _: &str, _: u64) -> Result<u64, KeyValueError> {
+        future::pending().await
+    }
 }

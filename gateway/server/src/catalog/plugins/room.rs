@@ -37,23 +37,14 @@ pub(super) fn make_room(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::store::{BlobDigest, VersionSource};
+    use crate::catalog::store::BlobDigest;
 
     fn version(number: usize, owner: &str) -> VersionRecord {
+        let digest = BlobDigest::parse(&format!("sha256:{number:064x}")).expect("a digest");
         VersionRecord {
-            plugin: "p".to_owned(),
-            version: format!("v{number:03}"),
-            digest: BlobDigest::parse(&format!("sha256:{number:064x}")).expect("a digest"),
-            size_bytes: 1,
             owner: Some(owner.to_owned()),
-            state: VersionState::Ready,
-            reason: None,
-            facts: serde_json::Value::Null,
-            signed_by: None,
-            samples: 0,
-            uploaded_by: "ci".to_owned(),
             uploaded_at: format!("2026-01-01T00:00:00.{number:03}Z"),
-            source: VersionSource::Upload,
+            ..VersionRecord::ready("p", format!("v{number:03}"), digest)
         }
     }
 

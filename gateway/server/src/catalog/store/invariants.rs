@@ -169,25 +169,15 @@ pub(super) fn name(text: &str, what: &'static str) -> Result<()> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::records::{BlobDigest, VersionSource};
+    use super::super::records::BlobDigest;
     use super::*;
 
     #[test]
     fn no_owner_fills_the_memory_with_records() {
-        let version = |number: usize, owner: &str| VersionRecord {
-            plugin: format!("p{}", number % 200),
-            version: format!("v{number}"),
-            digest: BlobDigest::parse(&format!("sha256:{number:064x}")).expect("a digest"),
-            size_bytes: 1,
-            owner: Some(owner.to_owned()),
-            state: VersionState::Ready,
-            reason: None,
-            facts: serde_json::Value::Null,
-            signed_by: None,
-            samples: 0,
-            uploaded_by: "ci".to_owned(),
-            uploaded_at: String::new(),
-            source: VersionSource::Upload,
+        let version = |number: usize, owner: &str| {
+            let digest = BlobDigest::parse(&format!("sha256:{number:064x}")).expect("a digest");
+            let (plugin, version) = (format!("p{}", number % 200), format!("v{number}"));
+            VersionRecord { owner: Some(owner.to_owned()), ..VersionRecord::ready(plugin, version, digest) }
         };
         let mut state = RegistryState::default();
         for number in 0..VERSIONS_PER_OWNER_MAX {

@@ -38,20 +38,10 @@ fn plugin(number: u8) -> String {
 }
 
 fn record(number: u8, version: u8, content: u8) -> VersionRecord {
+    let digest = BlobDigest::from_hash(&[content; 32]);
     VersionRecord {
-        plugin: plugin(number),
-        version: version.to_string(),
-        digest: BlobDigest::from_hash(&[content; 32]),
-        size_bytes: 1,
-        owner: None,
-        state: VersionState::Ready,
-        reason: None,
-        facts: serde_json::Value::Null,
-        signed_by: None,
-        samples: 0,
-        uploaded_by: "test".to_owned(),
-        uploaded_at: timestamp::now(),
         source: VersionSource::File,
+        ..VersionRecord::ready(plugin(number), version.to_string(), digest)
     }
 }
 

@@ -224,6 +224,28 @@ pub struct VersionRecord {
     pub source: VersionSource,
 }
 
+#[cfg(test)]
+impl VersionRecord {
+    /// A version that is ready, of nobody's: for tests, which say what matters to them.
+    pub fn ready(plugin: impl Into<String>, version: impl Into<String>, digest: BlobDigest) -> Self {
+        Self {
+            plugin: plugin.into(),
+            version: version.into(),
+            digest,
+            size_bytes: 1,
+            owner: None,
+            state: VersionState::Ready,
+            reason: None,
+            facts: serde_json::Value::Null,
+            signed_by: None,
+            samples: 0,
+            uploaded_by: "test".to_owned(),
+            uploaded_at: super::timestamp::now(),
+            source: VersionSource::Upload,
+        }
+    }
+}
+
 /// A candidate that gets copies of requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ShadowRecord {

@@ -37,19 +37,10 @@ fn blob(store: &Store, content: &[u8]) -> StoredBlob {
 
 fn record(plugin: &str, version: &str, blob: &StoredBlob) -> VersionRecord {
     VersionRecord {
-        plugin: plugin.to_owned(),
-        version: version.to_owned(),
-        digest: blob.digest().clone(),
         size_bytes: blob.size_bytes(),
         owner: Some("team".to_owned()),
-        state: VersionState::Ready,
-        reason: None,
         facts: serde_json::json!({"world": "transformer"}),
-        signed_by: None,
-        samples: 0,
-        uploaded_by: "test".to_owned(),
-        uploaded_at: timestamp::now(),
-        source: VersionSource::Upload,
+        ..VersionRecord::ready(plugin, version, blob.digest().clone())
     }
 }
 
